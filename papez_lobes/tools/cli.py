@@ -1,0 +1,54 @@
+"""The `papez` command: one sub-command a module of this folder.
+
+A sub-command module has a one-line docstring (its help), `add_arguments(parser)` and
+`run(arguments)`. It is imported only when it is called, so that `papez --help` is quick.
+"""
+
+import argparse
+import importlib
+import sys
+
+from papez_lobes.errors import UserError
+
+COMMANDS = {
+    "separate": "separate mixtures into one file a speaker",
+    "mix": "make mixtures, in WSJ0-mix's folder layout, from folders of speakers",
+    "convert": "turn a checkpoint of the authors' code into a bundle",
+    "demo": "train on real voices for a few minutes, evaluate, separate, and show it",
+}
+
+
+def main(argv=None):
+    """Run `papez`; returns the exit status (2 for a mistake of the user's).
+
+    Example
+    -------
+    >>> main(["separate", "--bundle"])
+    2
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="papez", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = importlib.import_module(f"papez_lobes.tools.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    try:
+        arguments = parser.parse_args(argv)
+        arguments.run(arguments)
+    except SystemExit as stop:  # argparse has printed its line
+        return stop.code
+    except UserError as error:
+        print(f"papez {chosen}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"papez {chosen}: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
