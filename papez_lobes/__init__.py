@@ -1,0 +1,13 @@
+"""Papez: speech separation with an auditory working memory, token pruning and one recurrent layer.
+
+The path of the data (B batch, T samples, L tokens, N channels, C speakers)::
+
+    mixture [B, T] -> codec.Encoder [B, N, L] -> masknet.MaskNet [C, B, N, L]
+                   -> mask * features -> codec.Decoder -> estimates [B, T, C]
+
+`separator.separate` is that path; everything else of the package trains, feeds or uses it.
+Source: Oh, Yi and Lee, "Papez: Resource-Efficient Speech Separation with Auditory Working
+Memory", ICASSP 2023, arXiv 2407.00888. Where we deviate: docs/design.md.
+"""
+
+__version__ = "0.1.0"

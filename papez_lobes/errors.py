@@ -1,4 +1,7 @@
-"""The one exception that stands for a mistake of the user's."""
+"""The one exception that stands for a mistake of the user's, and how programs end on it."""
+
+import sys
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -13,3 +16,24 @@ class UserError(Exception):
     Traceback (most recent call last):
     papez_lobes.errors.UserError: mix.wav: no such file; name an audio file
     """
+
+
+@contextmanager
+def one_line_errors(program):
+    """End the program with one line and status 2 on a `UserError`, with 130 on Ctrl-C.
+
+    Example
+    -------
+    >>> with one_line_errors("papez"):
+    ...     raise UserError("mix.wav: no such file")
+    Traceback (most recent call last):
+    SystemExit: 2
+    """
+    try:
+        yield
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: stopped", file=sys.stderr)
+        sys.exit(130)

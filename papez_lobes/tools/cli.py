@@ -8,7 +8,7 @@ import argparse
 import importlib
 import sys
 
-from papez_lobes.errors import UserError
+from papez_lobes.errors import one_line_errors
 
 COMMANDS = {
     "separate": "separate mixtures into one file a speaker",
@@ -38,15 +38,10 @@ def main(argv=None):
             sub.set_defaults(run=module.run)
     try:
         arguments = parser.parse_args(argv)
-        arguments.run(arguments)
-    except SystemExit as stop:  # argparse has printed its line
+        with one_line_errors(f"papez {chosen}"):
+            arguments.run(arguments)
+    except SystemExit as stop:  # the line has been printed
         return stop.code
-    except UserError as error:
-        print(f"papez {chosen}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"papez {chosen}: stopped", file=sys.stderr)
-        return 130
     return 0
 
 

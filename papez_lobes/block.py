@@ -1,0 +1,161 @@
+"""One recurrent block: (tokens, memory, step) -> (tokens, memory)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from papez_lobes import framing as chunking
+from papez_lobes.memory import merge_memory
+from papez_lobes.norms import StepLayerNorm
+
+
+def sinusoidal_positions(length, dim):
+    """The fixed code of Vaswani et al. (2017, Sec. 3.5): [length, dim], sin on even channels.
+
+    Example
+    -------
+    >>> sinusoidal_positions(2, 4)[0].tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float64) * (-math.log(1e4) / dim))
+    code = torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1)
+    return code.flatten(1)[:, :dim].float()
+
+
+class ChunkAttention(nn.Module):
+    """Self-attention in chunks, each over [M memory slots | K tokens].
+
+    Two savings that change no number, since projections are linear: each token is projected once
+    and the projected position code is added per chunk, and the two outputs of a token are
+    averaged before the one output projection.
+
+    Arguments
+    ---------
+    dim, num_heads : int
+        Channels N and heads H; H divides N.
+    num_slots, chunk_tokens : int
+        M and K; K is even.
+    dropout : float
+        On the attention weights.
+    """
+
+    def __init__(self, dim, num_heads, num_slots, chunk_tokens, dropout=0.0):
+        super().__init__()
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads is {num_heads}: it must divide the width of {dim}")
+        if chunk_tokens < 2 or chunk_tokens % 2:
+            raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
+        self.num_heads, self.num_slots, self.chunk_tokens = num_heads, num_slots, chunk_tokens
+        self.dropout = dropout
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj.weight)  # as torch.nn.MultiheadAttention
+        nn.init.zeros_(self.in_proj.bias)
+        nn.init.zeros_(self.out_proj.bias)
+        positions = sinusoidal_positions(num_slots + chunk_tokens, dim)
+        self.register_buffer("positions", positions, persistent=False)
+
+    def project_positions(self):
+        """The position code through the input projection, bias included: [M + K, 3 N]."""
+        return self.in_proj(self.positions.to(self.in_proj.weight.dtype))
+
+    def forward(self, tokens, memory, framing, positions):
+        """Attend within each chunk.
+
+        Arguments
+        ---------
+        tokens, memory : torch.Tensor
+            [B, L, N] and [B, M, N].
+        framing : papez_lobes.framing.Framing
+            Chunks and masks of this step.
+        positions : torch.Tensor
+            What `project_positions` gave, once for all steps.
+
+        Returns
+        -------
+        (torch.Tensor, torch.Tensor)
+            Averaged over each token's two chunks, [B, L, N]; over all chunks that count, [B, M, N].
+        """
+        weight, slots, chunks = self.in_proj.weight, self.num_slots, framing.chunks
+        if framing.token_mask is not None:
+            tokens = tokens.masked_fill(~framing.token_mask.unsqueeze(-1), 0)
+        memory = F.linear(memory, weight).unsqueeze(1).expand(-1, chunks, -1, -1)
+        halves = chunking.split(F.linear(tokens, weight), framing.chunk_tokens, chunks)
+        sequence = torch.cat([memory, *halves], dim=2) + positions  # [B, S, M + K, 3 N]
+        sequence = sequence.flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = sequence.permute(2, 0, 3, 1, 4)  # each [B S, H, M + K, N / H]
+        attended = F.scaled_dot_product_attention(
+            query, key, value, framing.attention_mask(slots),
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        attended = attended.transpose(1, 2).flatten(2).unflatten(0, (-1, chunks))
+        tokens = chunking.join(attended[:, :, slots:], tokens.shape[1])
+        memory = merge_memory(attended[:, :, :slots], framing.chunk_mask)
+        return self.out_proj(tokens), self.out_proj(memory)
+
+
+class RecurrentBlock(nn.Module):
+    """The one transformer layer that Papez applies again and again (paper, Sec. 2.3).
+
+    Post-norm; all steps share its weights, but the two layer norms own one affine per step.
+    Tokens and memory slots pass through the same norms and feed-forward.
+
+    Arguments
+    ---------
+    dim, num_heads, ffn_dim : int
+        Channels N, heads H, width of the feed-forward.
+    num_steps : int
+        Steps R that exist.
+    num_slots, chunk_tokens : int
+        M and K (even).
+    dropout : float
+        On attention weights, averaged tokens, inside and after the feed-forward.
+    attend_padding : bool
+        True reproduces the authors, where padding is attended and counted. It takes soft pruning.
+
+    Example
+    -------
+    >>> block = RecurrentBlock(8, 2, 16, num_steps=3, num_slots=2, chunk_tokens=4)
+    >>> framing = chunking.Framing.of_tokens(torch.ones(1, 9, dtype=torch.bool), 4)
+    >>> tokens, memory = block(
+    ...     torch.randn(1, 9, 8), torch.randn(1, 2, 8), framing,
+    ...     block.attention.project_positions(), step=0)
+    >>> tokens.shape, memory.shape
+    (torch.Size([1, 9, 8]), torch.Size([1, 2, 8]))
+    """
+
+    def __init__(
+        self, dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens,
+        dropout=0.0, attend_padding=False,
+    ):
+        super().__init__()
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}: it must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: it must be in [0, 1)")
+        self.num_steps, self.attend_padding = num_steps, attend_padding
+        self.attention = ChunkAttention(dim, num_heads, num_slots, chunk_tokens, dropout)
+        self.norm1 = StepLayerNorm(num_steps, dim)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm2 = StepLayerNorm(num_steps, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def chunk_tokens(self):
+        """K."""
+        return self.attention.chunk_tokens
+
+    def forward(self, tokens, memory, framing, positions, step):
+        """One step; arguments and results as `ChunkAttention.forward`, `step` 0-based."""
+        heard, written = self.attention(tokens, memory, framing, positions)
+        tokens = self._feed_forward(self.norm1(tokens + self.dropout(heard), step), step)
+        memory = self._feed_forward(self.norm1(memory + written, step), step)
+        return tokens, memory
+
+    def _feed_forward(self, x, step):
+        hidden = self.dropout(F.relu(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)), step)

@@ -1,0 +1,49 @@
+"""From a manifest to SpeechBrain datasets of mixtures and their sources."""
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
+
+from papez_lobes.data.audio import read_audio
+
+
+def separation_dataset(manifest, num_spks, sample_rate, segment_seconds=None):
+    """A dataset of `id`, `mix_sig` [T] and `sources` [T, C].
+
+    Arguments
+    ---------
+    manifest : str or pathlib.Path
+        CSV with ID, duration, mix_wav, s1_wav, s2_wav, ... (see `papez_lobes.data.wsj0mix`).
+    num_spks : int
+        Speakers C.
+    sample_rate : int
+        Hz; files of another rate are refused.
+    segment_seconds : float, optional
+        Train on a random segment of this length; shorter items are taken whole.
+
+    Returns
+    -------
+    speechbrain.dataio.dataset.DynamicItemDataset
+        For `Brain.fit` and `Brain.evaluate`; it batches items of different lengths.
+    """
+    dataset = DynamicItemDataset.from_csv(str(manifest))
+    sources = [f"s{speaker}_wav" for speaker in range(1, num_spks + 1)]
+
+    @sb.utils.data_pipeline.takes("mix_wav", *sources)
+    @sb.utils.data_pipeline.provides("mix_sig", "sources")
+    def load(*paths):
+        signals = [read_audio(path, sample_rate) for path in paths]
+        size = min(map(len, signals))
+        start, stop = 0, size
+        if segment_seconds is not None and size > segment_seconds * sample_rate:
+            stop = int(segment_seconds * sample_rate)
+            start = int(torch.randint(0, size - stop + 1, ()))
+            stop += start
+        signals = [signal[start:stop] for signal in signals]
+        yield torch.from_numpy(signals[0])
+        yield torch.from_numpy(np.stack(signals[1:], axis=-1))
+
+    dataset.add_dynamic_item(load)
+    dataset.set_output_keys(["id", "mix_sig", "sources"])
+    return dataset

@@ -1,0 +1,70 @@
+"""The auditory working memory: a few slots that every chunk reads and writes (paper, Sec. 2.2)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class WorkingMemory(nn.Module):
+    """The constant first state of the slots, and how they join the tokens.
+
+    Tokens and slots get one more channel, the tag: 0 for tokens, 1 for slots. Slot j is row j of
+    an identity matrix. Nothing here is learned; the slots gain meaning in the mask network's
+    first linear map.
+
+    Arguments
+    ---------
+    num_slots : int
+        M, from 0 to `dim`.
+    dim : int
+        Channels N.
+
+    Example
+    -------
+    >>> memory = WorkingMemory(num_slots=2, dim=3)
+    >>> memory(torch.zeros(1, 1, 3)).squeeze(0).int().tolist()
+    [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
+    """
+
+    def __init__(self, num_slots, dim):
+        super().__init__()
+        if not 0 <= num_slots <= dim:
+            raise ValueError(
+                f"num_slots is {num_slots}: it must be between 0 and the width of the features "
+                f"(N_encoder_out, {dim}), since each slot starts as a channel of its own"
+            )
+        self.num_slots = num_slots
+        slots = F.pad(torch.eye(num_slots, dim), (0, 1), value=1.0)
+        self.register_buffer("slots", slots, persistent=False)
+
+    def forward(self, tokens):
+        """Tokens [B, L, N] to the tagged sequence [slots | tokens] [B, M + L, N + 1]."""
+        slots = self.slots.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
+        return torch.cat([slots, F.pad(tokens, (0, 1))], dim=1)
+
+
+def merge_memory(chunk_memory, chunk_mask=None):
+    """What the chunks wrote into the slots: the plain mean over the chunks that count.
+
+    Arguments
+    ---------
+    chunk_memory : torch.Tensor
+        [B, S, M, N].
+    chunk_mask : torch.Tensor, optional
+        [B, S], bool. An item without any chunk that counts gets zeros.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, M, N].
+
+    Example
+    -------
+    >>> written = torch.tensor([1.0, 3.0, 100.0]).view(1, 3, 1, 1)
+    >>> merge_memory(written, torch.tensor([[True, True, False]])).item()
+    2.0
+    """
+    if chunk_mask is None:
+        return chunk_memory.mean(dim=1)
+    written = chunk_memory.masked_fill(~chunk_mask[:, :, None, None], 0).sum(dim=1)
+    return written / chunk_mask.sum(dim=1).clamp(min=1)[:, None, None]

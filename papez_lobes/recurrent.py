@@ -1,0 +1,118 @@
+"""The recurrent loop, and its trace."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from papez_lobes.lengths import to_mask
+from papez_lobes.pruning import build_pruning
+
+
+@dataclass
+class Trace:
+    """What the recurrence did.
+
+    Arguments
+    ---------
+    depth : torch.Tensor
+        [B, L], long: the steps that each token ran; 0 on padding.
+    valid : torch.Tensor
+        [B, L], bool: True on tokens, False on padding.
+
+    Example
+    -------
+    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]))
+    >>> trace.tokens_per_step.tolist(), trace.mean_depth.item()
+    ([[2], [1], [1]], 2.0)
+    """
+
+    depth: torch.Tensor
+    valid: torch.Tensor
+
+    @property
+    def tokens_per_step(self):
+        """[steps done, B], long: how many tokens ran at each step."""
+        steps = torch.arange(int(self.depth.max()), device=self.depth.device)
+        return (self.depth.unsqueeze(0) > steps[:, None, None]).sum(dim=-1)
+
+    @property
+    def mean_depth(self):
+        """[]: mean over all tokens of the batch."""
+        return self.depth.sum() / self.valid.sum()
+
+
+class RecurrentTransformer(nn.Module):
+    """One block, applied until every token has halted (paper, Sec. 2.3).
+
+    The result is the halting-weighted sum of the states of all steps.
+
+    Arguments
+    ---------
+    block : papez_lobes.block.RecurrentBlock
+        The layer.
+    halting : papez_lobes.halting.Halting
+        Decides which token stops when.
+    pruning : str
+        'soft' or 'hard': see `papez_lobes.pruning`.
+    max_depth : int, optional
+        Steps allowed, 1 to the block's `num_steps` (default). It only limits the loop: it can be
+        changed on a trained model.
+
+    Example
+    -------
+    >>> from papez_lobes.block import RecurrentBlock
+    >>> from papez_lobes.halting import Halting
+    >>> block = RecurrentBlock(8, 2, 16, num_steps=6, num_slots=2, chunk_tokens=4)
+    >>> loop = RecurrentTransformer(block, Halting(bias=-20.0), "hard", max_depth=4)
+    >>> output, trace = loop(torch.randn(1, 9, 8), torch.randn(1, 2, 8))
+    >>> output.shape, trace.tokens_per_step.squeeze(1).tolist()
+    (torch.Size([1, 9, 8]), [9, 9, 9, 9])
+    """
+
+    def __init__(self, block, halting, pruning="hard", max_depth=None):
+        super().__init__()
+        max_depth = block.num_steps if max_depth is None else max_depth
+        if not 1 <= max_depth <= block.num_steps:
+            raise ValueError(
+                f"max_depth is {max_depth}: it must be between 1 and num_steps, {block.num_steps}"
+            )
+        self.block = block
+        self.halting = halting
+        self.pruning = build_pruning(pruning, block.attend_padding)
+        self.max_depth = max_depth
+
+    def forward(self, tokens, memory, counts=None):
+        """Run the recurrence.
+
+        Arguments
+        ---------
+        tokens, memory : torch.Tensor
+            The first states, [B, L, N] and [B, M, N].
+        counts : torch.Tensor, optional
+            [B], long: valid tokens of each item; None where all L are.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, L, N]; zeros on padding.
+        Trace
+            The depth of each token.
+        """
+        batch, length, _ = tokens.shape
+        counts_or_all = counts if counts is not None else tokens.new_full((batch,), length)
+        valid = to_mask(counts_or_all, length)
+        state = self.halting.start(valid, tokens.dtype)
+        framing = self.pruning.first(counts, valid, self.block.chunk_tokens)
+        positions = self.block.attention.project_positions()
+        depth = torch.zeros_like(valid, dtype=torch.long)
+        output = torch.zeros_like(tokens)
+        for step in range(self.max_depth):
+            depth = depth + state.running
+            weights, state = self.halting(tokens[..., -1], state, step == self.max_depth - 1)
+            tokens, memory = self.block(tokens, memory, framing, positions, step)
+            output = output + weights.to(output.dtype).unsqueeze(-1) * tokens
+            if not state.running.any():
+                break
+            framing = self.pruning.following(framing, state.running)
+        return output, Trace(depth, valid)

@@ -1,0 +1,176 @@
+"""From a command line to the objects of an experiment, with every key checked on the way.
+
+An experiment file says HOW to train; its `separator:` node includes the file that says WHAT is
+trained. HyperPyYAML refuses an unknown top-level override but takes an unknown nested one in
+silence, so both are checked here, and a flag that only the separator file knows is handed on to
+it: no knob has to be repeated in an experiment.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from papez_lobes.errors import UserError
+
+SEPARATOR_NODE = "separator"
+INCLUDE = "!include:"
+
+
+@dataclass
+class Experiment:
+    """A loaded experiment.
+
+    Arguments
+    ---------
+    file : pathlib.Path
+        The experiment file.
+    separator_file : pathlib.Path
+        The separator file that it includes.
+    hparams : dict
+        What HyperPyYAML made of it.
+    run_opts : speechbrain RunOptions
+        SpeechBrain's own options (--device, --precision, --test_only, ...).
+    overrides : dict
+        What the command line changed, in the nesting that HyperPyYAML takes.
+    """
+
+    file: Path
+    separator_file: Path
+    hparams: dict = field(repr=False)
+    run_opts: object = field(repr=False)
+    overrides: dict
+
+    @property
+    def knobs(self):
+        """The separator's knobs as resolved for this experiment: name -> plain value."""
+        separator = self.hparams[SEPARATOR_NODE]
+        return {name: separator[name] for name in read_knobs(self.separator_file)}
+
+
+def load_experiment(argv=None):
+    """Parse a SpeechBrain command line and build the experiment.
+
+    Arguments
+    ---------
+    argv : list of str, optional
+        `FILE [--key value]...`; `sys.argv[1:]` by default.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    UserError
+        For a missing or broken file, an unknown key, a value of the wrong type, a missing
+        placeholder, or knobs that do not fit together.
+    """
+    file, run_opts, overrides = sb.parse_arguments(argv)
+    file = Path(file)
+    keys = _read_yaml(file)
+    separator_file = _included(keys, file)
+    overrides = _nest(_parse_overrides(overrides), keys, read_knobs(separator_file), file)
+    try:
+        with open(file, encoding="utf-8") as stream:
+            hparams = load_hyperpyyaml(stream, overrides)
+    except Exception as error:  # HyperPyYAML hands on whatever a constructor raises
+        raise UserError(f"{file}: {_cause(error)}") from error
+    return Experiment(file, separator_file, hparams, run_opts, overrides)
+
+
+def read_knobs(separator_file):
+    """The knobs of a separator file: top-level keys whose values are plain or a `!ref`.
+
+    Returns
+    -------
+    dict of str to object
+        Name -> default; references as they stand in the file.
+    """
+    keys = _read_yaml(Path(separator_file))
+    return {
+        name: value for name, value in keys.items()
+        if not _tag(value) or _tag(value) == "!ref"
+    }
+
+
+def _read_yaml(path):
+    """Top-level keys of a HyperPyYAML file, tags kept, nothing built."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name an experiment file, e.g. hparams/papez.yaml")
+    try:
+        keys = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {_cause(error)}") from error
+    if not isinstance(keys, dict):
+        raise UserError(f"{path}: holds no keys; a HyperPyYAML file is a mapping")
+    return keys
+
+
+def _tag(value):
+    tag = getattr(value, "tag", None)
+    return getattr(tag, "value", None) or ""
+
+
+def _included(keys, file):
+    tag = _tag(keys.get(SEPARATOR_NODE))
+    if not tag.startswith(INCLUDE):
+        raise UserError(
+            f"{file}: has no `{SEPARATOR_NODE}: {INCLUDE}FILE` node; it is not an experiment file "
+            "(a separator file from the top-level hparams/ is included by one, not run)"
+        )
+    return (file.parent / tag.removeprefix(INCLUDE)).resolve()
+
+
+def _parse_overrides(text):
+    try:
+        overrides = YAML(typ="safe").load(text) or {}
+    except YAMLError as error:
+        raise UserError(f"cannot read the options {text!r}: write --key value") from error
+    if not isinstance(overrides, dict):
+        raise UserError(f"cannot read the options {text!r}: write --key value")
+    return overrides
+
+
+def _nest(overrides, keys, knobs, file):
+    """Overrides in HyperPyYAML's nesting: the separator's own knobs go under its node."""
+    nested = {}
+    for name, value in overrides.items():
+        if name == SEPARATOR_NODE and isinstance(value, dict):
+            for knob, inner in value.items():
+                _check(knob, inner, knobs, f"{file}, `{SEPARATOR_NODE}`")
+            nested.setdefault(SEPARATOR_NODE, {}).update(value)
+        elif name in keys:
+            _check(name, value, keys, file)
+            nested[name] = value
+        else:
+            _check(name, value, {**keys, **knobs}, file)
+            nested.setdefault(SEPARATOR_NODE, {})[name] = value
+    return nested
+
+
+def _check(name, value, keys, where):
+    if name not in keys:
+        near = difflib.get_close_matches(name, keys, n=1)
+        hint = f"did you mean --{near[0]}?" if near else "see the file for what there is"
+        raise UserError(f"{where}: there is no key {name!r}; {hint}")
+    default = keys[name]
+    if _tag(default) and _tag(default) not in ("!ref", "!PLACEHOLDER"):
+        raise UserError(f"{where}: {name!r} is built by the file; change the file, or its knobs")
+    if _tag(default) or default is None or value is None:
+        return
+    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
+    fits = isinstance(value, {float: (int, float), None: object}.get(kind, kind) or object)
+    if not fits or (isinstance(value, bool) and kind in (int, float)):
+        raise UserError(f"{where}: {name} takes {kinds[kind]}, not {value!r}")
+
+
+def _cause(error):
+    """The last line of an error's text: what a constructor said, without HyperPyYAML's frame."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

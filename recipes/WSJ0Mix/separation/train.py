@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Train, evaluate and bundle a separator on WSJ0-mix, all of it from an experiment file.
+
+    python train.py hparams/papez.yaml --data_folder /path/to/wsj0-mix/2speakers
+
+Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain recipe; see
+README.md beside this file.
+"""
+
+import speechbrain as sb
+from speechbrain.utils.distributed import ddp_init_group, run_on_main
+
+from papez_lobes.data.loading import separation_dataset
+from papez_lobes.data.wsj0mix import prepare_wsj0mix
+from papez_lobes.errors import one_line_errors
+from papez_lobes.inference.bundle import write_bundle
+from papez_lobes.training.brain import Separation
+from papez_lobes.training.experiment import load_experiment
+
+if __name__ == "__main__":
+    with one_line_errors("train.py"):
+        experiment = load_experiment()
+        hparams, run_opts = experiment.hparams, experiment.run_opts
+        ddp_init_group(run_opts)
+
+        data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
+        manifests = {
+            split: f"{hparams['save_folder']}/wsj0mix_{split}.csv" for split in ("tr", "cv", "tt")
+        }
+        run_on_main(
+            prepare_wsj0mix,
+            kwargs={
+                "data_folder": hparams["data_folder"],
+                "save_folder": hparams["save_folder"],
+                "version": hparams["mixture_version"],
+                "skip_prep": hparams["skip_prep"],
+                **data,
+            },
+        )
+        sb.create_experiment_directory(
+            hparams["output_folder"], str(experiment.file), experiment.overrides
+        )
+        train_set = separation_dataset(
+            manifests["tr"], **data, segment_seconds=hparams["segment_seconds"]
+        )
+        valid_set = separation_dataset(manifests["cv"], **data)
+        test_set = separation_dataset(manifests["tt"], **data)
+
+        brain = Separation(
+            modules=hparams["modules"],
+            opt_class=hparams["optimizer"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"],
+        )
+        if not brain.test_only:
+            brain.fit(
+                hparams["epoch_counter"],
+                train_set,
+                valid_set,
+                train_loader_kwargs=hparams["train_dataloader_opts"],
+                valid_loader_kwargs=hparams["eval_dataloader_opts"],
+            )
+        brain.evaluate(
+            test_set, max_key="si_snr_i", test_loader_kwargs=hparams["eval_dataloader_opts"]
+        )
+        run_on_main(
+            write_bundle,
+            kwargs={
+                "folder": f"{hparams['output_folder']}/bundle",
+                "separator": experiment.separator_file,
+                "knobs": experiment.knobs,
+                "modules": brain.modules,
+            },
+        )

@@ -1,0 +1,35 @@
+"""Tiny separators for the unit tier, built from the project's own YAML files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "N_encoder_out": 16, "kernel_size": 8, "kernel_stride": 4, "num_heads": 2, "ffn_dim": 32,
+    "chunk_tokens": 6, "num_slots": 3, "num_steps": 4, "dropout": 0.0,
+}
+
+
+def build(name="papez", seed=0, **overrides):
+    """(modules, hparams) of hparams/<name>.yaml at tiny size, in float64 and eval mode.
+
+    Norms get random affine values, so that a forgotten one shows.
+    """
+    torch.manual_seed(seed)
+    with open(ROOT / "hparams" / f"{name}.yaml", encoding="utf-8") as stream:
+        hparams = load_hyperpyyaml(stream, {**TINY, **overrides})
+    nodes = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}
+    modules = torch.nn.ModuleDict({key: hparams[node] for key, node in nodes.items()})
+    for key, parameter in modules.named_parameters():
+        if "norm" in key:
+            torch.nn.init.normal_(parameter, mean=float("weight" in key), std=0.3)
+    return modules.double().eval(), hparams
+
+
+@pytest.fixture
+def tiny():
+    """The builder, as a fixture."""
+    return build

@@ -1,0 +1,127 @@
+import pytest
+import torch
+
+from papez_lobes.block import RecurrentBlock
+from papez_lobes.halting import Halting
+from papez_lobes.recurrent import RecurrentTransformer, Trace
+from tests.oracles import plain_papez
+
+
+def make(pruning="hard", slots=3, threshold=0.9, bias=0.0, close_remainder=True, max_depth=None, seed=0):
+    torch.manual_seed(seed)
+    block = RecurrentBlock(12, 3, 20, num_steps=6, num_slots=slots, chunk_tokens=8)
+    for name, parameter in block.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float("norm" in name and "weight" in name), std=0.3)
+    halting = Halting(threshold, bias, close_remainder)
+    return RecurrentTransformer(block, halting, pruning, max_depth).double().eval()
+
+
+def inputs(batch, length, slots, seed=1):
+    torch.manual_seed(seed)
+    tokens = torch.randn(batch, length, 12, dtype=torch.float64)
+    return tokens, torch.randn(batch, slots, 12, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pruning", ["soft", "hard"])
+@pytest.mark.parametrize("slots", [0, 3])
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 17])
+@pytest.mark.parametrize("close_remainder", [True, False])
+def test_it_equals_the_plain_recurrence(pruning, slots, length, close_remainder):
+    loop = make(pruning, slots, bias=-1.0, close_remainder=close_remainder)
+    tokens, memory = inputs(2, length, slots)
+    got, trace = loop(tokens, memory)
+    for item in range(2):
+        expected, depth = plain_papez.recur(loop, tokens[item], memory[item], pruning == "hard")
+        assert torch.equal(trace.depth[item], depth)
+        torch.testing.assert_close(got[item], expected, atol=1e-9, rtol=1e-9)
+
+
+def test_hard_and_soft_differ_once_tokens_halt():
+    tokens, memory = inputs(1, 20, 3)
+    (hard, trace), (soft, _) = (make(p, bias=-1.0)(tokens, memory) for p in ("hard", "soft"))
+    assert 1 < trace.mean_depth < 6
+    assert not torch.allclose(hard, soft, atol=1e-3)
+
+
+def test_hard_and_soft_agree_while_all_tokens_run():
+    tokens, memory = inputs(1, 20, 3)
+    (hard, trace), (soft, _) = (make(p, bias=-40.0)(tokens, memory) for p in ("hard", "soft"))
+    assert trace.depth.eq(6).all()
+    torch.testing.assert_close(hard, soft, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pruning", ["soft", "hard"])
+@pytest.mark.parametrize("own", [1, 4, 7, 16])
+def test_an_item_is_the_same_alone_and_in_a_batch(pruning, own):
+    loop = make(pruning, bias=-1.0)
+    tokens, memory = inputs(3, 16, 3)
+    got, trace = loop(tokens, memory, torch.tensor([16, own, 2]))
+    alone, alone_trace = loop(tokens[1:2, :own], memory[1:2])
+    torch.testing.assert_close(got[1, :own], alone[0], atol=1e-10, rtol=1e-10)
+    assert torch.equal(trace.depth[1, :own], alone_trace.depth[0])
+    assert trace.depth[1, own:].eq(0).all() and got[1, own:].eq(0).all()
+
+
+def test_all_halted_at_once_ends_the_loop():
+    tokens, memory = inputs(2, 9, 3)
+    loop = make(bias=40.0)
+    output, trace = loop(tokens, memory)
+    assert trace.tokens_per_step.tolist() == [[9, 9]]
+    state = loop.block(
+        tokens, memory, loop.pruning.first(None, trace.valid, 8),
+        loop.block.attention.project_positions(), 0,
+    )[0]
+    torch.testing.assert_close(output, state)
+
+
+def test_everything_halted_but_one_chunk():
+    tokens, memory = inputs(1, 40, 3)
+    tokens[..., -1] = 40.0
+    tokens[0, 17, -1] = -40.0
+    loop = make()
+    output, trace = loop(tokens, memory)
+    expected, depth = plain_papez.recur(loop, tokens[0], memory[0], hard=True)
+    assert trace.tokens_per_step[1].item() == 1
+    assert torch.equal(trace.depth[0], depth)
+    torch.testing.assert_close(output[0], expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("max_depth", [1, 3, 6])
+def test_max_depth_limits_the_loop_and_closes_the_weights_there(max_depth):
+    loop = make(bias=-3.0, max_depth=max_depth)
+    tokens, memory = inputs(1, 11, 3)
+    output, trace = loop(tokens, memory)
+    assert trace.depth.max() == max_depth
+    expected, _ = plain_papez.recur(loop, tokens[0], memory[0], hard=True)
+    torch.testing.assert_close(output[0], expected, atol=1e-9, rtol=1e-9)
+
+
+def test_every_parameter_gets_a_gradient_when_all_steps_run():
+    loop = make(bias=-2.0)
+    tokens, memory = inputs(2, 30, 3)
+    loop(tokens, memory)[0].square().sum().backward()
+    for name, parameter in loop.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        rows = parameter.grad.flatten(1).abs().sum(1) if "norm" in name else parameter.grad.abs().sum()
+        assert (rows > 0).all(), name
+
+
+def test_trace_counts():
+    depth = torch.tensor([[2, 1, 3], [1, 0, 0]])
+    trace = Trace(depth, depth > 0)
+    assert trace.tokens_per_step.tolist() == [[3, 1], [2, 0], [1, 0]]
+    assert trace.tokens_per_step.sum() == depth.sum()
+    assert trace.mean_depth == 7 / 4
+
+
+@pytest.mark.parametrize("max_depth", [0, 7])
+def test_a_depth_that_does_not_exist_is_refused(max_depth):
+    with pytest.raises(ValueError, match=f"max_depth is {max_depth}"):
+        make(max_depth=max_depth)
+
+
+def test_hard_pruning_refuses_to_attend_padding():
+    block = RecurrentBlock(12, 3, 20, 6, 3, 8, attend_padding=True)
+    with pytest.raises(ValueError, match="attend_padding"):
+        RecurrentTransformer(block, Halting(), "hard")
+    RecurrentTransformer(block, Halting(), "soft")
