@@ -1,4 +1,4 @@
-"""True lengths of the items of a padded batch: relative (SpeechBrain's convention), counts, masks."""
+"""True lengths of the items of a padded batch: relative (as in SpeechBrain), counts, masks."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Length-aware norm over time, layer norm with one affine per step, and the MLP built on the first."""
+"""Length-aware norm over time, an MLP with it, and layer norm with one affine per step."""
 
 import torch
 from torch import nn

@@ -99,6 +99,8 @@ def match_mixture(estimates, mixture):
     True
     """
     wide = estimates.double()
+    level = wide.square().mean(dim=1, keepdim=True).sqrt()
+    wide = wide / level.clamp(min=torch.finfo(estimates.dtype).tiny)  # well conditioned
     gram = wide.transpose(1, 2) @ wide
     projection = wide.transpose(1, 2) @ mixture.double().unsqueeze(-1)  # [B, C, 1]
     gains = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ projection

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from papez_lobes.errors import UserError
+from papez_lobes.knobs import read_knobs
 
 SEPARATOR_NODE = "separator"
 INCLUDE = "!include:"
@@ -81,21 +82,6 @@ def load_experiment(argv=None):
     except Exception as error:  # HyperPyYAML hands on whatever a constructor raises
         raise UserError(f"{file}: {_cause(error)}") from error
     return Experiment(file, separator_file, hparams, run_opts, overrides)
-
-
-def read_knobs(separator_file):
-    """The knobs of a separator file: top-level keys whose values are plain or a `!ref`.
-
-    Returns
-    -------
-    dict of str to object
-        Name -> default; references as they stand in the file.
-    """
-    keys = _read_yaml(Path(separator_file))
-    return {
-        name: value for name, value in keys.items()
-        if not _tag(value) or _tag(value) == "!ref"
-    }
 
 
 def _read_yaml(path):

@@ -70,7 +70,8 @@ def pit_si_snr(estimates, sources, lengths=None, eps=EPS):
     [[1, 2, 0], [1, 2, 0]]
     """
     pairs = pairwise_si_snr(estimates, sources, lengths, eps)
-    costs = np.nan_to_num(-pairs.detach().double().cpu().numpy(), nan=1e9)  # NaN goes on to the loss
+    # NaN still reaches the loss: only the choice of permutation looks past it
+    costs = np.nan_to_num(-pairs.detach().double().cpu().numpy(), nan=1e9)
     order = torch.as_tensor(
         np.stack([linear_sum_assignment(cost.T)[1] for cost in costs]), device=pairs.device
     )

@@ -7,7 +7,7 @@ from papez_lobes.framing import Framing
 
 def make(slots, chunk_tokens=8, **knobs):
     torch.manual_seed(0)
-    block = RecurrentBlock(12, 3, 20, num_steps=4, num_slots=slots, chunk_tokens=chunk_tokens, **knobs)
+    block = RecurrentBlock(12, 3, 20, 4, slots, chunk_tokens, **knobs)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return block.double().eval()
@@ -23,7 +23,8 @@ def test_without_memory_it_is_torch_encoder_layer(length):
     the chunking."""
     block = make(slots=0)
     block.attention.positions.zero_()
-    layer = torch.nn.TransformerEncoderLayer(12, 3, 20, dropout=0.0, batch_first=True).double().eval()
+    layer = torch.nn.TransformerEncoderLayer(12, 3, 20, dropout=0.0, batch_first=True)
+    layer = layer.double().eval()
     with torch.no_grad():
         layer.self_attn.in_proj_weight.copy_(block.attention.in_proj.weight)
         layer.self_attn.in_proj_bias.copy_(block.attention.in_proj.bias)
@@ -82,8 +83,8 @@ def test_dropout_is_only_on_in_training():
 
 def test_position_code_by_hand():
     code = sinusoidal_positions(3, 4).double()
-    expected = torch.tensor([2.0, 2.0, 0.02, 0.02]).double()
-    expected = torch.stack([expected[0].sin(), expected[1].cos(), expected[2].sin(), expected[3].cos()])
+    angles = torch.tensor([2.0, 0.02]).double()  # position 2 at rates 1 and 10000 ** -0.5
+    expected = torch.stack([angles.sin(), angles.cos()], dim=1).flatten()
     torch.testing.assert_close(code[2], expected, atol=1e-7, rtol=0)
 
 
@@ -98,6 +99,6 @@ def test_position_code_by_hand():
     ],
 )
 def test_knobs_that_do_not_fit_are_named(knobs, message):
-    fit = {"dim": 12, "num_heads": 3, "ffn_dim": 20, "num_steps": 4, "num_slots": 2, "chunk_tokens": 8}
+    fit = {"dim": 12, "num_heads": 3, "ffn_dim": 20, "num_steps": 4, "num_slots": 2}
     with pytest.raises(ValueError, match=message):
-        RecurrentBlock(**{**fit, **knobs})
+        RecurrentBlock(**{**fit, "chunk_tokens": 8, **knobs})

@@ -17,7 +17,8 @@ def run(halting, probabilities):
 
 
 def test_weights_by_hand():
-    assert run(Halting(0.9), [0.3, 0.4, 0.5, 0.9]) == ([0.3, 0.4, 0.3, 0.0], [True, True, False, False])
+    weights, running = run(Halting(0.9), [0.3, 0.4, 0.5, 0.9])
+    assert weights == [0.3, 0.4, 0.3, 0.0] and running == [True, True, False, False]
     assert run(Halting(0.9), [0.95]) == ([1.0], [False])
     # exactly at the threshold it goes on: it halts above it
     assert run(Halting(0.75), [0.5, 0.25, 0.2])[1] == [True, True, False]

@@ -1,0 +1,280 @@
+"""Bundles: a trained separator as a folder that plain SpeechBrain loads, offline.
+
+A bundle holds `hyperparams.yaml` (the separator file with its knobs set, `modules` and
+`pretrainer`) and the weights `encoder.ckpt`, `masknet.ckpt` and `decoder.ckpt`. In use::
+
+    from speechbrain.inference.separation import SepformerSeparation
+    separator = SepformerSeparation.from_hparams(source="pretrained/papez")
+    estimates = separator.separate_batch(mixture)  # [B, T] -> [B, T, C]
+
+Without a `savedir`, SpeechBrain reads the folder in place and writes nothing. With one it links
+the files there (on Windows, or to move the folder later, pass `local_strategy=LocalStrategy.COPY`),
+and it trusts files that a `savedir` already holds: use one for one bundle only.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+import torch
+from speechbrain.inference.separation import SepformerSeparation
+
+from papez_lobes.errors import UserError
+from papez_lobes.knobs import (
+    PARTS,
+    build_modules,
+    load_hparams,
+    set_knobs,
+)
+
+HYPERPARAMS = "hyperparams.yaml"
+FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
+_TAIL = """
+modules:
+    encoder: !ref <Encoder>
+    masknet: !ref <MaskNet>
+    decoder: !ref <Decoder>
+
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        encoder: !ref <Encoder>
+        masknet: !ref <MaskNet>
+        decoder: !ref <Decoder>
+"""
+
+
+def write_bundle(folder, separator, knobs, modules):
+    """Write a bundle. It appears whole or not at all, and replaces an older one only then.
+
+    In distributed training call it on the main process only.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Where to; its parents are made. Other files in an older bundle (a README) are kept.
+    separator : str or pathlib.Path
+        The separator's YAML file, which includes no other file.
+    knobs : dict
+        Resolved values of the file's knobs; those not named keep the file's value, and a `!ref`
+        that gives the wanted value stays one.
+    modules : mapping of str to torch.nn.Module
+        `encoder`, `masknet` and `decoder`; distributed or compiled wrappers are taken off.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        If the folder holds something that is not a bundle, a knob is unknown, the weights do not
+        fit what the file builds with these knobs, or nothing can be written there.
+
+    Example
+    -------
+    >>> from papez_lobes.knobs import separator_file
+    >>> papez, knobs = separator_file("papez"), {"N_encoder_out": 16, "num_steps": 4}
+    >>> modules = build_modules(papez, knobs)
+    >>> folder = write_bundle(getfixture("tmp_path") / "mine", papez, knobs, modules)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['decoder.ckpt', 'encoder.ckpt', 'hyperparams.yaml', 'masknet.ckpt']
+    >>> load_bundle(folder, {"max_depth": 2}).separate_batch(torch.randn(1, 800)).shape
+    torch.Size([1, 800, 2])
+    """
+    folder = Path(folder).resolve()
+    _check_replaceable(folder)
+    text = set_knobs(separator, knobs, drop=("modules", "pretrainer")).rstrip() + "\n" + _TAIL
+    states = {part: _cpu_state(modules[part]) for part in PARTS}
+    aside = _sibling(folder)
+    try:
+        aside.mkdir(parents=True)
+        (aside / HYPERPARAMS).write_text(text, encoding="utf-8")
+        # SpeechBrain only warns of weights that do not fit, so a wrong bundle is refused here
+        problem = _misfit(aside / HYPERPARAMS, states)
+        if problem:
+            raise UserError(f"{separator}: with these knobs {problem}")
+        for part, state in states.items():
+            torch.save(state, aside / f"{part}.ckpt")
+        _swap_in(aside, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparation):
+    """Load a bundle as SpeechBrain's interface: as `from_hparams`, but strict and never online.
+
+    Only the bundle is read, in place; nothing is written anywhere. As every HyperPyYAML file its
+    `hyperparams.yaml` may build any class, so load bundles only from those you trust.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        The bundle.
+    overrides : dict, optional
+        Knobs to change that keep the weights' shapes, such as `max_depth` or
+        `halting_threshold`.
+    device : str or torch.device
+        Where the modules go.
+    interface : type
+        `SepformerSeparation` or a subclass.
+
+    Returns
+    -------
+    SepformerSeparation
+        In eval mode, without gradients.
+
+    Raises
+    ------
+    UserError
+        If the bundle is missing, incomplete or damaged, or an override or the device is wrong.
+    """
+    folder = Path(folder)
+    device = _checked_device(device)
+    _check_complete(folder)
+    hparams = load_hparams(folder / HYPERPARAMS, overrides)
+    modules = {part: hparams[node] for part, node in PARTS.items()}
+    for part, module in modules.items():
+        path = folder / f"{part}.ckpt"
+        state = read_checkpoint(path)
+        problem = _mismatch(module.state_dict(), state)
+        if problem:
+            knobs = f" with {overrides}" if overrides else ""
+            raise UserError(f"{path}: does not fit {HYPERPARAMS}{knobs}: {problem}")
+        module.load_state_dict(state)
+    hparams["savedir"] = None  # as SpeechBrain's loader sets it
+    return interface(modules=modules, hparams=hparams, run_opts={"device": device})
+
+
+def read_checkpoint(path):
+    """Read a torch file that holds tensors and plain Python only; it cannot run code.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    object
+        What was saved, its tensors on the CPU.
+
+    Raises
+    ------
+    UserError
+        If it is missing, empty, damaged, or needs more than tensors and plain Python.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; name a file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # bytes that are no pickle raise nearly anything
+        needs = re.search(r"Unsupported (?:global|class)[^\n]*?([\w.]+\.\w+)", str(error))
+        if needs:
+            raise UserError(
+                f"{path}: holds Python objects ({needs[1]}), which could run code; "
+                "save its state dict alone"
+            ) from error
+        raise UserError(f"{path}: not a torch checkpoint, or damaged or cut short") from error
+
+
+def _cpu_state(module):
+    """A state dict of compact copies on the CPU, without the names that wrappers add."""
+    while True:
+        if isinstance(module, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):  # torch.compile
+            module = module._orig_mod
+        else:
+            break
+    return {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in module.state_dict().items()
+    }
+
+
+def _misfit(hyperparams, states):
+    """Why a file does not build what the weights fit, in words; None where it does."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # a training that goes on is not disturbed
+            modules = build_modules(hyperparams)
+    except UserError as error:  # without the name of a file that will not be there
+        return f"nothing can be built: {str(error).removeprefix(f'{hyperparams}: ')}"
+    for part, state in states.items():
+        problem = _mismatch(modules[part].state_dict(), state)
+        if problem:
+            return f"the {part} does not fit: {problem}"
+    return None
+
+
+def _mismatch(wanted, state):
+    """The first difference in names and shapes, in words; None where the state fits."""
+    if not isinstance(state, dict):
+        return f"it holds a {type(state).__name__}, not a state dict"
+    for key, value in wanted.items():
+        if key not in state:
+            return f"{key} is missing"
+        if tuple(getattr(state[key], "shape", ())) != tuple(value.shape):
+            got = list(getattr(state[key], "shape", ()))
+            return f"{key} is {got}, expected {list(value.shape)}"
+    return next((f"{key} is unexpected" for key in state if key not in wanted), None)
+
+
+def _checked_device(device):
+    """The name of a device that works here, with an index for CUDA, as SpeechBrain wants it."""
+    try:
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device '{device}' cannot be used here; try cpu") from error
+    return str(device)
+
+
+def _check_complete(folder):
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such bundle; name a folder with {', '.join(FILES)}")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: not a bundle, or an incomplete one: {name} is missing")
+
+
+def _check_replaceable(folder):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not all((folder / name).is_file() for name in FILES):
+        raise UserError(f"{folder}: exists and is not a bundle; name another folder")
+
+
+def _sibling(folder):
+    """A new hidden name beside the folder: a rename from there stays on its file system."""
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+
+
+def _swap_in(new, folder):
+    """Rename `new` to `folder`, whose other files go along; the old one returns on failure."""
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    for entry in folder.iterdir():
+        if entry.name not in FILES:
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, new / entry.name)
+    old = _sibling(folder)
+    os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,111 @@
+import copy
+
+import pytest
+import torch
+from speechbrain.lobes.models import dual_path
+
+from papez_lobes.separator import match_mixture, separate
+
+
+@pytest.mark.parametrize("name", ["papez", "papez_official", "papez_small"])
+@pytest.mark.parametrize("num_spks", [1, 2, 3])
+def test_an_utterance_is_the_same_alone_and_in_any_batch(tiny, name, num_spks):
+    modules, _ = tiny(name, num_spks=num_spks)
+    mixture, counts = torch.randn(4, 257, dtype=torch.float64), [257, 100, 31, 1]
+    lengths = torch.tensor(counts).double() / 257
+    estimates, trace = separate(modules, mixture, lengths, return_trace=True)
+    assert estimates.shape == (4, 257, num_spks)
+    for item, count in enumerate(counts):
+        alone, own = separate(modules, mixture[item : item + 1, :count], return_trace=True)
+        tokens = own.depth.shape[1]
+        assert torch.equal(trace.depth[item, :tokens], own.depth[0])
+        torch.testing.assert_close(estimates[item, :count], alone[0], atol=1e-10, rtol=1e-8)
+        assert estimates[item, count:].eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["papez", "papez_small"])
+def test_in_single_precision_too(tiny, name):
+    """To 1e-5 of the signal's size, dense: near the threshold a rounding may flip a token."""
+    modules, _ = tiny(name, halting_bias=-40.0)
+    modules.float()
+    mixture = torch.randn(2, 4000)
+    together = separate(modules, mixture, torch.tensor([1.0, 0.5]))
+    alone = separate(modules, mixture[1:, :2000])
+    assert (together[1, :2000] - alone[0]).abs().max() < 1e-5 * alone.abs().max()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 7, 8, 9, 100, 101])
+def test_output_is_exactly_as_long_as_the_input(tiny, samples):
+    modules, _ = tiny()
+    estimates = separate(modules, torch.randn(2, samples).double())
+    assert estimates.shape == (2, samples, 2) and estimates.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "mixture", [torch.zeros(1, 500), torch.full((1, 500), 0.3), torch.ones(1, 1)]
+)
+def test_silence_and_constants_give_numbers(tiny, mixture):
+    modules, _ = tiny()
+    assert separate(modules, mixture.double()).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["papez", "papez_official", "papez_small"])
+def test_every_parameter_gets_a_gradient(tiny, name):
+    modules, _ = tiny(name, halting_bias=-2.0)
+    lengths = torch.tensor([1.0, 0.6]).double()
+    separate(modules.train(), torch.randn(2, 300).double(), lengths).square().sum().backward()
+    for key, parameter in modules.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+def test_copies_and_state_dicts_round_trip(tiny):
+    modules, _ = tiny(seed=1)
+    mixture = torch.randn(1, 333).double()
+    expected = separate(modules, mixture)
+    assert torch.equal(separate(copy.deepcopy(modules), mixture), expected)
+    other, _ = tiny(seed=2)
+    other.load_state_dict(modules.state_dict())
+    assert torch.equal(separate(other, mixture), expected)
+
+
+def test_separation_does_not_change_its_input(tiny):
+    modules, _ = tiny()
+    mixture, lengths = torch.randn(2, 100).double(), torch.tensor([1.0, 0.5]).double()
+    kept = mixture.clone()
+    separate(modules, mixture, lengths)
+    assert torch.equal(mixture, kept)
+
+
+def stock_modules():
+    torch.manual_seed(0)
+    inner = dual_path.DPTNetBlock(d_model=8, nhead=2)
+    masknet = dual_path.Dual_Path_Model(
+        8, 8, inner, copy.deepcopy(inner), num_layers=1, K=10, num_spks=2, norm="ln"
+    )
+    return torch.nn.ModuleDict({
+        "encoder": dual_path.Encoder(kernel_size=16, out_channels=8),
+        "masknet": masknet,
+        "decoder": dual_path.Decoder(
+            in_channels=8, out_channels=1, kernel_size=16, stride=8, bias=False),
+    }).eval()
+
+
+def test_stock_modules_run_item_by_item_where_lengths_differ():
+    modules, mixture = stock_modules(), torch.randn(2, 400)
+    estimates, trace = separate(modules, mixture, torch.tensor([1.0, 0.5]), return_trace=True)
+    assert trace is None and estimates.shape == (2, 400, 2)
+    torch.testing.assert_close(estimates[1:, :200], separate(modules, mixture[1:, :200]))
+    assert estimates[1, 200:].eq(0).all()
+
+
+def test_matched_estimates_sum_to_the_mixture():
+    sources = torch.randn(2, 900, 3)
+    sources[1, 500:] = 0
+    mixture = sources.sum(-1)
+    gains = torch.tensor([-3.0, 0.02, 50.0])
+    matched = match_mixture(sources * gains, mixture)
+    torch.testing.assert_close(matched, sources, atol=1e-4, rtol=1e-3)
+    assert match_mixture(sources, torch.zeros(2, 900)).eq(0).all()
+    same = torch.randn(1, 900, 1).expand(-1, -1, 2)  # estimates that are one and the same
+    torch.testing.assert_close(match_mixture(same, same[..., 0]).sum(-1), same[..., 0])
