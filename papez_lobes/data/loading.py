@@ -18,7 +18,7 @@ def separation_dataset(manifest, num_spks, sample_rate, segment_seconds=None):
     num_spks : int
         Speakers C.
     sample_rate : int
-        Hz; files of another rate are refused.
+        Hz, of the files.
     segment_seconds : float, optional
         Train on a random segment of this length; shorter items are taken whole.
 
@@ -30,17 +30,15 @@ def separation_dataset(manifest, num_spks, sample_rate, segment_seconds=None):
     dataset = DynamicItemDataset.from_csv(str(manifest))
     sources = [f"s{speaker}_wav" for speaker in range(1, num_spks + 1)]
 
-    @sb.utils.data_pipeline.takes("mix_wav", *sources)
+    @sb.utils.data_pipeline.takes("duration", "mix_wav", *sources)
     @sb.utils.data_pipeline.provides("mix_sig", "sources")
-    def load(*paths):
-        signals = [read_audio(path, sample_rate) for path in paths]
-        size = min(map(len, signals))
-        start, stop = 0, size
-        if segment_seconds is not None and size > segment_seconds * sample_rate:
-            stop = int(segment_seconds * sample_rate)
-            start = int(torch.randint(0, size - stop + 1, ()))
-            stop += start
-        signals = [signal[start:stop] for signal in signals]
+    def load(duration, *paths):
+        start, frames = 0, round(float(duration) * sample_rate)
+        if segment_seconds is not None and frames > segment_seconds * sample_rate:
+            spare = frames - int(segment_seconds * sample_rate)
+            start = int(torch.randint(0, spare + 1, ()))
+            frames -= spare
+        signals = [read_audio(path, start=start, frames=frames) for path in paths]
         yield torch.from_numpy(signals[0])
         yield torch.from_numpy(np.stack(signals[1:], axis=-1))
 

@@ -7,6 +7,7 @@ it: no knob has to be repeated in an experiment.
 """
 
 import difflib
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +72,16 @@ def load_experiment(argv=None):
         For a missing or broken file, an unknown key, a value of the wrong type, a missing
         placeholder, or knobs that do not fit together.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
     file, run_opts, overrides = sb.parse_arguments(argv)
-    file = Path(file)
+    file, overrides = Path(file), _parse_overrides(overrides)
     keys = _read_yaml(file)
     separator_file = _included(keys, file)
-    overrides = _nest(_parse_overrides(overrides), keys, read_knobs(separator_file), file)
+    knobs = read_knobs(separator_file)
+    for name in _abbreviated(argv, overrides, run_opts):
+        _check(name, None, {**keys, **knobs}, file)
+        raise UserError(f"--{name} abbreviates an option of SpeechBrain's; write that in full")
+    overrides = _nest(overrides, keys, knobs, file)
     try:
         with open(file, encoding="utf-8") as stream:
             hparams = load_hyperpyyaml(stream, overrides)
@@ -113,13 +119,20 @@ def _included(keys, file):
 
 
 def _parse_overrides(text):
-    try:
-        overrides = YAML(typ="safe").load(text) or {}
-    except YAMLError as error:
-        raise UserError(f"cannot read the options {text!r}: write --key value") from error
-    if not isinstance(overrides, dict):
-        raise UserError(f"cannot read the options {text!r}: write --key value")
+    """SpeechBrain's text of the options, a `key: value` a line; a later one wins."""
+    overrides = {}
+    for line in text.splitlines():
+        try:
+            overrides.update(YAML(typ="safe").load(line))
+        except (YAMLError, TypeError, ValueError) as error:
+            raise UserError(f"cannot read the option {line!r}: write --key value") from error
     return overrides
+
+
+def _abbreviated(argv, overrides, run_opts):
+    """Flags that argparse took for the beginning of one of SpeechBrain's own, e.g. --test."""
+    flags = [word[2:].split("=")[0] for word in argv if word.startswith("--")]
+    return [flag for flag in flags if flag not in overrides and flag not in run_opts.as_dict()]
 
 
 def _nest(overrides, keys, knobs, file):
@@ -145,8 +158,8 @@ def _check(name, value, keys, where):
         hint = f"did you mean --{near[0]}?" if near else "see the file for what there is"
         raise UserError(f"{where}: there is no key {name!r}; {hint}")
     default = keys[name]
-    if _tag(default) and _tag(default) not in ("!ref", "!PLACEHOLDER"):
-        raise UserError(f"{where}: {name!r} is built by the file; change the file, or its knobs")
+    if isinstance(default, dict) or _tag(default) not in ("", "!ref", "!PLACEHOLDER"):
+        raise UserError(f"{where}: {name!r} is built by the file; change its knobs, or the file")
     if _tag(default) or default is None or value is None:
         return
     kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}

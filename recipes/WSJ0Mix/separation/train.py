@@ -24,19 +24,16 @@ if __name__ == "__main__":
         ddp_init_group(run_opts)
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
-        manifests = {
-            split: f"{hparams['save_folder']}/wsj0mix_{split}.csv" for split in ("tr", "cv", "tt")
+        prepare = {
+            "data_folder": hparams["data_folder"],
+            "save_folder": hparams["save_folder"],
+            "version": hparams["mixture_version"],
+            **data,
         }
-        run_on_main(
-            prepare_wsj0mix,
-            kwargs={
-                "data_folder": hparams["data_folder"],
-                "save_folder": hparams["save_folder"],
-                "version": hparams["mixture_version"],
-                "skip_prep": hparams["skip_prep"],
-                **data,
-            },
-        )
+        if not hparams["skip_prep"]:
+            run_on_main(prepare_wsj0mix, kwargs=prepare)
+        manifests = prepare_wsj0mix(**prepare, skip_prep=True)
+
         sb.create_experiment_directory(
             hparams["output_folder"], str(experiment.file), experiment.overrides
         )

@@ -1,0 +1,64 @@
+"""An epoch counter that can also stop after a given time."""
+
+import time
+
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    mark_as_transfer,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.epoch_loop import EpochCounter
+
+
+@register_checkpoint_hooks
+class TimedEpochCounter(EpochCounter):
+    """SpeechBrain's epoch counter, which ends training with the epoch that exceeds a time.
+
+    The time spent is kept in checkpoints: a resumed training goes on with what is left.
+
+    Arguments
+    ---------
+    limit : int
+        Most epochs.
+    minutes : float, optional
+        Time after which no further epoch begins; None for no limit.
+
+    Example
+    -------
+    >>> [epoch for epoch in TimedEpochCounter(3)]
+    [1, 2, 3]
+    >>> [epoch for epoch in TimedEpochCounter(3, minutes=0.0)]
+    []
+    """
+
+    def __init__(self, limit, minutes=None):
+        super().__init__(limit)
+        self.minutes = minutes
+        self._before = 0.0  # seconds of earlier runs
+        self._started = None
+
+    @property
+    def seconds(self):
+        """Time spent so far, earlier runs included."""
+        return self._before + (time.monotonic() - self._started if self._started else 0.0)
+
+    def __next__(self):
+        if self._started is None:
+            self._started = time.monotonic()
+        if self.minutes is not None and self.seconds >= 60 * self.minutes:
+            raise StopIteration
+        return super().__next__()
+
+    @mark_as_saver
+    def _save(self, path):
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(f"{self.current} {self.seconds:.3f}")
+
+    @mark_as_loader
+    @mark_as_transfer
+    def _recover(self, path, end_of_epoch=True):
+        with open(path, encoding="utf-8") as stream:
+            epoch, seconds = stream.read().split()
+        self.current = int(epoch) - (0 if end_of_epoch else 1)
+        self._before = float(seconds)

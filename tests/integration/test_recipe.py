@@ -1,0 +1,151 @@
+"""The recipe from its command line, at tiny size: train, resume, test, bundle, and mistakes."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.separation import SepformerSeparation
+
+from papez_lobes.inference.bundle import load_bundle
+from papez_lobes.separator import separate
+from papez_lobes.training.metrics import score
+from tests.trees import write_small_tree
+
+RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation"
+TINY = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "chunk_tokens": 20, "num_slots": 2,
+    "num_steps": 3, "dropout": 0.0, "kernel_size": 32, "kernel_stride": 16,
+    "batch_size": 4, "lr": 0.003, "num_workers": 0, "device": "cpu", "save_audio": 2,
+}
+
+
+def train(data, out, *argv, file="papez.yaml", check=True, **knobs):
+    """Run train.py as a user does; returns the finished process."""
+    options = {"data_folder": data, "output_folder": out, **TINY, **knobs}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    done = subprocess.run(
+        [sys.executable, "train.py", f"hparams/{file}", *words, *argv],
+        cwd=RECIPE, capture_output=True, text=True, timeout=300,
+    )
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def log_of(out):
+    """Numbers of train_log.txt: a list of {name: value}, a line each."""
+    pairs = re.compile(r"([a-z][\w -]*?): (-?[\d.]+(?:e[-+]\d+)?)")
+    lines = (out / "train_log.txt").read_text().splitlines()
+    return [{key.strip(" -"): float(value) for key, value in pairs.findall(line)} for line in lines]
+
+
+def results_of(out):
+    with open(out / "test_results.csv", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return rows[:-1], rows[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(tree, output folder) after two epochs."""
+    root = tmp_path_factory.mktemp("a folder with spaces")
+    tree, out = write_small_tree(root / "2speakers"), root / "out"
+    train(tree, out, N_epochs=2)
+    return tree, out
+
+
+def test_it_leaves_what_a_user_expects(trained):
+    tree, out = trained
+    for name in ("hyperparams.yaml", "train_log.txt", "log.txt", "test_results.csv", "train.py"):
+        assert (out / name).is_file(), name
+    rows, average = results_of(out)
+    assert [row["snt_id"] for row in rows] == ["m00", "m01", "m02"]
+    assert average["snt_id"] == "avg"
+    mean = np.mean([float(row["si_snr_i"]) for row in rows])
+    assert float(average["si_snr_i"]) == pytest.approx(mean)
+    assert 1 <= float(average["mean_depth"]) <= 3
+    heard = sorted(path.name for path in (out / "audio_results").iterdir())
+    assert len(heard) == 2 * 5 and "m00_s1hat.wav" in heard
+    source, _ = soundfile.read(out / "audio_results/m01_s2.wav")
+    original, _ = soundfile.read(tree / "wav8k/min/tt/s2/m01.wav")
+    np.testing.assert_allclose(source, original, atol=1.5 / 2**15)
+    assert not list(out.rglob("*.part"))
+
+
+def test_speechbrain_loads_the_bundle_and_gives_the_same_samples_as_our_evaluation(
+    trained, monkeypatch, tmp_path
+):
+    tree, out = trained
+    monkeypatch.chdir(tmp_path)
+    theirs = SepformerSeparation.from_hparams(source=str(out / "bundle"))
+    ours = load_bundle(out / "bundle")
+    rows, _ = results_of(out)
+    for row in rows:
+        folder = tree / "wav8k/min/tt"
+        mixture, *sources = (
+            torch.from_numpy(soundfile.read(folder / kind / f"{row['snt_id']}.wav",
+                                            dtype="float32")[0])
+            for kind in ("mix", "s1", "s2")
+        )
+        estimates = theirs.separate_batch(mixture[None])
+        assert torch.equal(estimates, separate(ours.mods, mixture[None]))
+        scores = score(estimates, torch.stack(sources, -1)[None], mixture[None])
+        # the recipe evaluated it in a padded batch
+        assert scores.si_snr.mean().item() == pytest.approx(float(row["si_snr"]), abs=1e-3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundle_takes_the_separators_knobs(trained):
+    _, out = trained
+    model = SepformerSeparation.from_hparams(
+        source=str(out / "bundle"), overrides={"max_depth": 1, "halting_threshold": 0.5}
+    )
+    _, trace = separate(model.mods, torch.randn(1, 4000), return_trace=True)
+    assert trace.depth.max() == 1
+
+
+def test_training_goes_on_where_it_stopped_and_its_loss_falls(trained, tmp_path):
+    tree, _ = trained
+    out = tmp_path / "resumed"
+    train(tree, out, N_epochs=1, file="papez_small.yaml")
+    train(tree, out, N_epochs=6, file="papez_small.yaml")
+    epochs = [line for line in log_of(out) if "epoch" in line]
+    assert [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1]["train loss"] < epochs[0]["train loss"]
+    assert epochs[0]["lr"] == 0.003 and epochs[5]["lr"] == pytest.approx(0.003 * 0.99**5, rel=0.01)
+    before = results_of(out)
+    done = train(tree, out, "--test_only", N_epochs=9, file="papez_small.yaml")
+    assert "Going into epoch" not in done.stderr
+    assert results_of(out) == before
+
+
+def test_three_speakers(tmp_path):
+    tree = write_small_tree(tmp_path / "3speakers", num_spks=3, counts=(4, 2, 2))
+    train(tree, tmp_path / "out", N_epochs=1, num_spks=3)
+    model = SepformerSeparation.from_hparams(source=str(tmp_path / "out/bundle"))
+    assert model.separate_batch(torch.randn(2, 999)).shape == (2, 999, 3)
+    rows, _ = results_of(tmp_path / "out")
+    assert float(rows[0]["si_snr_s3"])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data_folder": "/nowhere/2speakers"}, "/nowhere/2speakers"),
+        ({"num_spks": 3}, "num_spks"),
+        ({"num_slot": 3}, "there is no key 'num_slot'; did you mean --num_slots?"),
+        ({"num_heads": 3}, "num_heads is 3: it must divide the width of 16"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_nothing_is_trained(trained, tmp_path, change, message):
+    tree, _ = trained
+    done = train(**{"data": tree, "out": tmp_path / "out", "check": False, **change})
+    lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
+    assert done.returncode == 2 and len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out/save").exists() or not list((tmp_path / "out/save").glob("CKPT*"))

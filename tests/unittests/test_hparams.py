@@ -1,0 +1,137 @@
+"""The separator and experiment files: what they promise, and that they agree with each other."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+
+from papez_lobes.knobs import build_modules, read_knobs
+
+ROOT = Path(__file__).parents[2]
+SEPARATORS = sorted((ROOT / "hparams").glob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
+# Top-level keys of SpeechBrain's own WSJ0Mix experiment outside its model section.
+STOCK_KEYS = {
+    "seed", "__set_seed", "data_folder", "base_folder_dm", "experiment_name", "output_folder",
+    "train_log", "save_folder", "train_data", "valid_data", "test_data", "skip_prep", "precision",
+    "ckpt_interval_minutes", "test_only", "noprogressbar", "progressbar", "save_audio", "N_epochs",
+    "batch_size", "lr", "clip_grad_norm", "loss_upper_lim", "limit_training_signal_len",
+    "training_signal_len", "dynamic_mixing", "use_wavedrop", "use_speedperturb", "use_rand_shift",
+    "min_shift", "max_shift", "speedperturb", "wavedrop", "threshold_byloss", "threshold",
+    "dataloader_opts", "optimizer", "loss", "lr_scheduler", "epoch_counter", "modules",
+    "checkpointer", "train_logger", "wsj0_tr", "auto_mix_prec", "d_ffn", "speed_changer",
+    "use_speedperturb_sameforeachsource", "drop_freq", "drop_chunk",
+}
+
+
+def keys_of(path):
+    return YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+
+
+def test_parameter_count_of_the_paper():
+    for name, norms in (("papez", None), ("papez_official", None)):
+        modules = build_modules(ROOT / f"hparams/{name}.yaml")
+        count = sum(p.numel() for module in modules.values() for p in module.parameters())
+        assert count == 1_473_795, name
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+def test_a_separator_file_gives_what_it_promises(path):
+    with open(path, encoding="utf-8") as stream:
+        hparams = load_hyperpyyaml(stream)
+    for key in ("Encoder", "MaskNet", "Decoder", "num_spks", "sample_rate"):
+        assert key in hparams
+    assert not set(hparams) & STOCK_KEYS
+    assert "!include" not in path.read_text(encoding="utf-8")  # a bundle must stand alone
+
+
+def test_separator_files_differ_in_their_knobs_alone():
+    """The three build one model: the nodes below the knobs are the same."""
+    built = {re.split(r"^Encoder:", p.read_text(encoding="utf-8"), flags=re.M)[1] for p in SEPARATORS}
+    assert len(built) == 1
+    assert len({tuple(read_knobs(path)) for path in SEPARATORS}) == 1
+
+
+def test_what_official_sets_is_what_the_authors_do():
+    ours, theirs = (read_knobs(ROOT / f"hparams/{n}.yaml") for n in ("papez", "papez_official"))
+    changed = {key: theirs[key] for key in ours if ours[key] != theirs[key]}
+    assert changed == {"pruning": "soft", "close_remainder": False, "attend_padding": True}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_name_only_knobs_that_their_separator_has(path):
+    """HyperPyYAML takes an unknown key under an include in silence."""
+    node = keys_of(path)["separator"]
+    separator = path.parent / node.tag.value.removeprefix("!include:")
+    assert set(node) <= set(read_knobs(separator))
+
+
+def test_experiments_are_equal_outside_their_separator():
+    def outside(path):
+        keys = keys_of(path)
+        keys.pop("separator")
+        keys.pop("experiment_name")
+        stream = io.StringIO()
+        YAML(typ="rt").dump(keys, stream)
+        lines = [line.split("#")[0].rstrip() for line in stream.getvalue().splitlines()]
+        return "\n".join(line for line in lines if line)
+
+    experiments = {path.stem: outside(path) for path in EXPERIMENTS if path.stem != "demo"}
+    assert len(set(experiments.values())) == 1
+    assert set(experiments) == {path.stem for path in SEPARATORS}
+
+
+def test_demo_differs_from_the_others_in_values_alone():
+    papez, demo = (keys_of(path) for path in EXPERIMENTS if path.stem in ("papez", "demo"))
+    assert list(papez) == list(demo)
+
+
+# SpeechBrain's recipe is not in its package. This is what its WSJ0Mix experiment looks like
+# around the model section, and below what its train.py calls.
+STOCK_EXPERIMENT = """
+seed: 1234
+__set_seed: !apply:torch.manual_seed [!ref <seed>]
+num_spks: 2
+sample_rate: 8000
+lr: 0.00015
+threshold: -30
+
+{model}
+
+optimizer: !name:torch.optim.Adam
+    lr: !ref <lr>
+loss: !name:speechbrain.nnet.losses.get_si_snr_with_pitwrapper
+modules:
+    encoder: !ref <Encoder>
+    decoder: !ref <Decoder>
+    masknet: !ref <MaskNet>
+"""
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+def test_pasted_into_speechbrains_recipe_it_trains_there(path):
+    model = re.sub(r"^(num_spks|sample_rate):.*\n", "", path.read_text(encoding="utf-8"), flags=re.M)
+    tiny = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 2, "num_slots": 2}
+    hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny)
+    torch.manual_seed(0)
+    mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)
+    parameters = [p for module in hparams["modules"].values() for p in module.parameters()]
+    optimizer, losses = hparams["optimizer"](parameters, lr=0.003), []
+    for _ in range(5):
+        mix_w = hparams["Encoder"](mix)
+        est_mask = hparams["MaskNet"](mix_w)
+        sep_h = torch.stack([mix_w] * hparams["num_spks"]) * est_mask
+        est_source = torch.cat(
+            [hparams["Decoder"](sep_h[i]).unsqueeze(-1) for i in range(hparams["num_spks"])], dim=-1
+        )
+        assert est_source.size(1) >= mix.size(1)
+        loss = hparams["loss"](targets, est_source[:, : mix.size(1), :]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
