@@ -27,7 +27,7 @@ from papez_lobes.training.metrics import score
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/WSJ0Mix/separation"
-COUNTS = {"tr": 3000, "cv": 60, "tt": 60}
+COUNTS = {"tr": 1500, "cv": 60, "tt": 60}
 SAMPLE_RATE, NUM_SPKS, SEED = 8000, 2, 0
 
 

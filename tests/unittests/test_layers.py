@@ -7,8 +7,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
-    ("lengths",), ("errors", "norms", "framing"), ("codec", "memory", "halting"), ("block", "pruning"),
-    ("recurrent",), ("masknet",), ("separator",),
+    ("lengths",), ("errors", "norms", "framing"), ("codec", "memory", "halting"),
+    ("block", "pruning"), ("recurrent",), ("masknet",), ("separator",),
 ]
 LOBES = [name for names in ORDER for name in names]
 
@@ -23,7 +23,8 @@ def imports(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {name for name in names if name.split(".")[0] in ("papez_lobes", "tests", "recipes")}
+        roots = ("papez_lobes", "tests", "recipes")
+        found |= {name for name in names if name.split(".")[0] in roots}
     return {name.removeprefix("papez_lobes.") for name in found if name != "papez_lobes"}
 
 

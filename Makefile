@@ -1,0 +1,26 @@
+# Each target sets itself up in its own virtual environment. README.md writes the commands out.
+PYTHON ?= python3
+VENV ?= .venv
+
+.PHONY: demo test lint
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/papez demo
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON): Python 3.10 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/pip install -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(VENV)/bin/pip install -e '.[test]'
+	@touch $@
