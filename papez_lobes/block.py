@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes import framing as chunking
-from papez_lobes.memory import merge_memory
 from papez_lobes.norms import StepLayerNorm
 
 
@@ -68,33 +66,31 @@ class ChunkAttention(nn.Module):
         Arguments
         ---------
         tokens, memory : torch.Tensor
-            [B, L, N] and [B, M, N].
-        framing : papez_lobes.framing.Framing
-            Chunks and masks of this step.
+            [B, L, N] (or, packed, rows [n, N]) and [B, M, N].
+        framing : papez_lobes.framing.DenseFraming or papez_lobes.packing.PackedFraming
+            The chunks of this step.
         positions : torch.Tensor
             What `project_positions` gave, once for all steps.
 
         Returns
         -------
         (torch.Tensor, torch.Tensor)
-            Averaged over each token's two chunks, [B, L, N]; over all chunks that count, [B, M, N].
+            Averaged over each token's two chunks, as `tokens`; over all chunks that count, [B, M, N].
         """
-        weight, slots, chunks = self.in_proj.weight, self.num_slots, framing.chunks
-        if framing.token_mask is not None:
-            tokens = tokens.masked_fill(~framing.token_mask.unsqueeze(-1), 0)
-        memory = F.linear(memory, weight).unsqueeze(1).expand(-1, chunks, -1, -1)
-        halves = chunking.split(F.linear(tokens, weight), framing.chunk_tokens, chunks)
-        sequence = torch.cat([memory, *halves], dim=2) + positions  # [B, S, M + K, 3 N]
-        sequence = sequence.flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = sequence.permute(2, 0, 3, 1, 4)  # each [B S, H, M + K, N / H]
-        attended = F.scaled_dot_product_attention(
-            query, key, value, framing.attention_mask(slots),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        attended = attended.transpose(1, 2).flatten(2).unflatten(0, (-1, chunks))
-        tokens = chunking.join(attended[:, :, slots:], tokens.shape[1])
-        memory = merge_memory(attended[:, :, :slots], framing.chunk_mask)
+        weight, slots = self.in_proj.weight, self.num_slots
+        sequences = framing.spread(F.linear(tokens, weight), F.linear(memory, weight), positions)
+        attended = [self._attend(sequence, mask) for sequence, mask in sequences]
+        tokens, memory = framing.merge(attended, slots)
         return self.out_proj(tokens), self.out_proj(memory)
+
+    def _attend(self, sequence, mask):
+        """Multi-head attention of sequences [n, T, 3 N], already projected: [n, T, N]."""
+        sequence = sequence.unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = sequence.permute(2, 0, 3, 1, 4)  # each [n, H, T, N / H]
+        attended = F.scaled_dot_product_attention(
+            query, key, value, mask, dropout_p=self.dropout if self.training else 0.0
+        )
+        return attended.transpose(1, 2).flatten(2)
 
 
 class RecurrentBlock(nn.Module):
@@ -119,7 +115,8 @@ class RecurrentBlock(nn.Module):
     Example
     -------
     >>> block = RecurrentBlock(8, 2, 16, num_steps=3, num_slots=2, chunk_tokens=4)
-    >>> framing = chunking.Framing.of_tokens(torch.ones(1, 9, dtype=torch.bool), 4)
+    >>> from papez_lobes.framing import DenseFraming
+    >>> framing = DenseFraming.of_tokens(torch.ones(1, 9, dtype=torch.bool), 4)
     >>> tokens, memory = block(
     ...     torch.randn(1, 9, 8), torch.randn(1, 2, 8), framing,
     ...     block.attention.project_positions(), step=0)
@@ -148,6 +145,11 @@ class RecurrentBlock(nn.Module):
     def chunk_tokens(self):
         """K."""
         return self.attention.chunk_tokens
+
+    def macs(self, rows, pairs):
+        """Multiply-accumulates of one step over that many rows and query-key pairs."""
+        dim, ffn_dim = self.linear1.in_features, self.linear1.out_features
+        return rows * (4 * dim * dim + 2 * dim * ffn_dim) + 2 * pairs * dim
 
     def forward(self, tokens, memory, framing, positions, step):
         """One step; arguments and results as `ChunkAttention.forward`, `step` 0-based."""

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from papez_lobes.lengths import to_mask
+from papez_lobes.memory import merge_memory
 
 
 def num_chunks(num_tokens, chunk_tokens, authors=False):
@@ -77,11 +78,17 @@ def join(chunks, num_tokens):
 
 
 @dataclass
-class Framing:
-    """One step's view of the tokens as chunks: who is where, and who may be attended.
+class DenseFraming:
+    """One step's view of all tokens as chunks: who may be attended, and which chunks count.
+
+    A framing has `spread` (projected rows to the sequences that attend) and `merge` (back), and
+    says with `pairs` how many query-key pairs are computed. See also
+    `papez_lobes.packing.PackedFraming`.
 
     Arguments
     ---------
+    shape : (int, int)
+        B and L.
     chunk_tokens : int
         K.
     chunks : int
@@ -94,6 +101,7 @@ class Framing:
         [B, L], bool: tokens that are not to be read as zeros. None where none is.
     """
 
+    shape: tuple[int, int]
     chunk_tokens: int
     chunks: int
     key_mask: torch.Tensor | None = None
@@ -101,20 +109,20 @@ class Framing:
     token_mask: torch.Tensor | None = None
 
     @classmethod
-    def of_padding(cls, counts, num_tokens, chunk_tokens):
+    def of_padding(cls, counts, shape, chunk_tokens):
         """The authors' framing: padding is attended, and chunks of nothing but padding count.
 
         `counts` [B]: valid tokens per item, or None where all L are. An item's chunks are those
         that it would have alone, and what stands beyond its tokens is zeros at every step.
         """
-        largest = num_chunks(num_tokens, chunk_tokens, authors=True)
+        largest = num_chunks(shape[1], chunk_tokens, authors=True)
         if counts is None:
-            return cls(chunk_tokens, largest)
+            return cls(shape, chunk_tokens, largest)
         own = num_chunks(counts, chunk_tokens, authors=True)
         # the count is not monotonous in L: a shorter item may own more chunks than a longer one
         largest = max(largest, int(own.max()))
-        mask = to_mask(own, largest)
-        return cls(chunk_tokens, largest, None, mask, to_mask(counts, num_tokens))
+        mask, token_mask = to_mask(own, largest), to_mask(counts, shape[1])
+        return cls(shape, chunk_tokens, largest, None, mask, token_mask)
 
     @classmethod
     def of_tokens(cls, alive, chunk_tokens):
@@ -123,10 +131,45 @@ class Framing:
         chunks = num_chunks(alive.shape[1], chunk_tokens)
         halves = split(alive.unsqueeze(-1), chunk_tokens, chunks)
         key_mask = torch.cat(halves, dim=2).squeeze(-1)
-        return cls(chunk_tokens, chunks, key_mask, key_mask.any(dim=-1))
+        return cls(tuple(alive.shape), chunk_tokens, chunks, key_mask, key_mask.any(dim=-1))
 
-    def attention_mask(self, num_slots):
-        """Mask of keys for attention over [M slots | K tokens]: [B * S, 1, 1, M + K] or None.
+    def pairs(self, num_slots):
+        """Query-key pairs that one step computes."""
+        return self.shape[0] * self.chunks * (num_slots + self.chunk_tokens) ** 2
+
+    def spread(self, tokens, memory, positions):
+        """Rows to the sequences that attend.
+
+        Arguments
+        ---------
+        tokens, memory : torch.Tensor
+            Projected without bias, [B, L, D] and [B, M, D].
+        positions : torch.Tensor
+            [M + K, D]: what each place of a sequence adds.
+
+        Returns
+        -------
+        list of (torch.Tensor, torch.Tensor or None)
+            Sequences [n, M + W, D], and a mask of keys that scaled_dot_product_attention takes.
+        """
+        slots = memory.shape[1]
+        if self.token_mask is not None:
+            tokens = tokens.masked_fill(~self.token_mask.unsqueeze(-1), 0)
+        memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
+        halves = split(tokens, self.chunk_tokens, self.chunks)
+        sequence = torch.cat([memory, *halves], dim=2) + positions  # [B, S, M + K, D]
+        return [(sequence.flatten(0, 1), self._attention_mask(slots))]
+
+    def merge(self, attended, num_slots):
+        """The inverse: attended sequences [n, M + W, N] to tokens [B, L, N], the mean of each
+        one's two copies, and memory [B, M, N], the mean over all chunks that count."""
+        (attended,) = attended
+        attended = attended.unflatten(0, (-1, self.chunks))
+        tokens = join(attended[:, :, num_slots:], self.shape[1])
+        return tokens, merge_memory(attended[:, :, :num_slots], self.chunk_mask)
+
+    def _attention_mask(self, num_slots):
+        """[B * S, 1, 1, M + K], or None.
 
         Slots may always be attended. A chunk that does not count is left unmasked: its result is
         not used, and without any key it would not be a number.

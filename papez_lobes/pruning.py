@@ -1,69 +1,154 @@
-"""What becomes of a token that has halted: which tokens the next step attends.
+"""What becomes of a token that has halted, and how a step is executed.
 
 soft : it is still updated and still attended; it only stops adding to the result (the authors).
 hard : it leaves: no query, no key, and it feeds no memory from the next step on (the paper).
 
-`hard` is executed masked: on dense tensors, with masks of keys. The packed execution, which
-gathers the running tokens and computes nothing else, has its place here.
+`hard` has two executions that agree: *masked*, on dense tensors with masks of keys, whose shapes
+never change, and *packed*, which computes the running tokens and nothing else.
 """
 
-from papez_lobes.framing import Framing
+import torch
+
+from papez_lobes.framing import DenseFraming
+from papez_lobes.packing import PackedFraming
+
+POLICIES = ("soft", "hard")
+EXECUTIONS = ("auto", "packed", "masked")
 
 
-class SoftPruning:
-    """Halted tokens stay: every step has the framing of the first.
+class DenseRun:
+    """The tokens of a recurrence, dense: `tokens` [B, L, N], `framing`, `output`, `depth`, `macs`.
 
     Arguments
     ---------
-    attend_padding : bool
-        Whether padding is attended and counted, as by the authors.
+    tokens : torch.Tensor
+        [B, L, N], the first state.
+    memory : torch.Tensor
+        [B, M, N].
+    counts : torch.Tensor or None
+        [B], valid tokens; None where all L are.
+    valid : torch.Tensor
+        [B, L], bool.
+    block : papez_lobes.block.RecurrentBlock
+        Whose steps it will see.
+    hard : bool
+        Whether halted tokens leave.
     """
 
-    def __init__(self, attend_padding=False):
-        self.attend_padding = attend_padding
+    def __init__(self, tokens, memory, counts, valid, block, hard):
+        self.tokens, self.block, self.hard = tokens, block, hard
+        if block.attend_padding:
+            self.framing = DenseFraming.of_padding(counts, valid.shape, block.chunk_tokens)
+        else:
+            self.framing = DenseFraming.of_tokens(valid, block.chunk_tokens)
+        self.output = torch.zeros_like(tokens)
+        self.depth = torch.zeros_like(valid, dtype=torch.long)
+        self.running = valid
+        self.slots, self.macs = memory.shape[1], 0
 
-    def first(self, counts, valid, chunk_tokens):
-        """The first step's framing: counts [B] or None (no padding), valid [B, L]."""
-        if self.attend_padding:
-            return Framing.of_padding(counts, valid.shape[1], chunk_tokens)
-        return Framing.of_tokens(valid, chunk_tokens)
+    def add(self, tokens, weights):
+        """Take a step's result: new tokens, and the weight [B, L] of each in the output."""
+        rows = tokens.shape[0] * (tokens.shape[1] + self.slots)
+        self.macs += self.block.macs(rows, self.framing.pairs(self.slots))
+        self.depth = self.depth + self.running
+        self.output = self.output + weights.to(tokens.dtype).unsqueeze(-1) * tokens
+        self.tokens = tokens
 
-    def following(self, framing, running):
-        """The next step's framing, from this step's and the tokens that go on running [B, L]."""
-        return framing
+    def leave(self, state):
+        """Let the halted tokens go; returns the halting state of those that stay."""
+        self.running = state.running
+        if self.hard:
+            self.framing = DenseFraming.of_tokens(state.running, self.framing.chunk_tokens)
+        return state
 
 
-class HardPruning:
-    """Halted tokens leave. Chunk membership and positions stay those of the full sequence."""
+class PackedRun:
+    """The same, packed: `tokens` are the rows [n, N] of the tokens that run."""
 
-    def __init__(self, attend_padding=False):
-        if attend_padding:
+    def __init__(self, tokens, memory, counts, valid, block, hard=True):
+        self.shape, self.block = tuple(valid.shape), block
+        self.batch, self.slots = memory.shape[:2]
+        everything = tokens.flatten(0, 1)
+        self.rows = valid.flatten().nonzero().squeeze(1)
+        self.tokens = everything if counts is None else everything[self.rows]
+        self._output = torch.zeros_like(everything)
+        self._depth = torch.zeros(len(everything), dtype=torch.long, device=tokens.device)
+        self.running = torch.ones_like(self.rows, dtype=torch.bool)
+        self.macs = 0
+        self._frame()
+
+    @property
+    def output(self):
+        """[B, L, N]."""
+        return self._output.unflatten(0, self.shape)
+
+    @property
+    def depth(self):
+        """[B, L]."""
+        return self._depth.unflatten(0, self.shape)
+
+    def add(self, tokens, weights):
+        """As `DenseRun.add`, of rows."""
+        rows = len(tokens) + self.batch * self.slots
+        self.macs += self.block.macs(rows, self.framing.pairs(self.slots))
+        self._depth[self.rows] += 1
+        self._output = self._output.index_add_(
+            0, self.rows, weights.to(tokens.dtype).unsqueeze(-1) * tokens
+        )
+        self.tokens = tokens
+
+    def leave(self, state):
+        """As `DenseRun.leave`."""
+        if bool(state.running.all()):
+            return state
+        stay = state.running.nonzero().squeeze(1)
+        self.rows, self.tokens = self.rows[stay], self.tokens[stay]
+        self._frame()
+        return type(state)(state.cumulative[stay], state.running[stay])
+
+    def _frame(self):
+        self.framing = PackedFraming(self.rows, self.shape, self.block.chunk_tokens, self.slots)
+
+
+class Pruning:
+    """Which tokens a step computes, and how.
+
+    Arguments
+    ---------
+    policy : str
+        'soft' or 'hard'.
+    execution : str
+        Of `hard`: 'packed', 'masked', or 'auto': packed on a CPU, masked elsewhere, where shapes
+        that never change are worth more than the work they waste.
+    attend_padding : bool
+        As the block's.
+
+    Example
+    -------
+    >>> Pruning("hrad")
+    Traceback (most recent call last):
+    ValueError: pruning is 'hrad': it must be one of soft, hard
+    """
+
+    def __init__(self, policy, execution="auto", attend_padding=False):
+        if policy not in POLICIES:
+            raise ValueError(f"pruning is {policy!r}: it must be one of {', '.join(POLICIES)}")
+        if execution not in EXECUTIONS:
+            raise ValueError(
+                f"execution is {execution!r}: it must be one of {', '.join(EXECUTIONS)}"
+            )
+        if policy == "hard" and attend_padding:
             raise ValueError(
                 "pruning is 'hard' and attend_padding is True: padding never halts, so it can "
                 "only be attended under 'soft' pruning; set attend_padding: False"
             )
+        self.hard = policy == "hard"
+        self.execution = execution
 
-    def first(self, counts, valid, chunk_tokens):
-        """As `SoftPruning.first`."""
-        return Framing.of_tokens(valid, chunk_tokens)
-
-    def following(self, framing, running):
-        """As `SoftPruning.following`."""
-        return Framing.of_tokens(running, framing.chunk_tokens)
-
-
-POLICIES = {"soft": SoftPruning, "hard": HardPruning}
-
-
-def build_pruning(name, attend_padding=False):
-    """The policy of that name: 'soft' or 'hard'.
-
-    Example
-    -------
-    >>> build_pruning("hrad")
-    Traceback (most recent call last):
-    ValueError: pruning is 'hrad': it must be one of soft, hard
-    """
-    if name not in POLICIES:
-        raise ValueError(f"pruning is {name!r}: it must be one of {', '.join(POLICIES)}")
-    return POLICIES[name](attend_padding)
+    def start(self, tokens, memory, counts, valid, block):
+        """Begin a recurrence: a `DenseRun` or a `PackedRun`; arguments as theirs."""
+        packed = self.execution == "packed" or (
+            self.execution == "auto" and tokens.device.type == "cpu"
+        )
+        run = PackedRun if self.hard and packed else DenseRun
+        return run(tokens, memory, counts, valid, block, self.hard)

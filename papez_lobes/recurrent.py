@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from papez_lobes.lengths import to_mask
-from papez_lobes.pruning import build_pruning
+from papez_lobes.pruning import Pruning
 
 
 @dataclass
@@ -19,16 +19,19 @@ class Trace:
         [B, L], long: the steps that each token ran; 0 on padding.
     valid : torch.Tensor
         [B, L], bool: True on tokens, False on padding.
+    macs : int
+        Multiply-accumulates that the steps did, padding and masked work included.
 
     Example
     -------
-    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]))
+    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), 0)
     >>> trace.tokens_per_step.tolist(), trace.mean_depth.item()
     ([[2], [1], [1]], 2.0)
     """
 
     depth: torch.Tensor
     valid: torch.Tensor
+    macs: int
 
     @property
     def tokens_per_step(self):
@@ -53,8 +56,8 @@ class RecurrentTransformer(nn.Module):
         The layer.
     halting : papez_lobes.halting.Halting
         Decides which token stops when.
-    pruning : str
-        'soft' or 'hard': see `papez_lobes.pruning`.
+    pruning, execution : str
+        See `papez_lobes.pruning.Pruning`.
     max_depth : int, optional
         Steps allowed, 1 to the block's `num_steps` (default). It only limits the loop: it can be
         changed on a trained model.
@@ -70,7 +73,7 @@ class RecurrentTransformer(nn.Module):
     (torch.Size([1, 9, 8]), [9, 9, 9, 9])
     """
 
-    def __init__(self, block, halting, pruning="hard", max_depth=None):
+    def __init__(self, block, halting, pruning="hard", execution="auto", max_depth=None):
         super().__init__()
         max_depth = block.num_steps if max_depth is None else max_depth
         if not 1 <= max_depth <= block.num_steps:
@@ -79,7 +82,7 @@ class RecurrentTransformer(nn.Module):
             )
         self.block = block
         self.halting = halting
-        self.pruning = build_pruning(pruning, block.attend_padding)
+        self.pruning = Pruning(pruning, execution, block.attend_padding)
         self.max_depth = max_depth
 
     def forward(self, tokens, memory, counts=None):
@@ -100,19 +103,17 @@ class RecurrentTransformer(nn.Module):
             The depth of each token.
         """
         batch, length, _ = tokens.shape
-        counts_or_all = counts if counts is not None else tokens.new_full((batch,), length)
-        valid = to_mask(counts_or_all, length)
-        state = self.halting.start(valid, tokens.dtype)
-        framing = self.pruning.first(counts, valid, self.block.chunk_tokens)
+        own = counts if counts is not None else tokens.new_full((batch,), length)
+        valid = to_mask(own, length)
+        run = self.pruning.start(tokens, memory, counts, valid, self.block)
+        state = self.halting.start(run.running, tokens.dtype)
         positions = self.block.attention.project_positions()
-        depth = torch.zeros_like(valid, dtype=torch.long)
-        output = torch.zeros_like(tokens)
         for step in range(self.max_depth):
-            depth = depth + state.running
-            weights, state = self.halting(tokens[..., -1], state, step == self.max_depth - 1)
-            tokens, memory = self.block(tokens, memory, framing, positions, step)
-            output = output + weights.to(output.dtype).unsqueeze(-1) * tokens
+            logits = run.tokens[..., -1]
+            weights, state = self.halting(logits, state, step == self.max_depth - 1)
+            tokens, memory = self.block(run.tokens, memory, run.framing, positions, step)
+            run.add(tokens, weights)
             if not state.running.any():
                 break
-            framing = self.pruning.following(framing, state.running)
-        return output, Trace(depth, valid)
+            state = run.leave(state)
+        return run.output, Trace(run.depth, valid, run.macs)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from papez_lobes.block import RecurrentBlock, sinusoidal_positions
-from papez_lobes.framing import Framing
+from papez_lobes.framing import DenseFraming
 
 
 def make(slots, chunk_tokens=8, **knobs):
@@ -35,7 +35,7 @@ def test_without_memory_it_is_torch_encoder_layer(length):
             theirs.weight.copy_(ours.weight[2])
             theirs.bias.copy_(ours.bias[2])
     tokens = torch.randn(2, length, 12, dtype=torch.float64)
-    framing = Framing.of_tokens(torch.ones(2, length, dtype=torch.bool), 8)
+    framing = DenseFraming.of_tokens(torch.ones(2, length, dtype=torch.bool), 8)
     ours, _ = step_of(block, tokens, tokens[:, :0], framing)
     torch.testing.assert_close(ours, layer(tokens), atol=1e-10, rtol=1e-10)
 
@@ -50,8 +50,8 @@ def test_an_item_is_the_same_alone_and_beside_others_with_other_memories(attend_
 
     def framing(counts, length):
         if attend_padding:
-            return Framing.of_padding(counts, length, 8)
-        return Framing.of_tokens(torch.arange(length) < counts.unsqueeze(1), 8)
+            return DenseFraming.of_padding(counts, (len(counts), length), 8)
+        return DenseFraming.of_tokens(torch.arange(length) < counts.unsqueeze(1), 8)
 
     got, got_memory = step_of(block, tokens, memory, framing(counts, longest))
     alone, alone_memory = step_of(
@@ -64,7 +64,7 @@ def test_an_item_is_the_same_alone_and_beside_others_with_other_memories(attend_
 def test_what_stands_in_the_padding_is_not_read():
     block = make(slots=3)
     tokens, memory = torch.randn(1, 20, 12).double(), torch.randn(1, 3, 12).double()
-    framing = Framing.of_tokens(torch.arange(20).unsqueeze(0) < 11, 8)
+    framing = DenseFraming.of_tokens(torch.arange(20).unsqueeze(0) < 11, 8)
     before, before_memory = step_of(block, tokens, memory, framing)
     tokens[:, 11:] = 1e4
     after, after_memory = step_of(block, tokens, memory, framing)
@@ -75,7 +75,7 @@ def test_what_stands_in_the_padding_is_not_read():
 def test_dropout_is_only_on_in_training():
     block = make(slots=3, dropout=0.5)
     tokens, memory = torch.randn(1, 20, 12).double(), torch.randn(1, 3, 12).double()
-    framing = Framing.of_tokens(torch.ones(1, 20, dtype=torch.bool), 8)
+    framing = DenseFraming.of_tokens(torch.ones(1, 20, dtype=torch.bool), 8)
     assert torch.equal(*(step_of(block, tokens, memory, framing)[0] for _ in range(2)))
     block.train()
     assert not torch.equal(*(step_of(block, tokens, memory, framing)[0] for _ in range(2)))

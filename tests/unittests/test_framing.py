@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from papez_lobes.framing import Framing, join, num_chunks, split
+from papez_lobes.framing import DenseFraming, join, num_chunks, split
 
 
 @pytest.mark.parametrize("chunk_tokens", [2, 6, 10])
@@ -33,14 +33,14 @@ def test_chunks_are_those_of_the_authors_padding(chunk_tokens):
 
 def test_masks_follow_the_tokens_that_are_alive():
     alive = torch.tensor([[True, False, True, False, False, False, False, True]])
-    framing = Framing.of_tokens(alive, 4)
+    framing = DenseFraming.of_tokens(alive, 4)
     assert framing.key_mask.int().squeeze(0).tolist() == [
         [0, 0, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0],
     ]
     assert framing.chunk_mask.all()
     alive[0, 7] = False
-    framing = Framing.of_tokens(alive, 4)
+    framing = DenseFraming.of_tokens(alive, 4)
     assert framing.chunk_mask.tolist() == [[True, True, True, False, False]]
-    mask = framing.attention_mask(num_slots=2).view(5, 6)
+    mask = framing._attention_mask(num_slots=2).view(5, 6)
     assert mask[1].tolist() == [True, True, True, False, True, False]
     assert mask[3].all()  # does not count, so it is left with keys and stays a number

@@ -7,13 +7,17 @@ from papez_lobes.recurrent import RecurrentTransformer, Trace
 from tests.oracles import plain_papez
 
 
-def make(pruning="hard", slots=3, bias=0.0, close_remainder=True, max_depth=None):
+EXECUTIONS = ["soft", "masked", "packed"]  # the latter two of `hard`
+
+
+def make(execution="packed", slots=3, bias=0.0, close_remainder=True, max_depth=None):
     torch.manual_seed(0)
     block = RecurrentBlock(12, 3, 20, num_steps=6, num_slots=slots, chunk_tokens=8)
     for name, parameter in block.named_parameters():
         torch.nn.init.normal_(parameter, mean=float("norm" in name and "weight" in name), std=0.3)
     halting = Halting(0.9, bias, close_remainder)
-    return RecurrentTransformer(block, halting, pruning, max_depth).double().eval()
+    pruning = {"soft": ("soft", "auto")}.get(execution, ("hard", execution))
+    return RecurrentTransformer(block, halting, *pruning, max_depth).double().eval()
 
 
 def inputs(batch, length, slots, seed=1):
@@ -22,38 +26,38 @@ def inputs(batch, length, slots, seed=1):
     return tokens, torch.randn(batch, slots, 12, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("pruning", ["soft", "hard"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("slots", [0, 3])
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 17])
 @pytest.mark.parametrize("close_remainder", [True, False])
-def test_it_equals_the_plain_recurrence(pruning, slots, length, close_remainder):
-    loop = make(pruning, slots, bias=-1.0, close_remainder=close_remainder)
+def test_it_equals_the_plain_recurrence(execution, slots, length, close_remainder):
+    loop = make(execution, slots, bias=-1.0, close_remainder=close_remainder)
     tokens, memory = inputs(2, length, slots)
     got, trace = loop(tokens, memory)
     for item in range(2):
-        expected, depth = plain_papez.recur(loop, tokens[item], memory[item], pruning == "hard")
+        expected, depth = plain_papez.recur(loop, tokens[item], memory[item], execution != "soft")
         assert torch.equal(trace.depth[item], depth)
         torch.testing.assert_close(got[item], expected, atol=1e-9, rtol=1e-9)
 
 
 def test_hard_and_soft_differ_once_tokens_halt():
     tokens, memory = inputs(1, 20, 3)
-    (hard, trace), (soft, _) = (make(p, bias=-1.0)(tokens, memory) for p in ("hard", "soft"))
+    (hard, trace), (soft, _) = (make(e, bias=-1.0)(tokens, memory) for e in ("packed", "soft"))
     assert 1 < trace.mean_depth < 6
     assert not torch.allclose(hard, soft, atol=1e-3)
 
 
 def test_hard_and_soft_agree_while_all_tokens_run():
     tokens, memory = inputs(1, 20, 3)
-    (hard, trace), (soft, _) = (make(p, bias=-40.0)(tokens, memory) for p in ("hard", "soft"))
+    (hard, trace), (soft, _) = (make(e, bias=-40.0)(tokens, memory) for e in ("packed", "soft"))
     assert trace.depth.eq(6).all()
     torch.testing.assert_close(hard, soft, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("pruning", ["soft", "hard"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("own", [1, 4, 7, 16])
-def test_an_item_is_the_same_alone_and_in_a_batch(pruning, own):
-    loop = make(pruning, bias=-1.0)
+def test_an_item_is_the_same_alone_and_in_a_batch(execution, own):
+    loop = make(execution, bias=-1.0)
     tokens, memory = inputs(3, 16, 3)
     got, trace = loop(tokens, memory, torch.tensor([16, own, 2]))
     alone, alone_trace = loop(tokens[1:2, :own], memory[1:2])
@@ -62,23 +66,23 @@ def test_an_item_is_the_same_alone_and_in_a_batch(pruning, own):
     assert trace.depth[1, own:].eq(0).all() and got[1, own:].eq(0).all()
 
 
-def test_all_halted_at_once_ends_the_loop():
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_all_halted_at_once_ends_the_loop(execution):
     tokens, memory = inputs(2, 9, 3)
-    loop = make(bias=40.0)
+    loop = make(execution, bias=40.0)
     output, trace = loop(tokens, memory)
     assert trace.tokens_per_step.tolist() == [[9, 9]]
-    state = loop.block(
-        tokens, memory, loop.pruning.first(None, trace.valid, 8),
-        loop.block.attention.project_positions(), 0,
-    )[0]
-    torch.testing.assert_close(output, state)
+    for item in range(2):
+        expected, _ = plain_papez.recur(loop, tokens[item], memory[item], hard=True)
+        torch.testing.assert_close(output[item], expected, atol=1e-9, rtol=1e-9)
 
 
-def test_everything_halted_but_one_chunk():
+@pytest.mark.parametrize("execution", ["masked", "packed"])
+def test_everything_halted_but_one_chunk(execution):
     tokens, memory = inputs(1, 40, 3)
     tokens[..., -1] = 40.0
     tokens[0, 17, -1] = -40.0
-    loop = make()
+    loop = make(execution)
     output, trace = loop(tokens, memory)
     expected, depth = plain_papez.recur(loop, tokens[0], memory[0], hard=True)
     assert trace.tokens_per_step[1].item() == 1
@@ -96,8 +100,9 @@ def test_max_depth_limits_the_loop_and_closes_the_weights_there(max_depth):
     torch.testing.assert_close(output[0], expected, atol=1e-9, rtol=1e-9)
 
 
-def test_every_parameter_gets_a_gradient_when_all_steps_run():
-    loop = make(bias=-2.0)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_every_parameter_gets_a_gradient_when_all_steps_run(execution):
+    loop = make(execution, bias=-2.0)
     tokens, memory = inputs(2, 30, 3)
     loop(tokens, memory)[0].square().sum().backward()
     for name, parameter in loop.named_parameters():
@@ -108,7 +113,7 @@ def test_every_parameter_gets_a_gradient_when_all_steps_run():
 
 def test_trace_counts():
     depth = torch.tensor([[2, 1, 3], [1, 0, 0]])
-    trace = Trace(depth, depth > 0)
+    trace = Trace(depth, depth > 0, 0)
     assert trace.tokens_per_step.tolist() == [[3, 1], [2, 0], [1, 0]]
     assert trace.tokens_per_step.sum() == depth.sum()
     assert trace.mean_depth == 7 / 4
@@ -125,3 +130,63 @@ def test_hard_pruning_refuses_to_attend_padding():
     with pytest.raises(ValueError, match="attend_padding"):
         RecurrentTransformer(block, Halting(), "hard")
     RecurrentTransformer(block, Halting(), "soft")
+
+
+def both(bias, batch=3, length=40, counts=(40, 23, 1), dtype=torch.float64):
+    """Results of the masked and the packed execution on the same batch."""
+    tokens, memory = inputs(batch, length, 3)
+    counts = None if counts is None else torch.tensor(counts)
+    loops = [make(execution, bias=bias).to(dtype) for execution in ("masked", "packed")]
+    return [loop(tokens.to(dtype), memory.to(dtype), counts) for loop in loops]
+
+
+@pytest.mark.parametrize("bias", [-40.0, -2.0, -1.0, 0.0, 40.0])
+@pytest.mark.parametrize("counts", [None, (40, 23, 1)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_packed_equals_masked(bias, counts, dtype, tolerance):
+    (masked, masked_trace), (packed, packed_trace) = both(bias, counts=counts, dtype=dtype)
+    assert torch.equal(masked_trace.depth, packed_trace.depth)
+    torch.testing.assert_close(packed, masked, atol=tolerance, rtol=tolerance)
+
+
+def test_their_gradients_are_equal_too():
+    gradients = []
+    for execution in ("masked", "packed"):
+        loop = make(execution, bias=-1.0)
+        tokens, memory = inputs(2, 30, 3)
+        loop(tokens.requires_grad_(), memory, torch.tensor([30, 11]))[0].square().sum().backward()
+        gradients.append([tokens.grad, *(p.grad for p in loop.parameters())])
+    for masked, packed in zip(*gradients):
+        torch.testing.assert_close(packed, masked, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("worth", [0, 4, 10**9])
+def test_how_chunks_are_grouped_into_calls_changes_nothing(worth, monkeypatch):
+    monkeypatch.setattr("papez_lobes.packing.ROWS_WORTH_A_CALL", worth)
+    (masked, _), (packed, _) = both(-1.0)
+    torch.testing.assert_close(packed, masked, atol=1e-9, rtol=1e-9)
+
+
+def test_work_is_what_the_tokens_depths_ask_for():
+    """Rows are exact; chunks are padded to the longest of their call, so pairs are a bound."""
+    (_, masked), (_, packed) = both(0.0, batch=1, length=160, counts=None)
+    per_row = 4 * 12 * 12 + 2 * 12 * 20
+    steps = packed.tokens_per_step.squeeze(1).tolist()
+    rows = sum(steps) + 3 * len(steps)
+    least = rows * per_row
+    most = least + sum(2 * 12 * 2 * tokens / 4 * (3 + 8) ** 2 for tokens in steps) * 2
+    assert least < packed.macs < most
+    assert packed.macs < 0.7 * masked.macs
+    dense = 163 * per_row + 2 * 12 * 41 * (3 + 8) ** 2
+    assert masked.macs == dense * len(steps)
+
+
+def test_auto_is_packed_on_a_cpu():
+    tokens, memory = inputs(1, 40, 3)
+    traces = [make(e, bias=-1.0)(tokens, memory)[1] for e in ("auto", "packed", "masked")]
+    assert traces[0].macs == traces[1].macs < traces[2].macs
+
+
+def test_an_execution_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="execution is 'packd'"):
+        make("packd")

@@ -1,0 +1,118 @@
+"""Running tokens alone, as chunks: nothing is gathered, projected or attended for a halted one.
+
+Rows are the running tokens of all items, item by item and in order of time. The tokens of a chunk
+then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens.
+"""
+
+import torch
+
+# Sequences of like length are attended in one call, padded to the longest of them. A further call
+# is worth it where it saves that many padded rows.
+ROWS_WORTH_A_CALL = 512
+
+
+class PackedFraming:
+    """One step's view of the running tokens as chunks; see `papez_lobes.framing.DenseFraming`.
+
+    Chunk membership and positions are those of the full sequence.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        [n], long, ascending: item * L + position of each running token.
+    shape : (int, int)
+        B and L.
+    chunk_tokens : int
+        K.
+    num_slots : int
+        M.
+
+    Example
+    -------
+    >>> framing = PackedFraming(torch.tensor([0, 1, 7]), (1, 9), chunk_tokens=4, num_slots=0)
+    >>> framing.sizes.tolist()  # of the six chunks that nine tokens take
+    [2, 2, 0, 1, 1, 0]
+    >>> tokens = torch.arange(3.0).view(3, 1)
+    >>> spread = framing.spread(tokens, torch.zeros(1, 0, 1), torch.zeros(4, 1))
+    >>> merged, _ = framing.merge([sequence for sequence, _ in spread], 0)
+    >>> merged.flatten().tolist()
+    [0.0, 1.0, 2.0]
+    """
+
+    def __init__(self, rows, shape, chunk_tokens, num_slots):
+        batch, length = shape
+        hop = chunk_tokens // 2
+        self.batch = batch
+        self.chunks = (length + hop - 1) // hop + 1  # of each item
+        position = rows % length
+        # Block s of an item is the second half of its chunk s and the first half of chunk s + 1.
+        # An item has one block less than chunks, so the block before its first chunk is empty.
+        block = rows.div(length, rounding_mode="floor") * self.chunks + position // hop
+        counts = torch.bincount(block, minlength=batch * self.chunks)
+        self.sizes = counts.clone()
+        self.sizes[1:] += counts[:-1]
+        self.first = counts.cumsum(0) - self.sizes  # row of each chunk's first token
+        order = self.sizes.argsort(descending=True, stable=True)
+        order = order[: int((self.sizes > 0).sum())]
+        self.calls, start = [], 0
+        base = torch.zeros_like(self.sizes)  # place of each chunk among all rows attended
+        for chosen, width in self._group(order):
+            places = start + torch.arange(len(chosen), device=rows.device) * (num_slots + width)
+            base[chosen] = places
+            start += len(chosen) * (num_slots + width)
+            self.calls.append(self._call(chosen, width, position, chunk_tokens, num_slots))
+        self.active = order
+        self.slot_places = base[order].unsqueeze(1) + torch.arange(num_slots, device=rows.device)
+        self.places = [
+            base[chunk] + num_slots + torch.arange(len(rows), device=rows.device) - self.first[chunk]
+            for chunk in (block, block + 1)
+        ]
+
+    def _group(self, order):
+        """Chunks, longest first, in groups of like length: (chunks, length) of each."""
+        sizes, begin, groups = self.sizes[order].tolist(), 0, []
+        for index, size in enumerate(sizes):
+            if (sizes[begin] - size) * (len(sizes) - index) > ROWS_WORTH_A_CALL:
+                groups.append((order[begin:index], sizes[begin]))
+                begin = index
+        return [*groups, (order[begin:], sizes[begin])]
+
+    def _call(self, chosen, width, position, chunk_tokens, num_slots):
+        """Row and place in the position code of all that one call attends, [A, M + W] each (slots
+        count on from the last token), and the mask of its keys."""
+        device, tokens = position.device, len(position)
+        steps = torch.arange(width, device=device)
+        rows = (self.first[chosen].unsqueeze(1) + steps).clamp(max=tokens - 1)
+        chunk = (chosen % self.chunks).unsqueeze(1)
+        codes = position[rows] - (chunk - 1) * (chunk_tokens // 2)
+        item = chosen.div(self.chunks, rounding_mode="floor").unsqueeze(1)
+        slots = torch.arange(num_slots, device=device)
+        rows = torch.cat([tokens + item * num_slots + slots, rows], dim=1)
+        # what is padded may point anywhere: it is masked
+        codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes.clamp(0, chunk_tokens - 1)], 1)
+        mask = None
+        if int(self.sizes[chosen[-1]]) < width:
+            keys = steps < self.sizes[chosen].unsqueeze(1)
+            mask = torch.cat([keys.new_ones(len(chosen), num_slots), keys], dim=1)[:, None, None]
+        return rows, codes, mask
+
+    def pairs(self, num_slots):
+        """Query-key pairs that one step computes, padding included."""
+        return sum(rows.shape[0] * rows.shape[1] ** 2 for rows, _, _ in self.calls)
+
+    def spread(self, tokens, memory, positions):
+        """As `DenseFraming.spread`, of rows [n, D]."""
+        table = torch.cat([tokens, memory.flatten(0, 1)])
+        return [
+            (table[rows].add_(positions[codes]), mask) for rows, codes, mask in self.calls
+        ]
+
+    def merge(self, attended, num_slots):
+        """As `DenseFraming.merge`, to rows [n, N]."""
+        flat = torch.cat([sequence.flatten(0, 1) for sequence in attended])
+        tokens = (flat[self.places[0]] + flat[self.places[1]]) * 0.5
+        item = self.active.div(self.chunks, rounding_mode="floor")
+        written = flat.new_zeros(self.batch, num_slots, flat.shape[1])
+        written = written.index_add(0, item, flat[self.slot_places])
+        counts = torch.bincount(item, minlength=self.batch).clamp(min=1)
+        return tokens, written / counts[:, None, None]
