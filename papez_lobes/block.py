@@ -159,5 +159,5 @@ class RecurrentBlock(nn.Module):
         return tokens, memory
 
     def _feed_forward(self, x, step):
-        hidden = self.dropout(F.relu(self.linear1(x)))
+        hidden = self.dropout(F.relu(self.linear1(x), inplace=True))
         return self.norm2(x + self.dropout(self.linear2(hidden)), step)

@@ -149,4 +149,9 @@ class Decoder(nn.Module):
         features = F.leaky_relu(self.norm(self.pointwise(features.transpose(1, 2)), mask), 0.01)
         if mask is not None:
             features = features.masked_fill(~mask.unsqueeze(-1), 0)
-        return self.deconv(features.transpose(1, 2)).squeeze(1)
+        # the transposed convolution to one channel is a matrix product and an overlap-add
+        kernel_size, stride = self.deconv.kernel_size[0], self.deconv.stride[0]
+        frames = F.linear(features, self.deconv.weight.squeeze(1).T).transpose(1, 2)  # [B, k, L]
+        size = (frames.shape[2] - 1) * stride + kernel_size
+        waveform = F.fold(frames, (1, size), (1, kernel_size), stride=(1, stride))
+        return waveform.flatten(1) + self.deconv.bias

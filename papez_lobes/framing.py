@@ -157,7 +157,7 @@ class DenseFraming:
             tokens = tokens.masked_fill(~self.token_mask.unsqueeze(-1), 0)
         memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
         halves = split(tokens, self.chunk_tokens, self.chunks)
-        sequence = torch.cat([memory, *halves], dim=2) + positions  # [B, S, M + K, D]
+        sequence = torch.cat([memory, *halves], dim=2).add_(positions)  # [B, S, M + K, D]
         return [(sequence.flatten(0, 1), self._attention_mask(slots))]
 
     def merge(self, attended, num_slots):

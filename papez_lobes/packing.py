@@ -7,7 +7,7 @@ then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens.
 import torch
 
 # Sequences of like length are attended in one call, padded to the longest of them. A further call
-# is worth it where it saves that many padded rows.
+# is worth it where it saves that many rows of padding, or of masks.
 ROWS_WORTH_A_CALL = 512
 
 
@@ -42,7 +42,7 @@ class PackedFraming:
     def __init__(self, rows, shape, chunk_tokens, num_slots):
         batch, length = shape
         hop = chunk_tokens // 2
-        self.batch = batch
+        self.batch, self.chunk_tokens = batch, chunk_tokens
         self.chunks = (length + hop - 1) // hop + 1  # of each item
         position = rows % length
         # Block s of an item is the second half of its chunk s and the first half of chunk s + 1.
@@ -60,7 +60,7 @@ class PackedFraming:
             places = start + torch.arange(len(chosen), device=rows.device) * (num_slots + width)
             base[chosen] = places
             start += len(chosen) * (num_slots + width)
-            self.calls.append(self._call(chosen, width, position, chunk_tokens, num_slots))
+            self.calls.append(self._call(chosen, width, position, num_slots))
         self.active = order
         self.slot_places = base[order].unsqueeze(1) + torch.arange(num_slots, device=rows.device)
         self.places = [
@@ -72,29 +72,33 @@ class PackedFraming:
         """Chunks, longest first, in groups of like length: (chunks, length) of each."""
         sizes, begin, groups = self.sizes[order].tolist(), 0, []
         for index, size in enumerate(sizes):
-            if (sizes[begin] - size) * (len(sizes) - index) > ROWS_WORTH_A_CALL:
+            saved = (sizes[begin] - size) * (len(sizes) - index)
+            if size < self.chunk_tokens == sizes[index - 1]:
+                saved += index * size  # whole chunks by themselves need no mask
+            if saved > ROWS_WORTH_A_CALL:
                 groups.append((order[begin:index], sizes[begin]))
                 begin = index
         return [*groups, (order[begin:], sizes[begin])]
 
-    def _call(self, chosen, width, position, chunk_tokens, num_slots):
-        """Row and place in the position code of all that one call attends, [A, M + W] each (slots
-        count on from the last token), and the mask of its keys."""
-        device, tokens = position.device, len(position)
-        steps = torch.arange(width, device=device)
+    def _call(self, chosen, width, position, num_slots):
+        """Rows of all that one call attends [A, M + W] (slots count on from the last token),
+        their places in the position code [A, M + W], and the mask of keys. No places where all
+        chunks are whole, and no mask where all are of one length."""
+        tokens, shortest = len(position), int(self.sizes[chosen[-1]])
+        steps = torch.arange(width, device=position.device)
+        slots = steps.new_tensor(range(num_slots))
         rows = (self.first[chosen].unsqueeze(1) + steps).clamp(max=tokens - 1)
-        chunk = (chosen % self.chunks).unsqueeze(1)
-        codes = position[rows] - (chunk - 1) * (chunk_tokens // 2)
-        item = chosen.div(self.chunks, rounding_mode="floor").unsqueeze(1)
-        slots = torch.arange(num_slots, device=device)
-        rows = torch.cat([tokens + item * num_slots + slots, rows], dim=1)
-        # what is padded may point anywhere: it is masked
-        codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes.clamp(0, chunk_tokens - 1)], 1)
-        mask = None
-        if int(self.sizes[chosen[-1]]) < width:
+        codes = mask = None
+        if shortest < self.chunk_tokens:
+            begin = (chosen % self.chunks - 1).unsqueeze(1) * (self.chunk_tokens // 2)
+            # what pads a chunk may have any place: it is masked
+            codes = (position[rows] - begin).clamp(0, self.chunk_tokens - 1)
+            codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes], dim=1)
+        if shortest < width:
             keys = steps < self.sizes[chosen].unsqueeze(1)
             mask = torch.cat([keys.new_ones(len(chosen), num_slots), keys], dim=1)[:, None, None]
-        return rows, codes, mask
+        item = chosen.div(self.chunks, rounding_mode="floor").unsqueeze(1)
+        return torch.cat([tokens + item * num_slots + slots, rows], dim=1), codes, mask
 
     def pairs(self, num_slots):
         """Query-key pairs that one step computes, padding included."""
@@ -104,15 +108,22 @@ class PackedFraming:
         """As `DenseFraming.spread`, of rows [n, D]."""
         table = torch.cat([tokens, memory.flatten(0, 1)])
         return [
-            (table[rows].add_(positions[codes]), mask) for rows, codes, mask in self.calls
+            (_rows_of(table, rows).add_(positions if codes is None else _rows_of(positions, codes)),
+             mask)
+            for rows, codes, mask in self.calls
         ]
 
     def merge(self, attended, num_slots):
         """As `DenseFraming.merge`, to rows [n, N]."""
         flat = torch.cat([sequence.flatten(0, 1) for sequence in attended])
-        tokens = (flat[self.places[0]] + flat[self.places[1]]) * 0.5
+        tokens = _rows_of(flat, self.places[0]).add_(_rows_of(flat, self.places[1])).mul_(0.5)
         item = self.active.div(self.chunks, rounding_mode="floor")
         written = flat.new_zeros(self.batch, num_slots, flat.shape[1])
-        written = written.index_add(0, item, flat[self.slot_places])
+        written = written.index_add(0, item, _rows_of(flat, self.slot_places))
         counts = torch.bincount(item, minlength=self.batch).clamp(min=1)
         return tokens, written / counts[:, None, None]
+
+
+def _rows_of(table, index):
+    """table[index] of a matrix; `index_select` copies whole rows and is several times faster."""
+    return table.index_select(0, index.flatten()).unflatten(0, index.shape)

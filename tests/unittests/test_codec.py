@@ -16,6 +16,18 @@ def test_frames_cover_every_sample_and_no_frame_is_needless(kernel_size, stride)
     ]
 
 
+def test_decoder_equals_torch_layers():
+    torch.manual_seed(0)
+    for kernel_size, stride in ((16, 8), (7, 3), (4, 4)):
+        decoder = Decoder(6, kernel_size, stride).double()
+        features = torch.randn(2, 6, 11).double()
+        decoder.pointwise.weight.data.copy_(torch.eye(6))
+        decoder.pointwise.bias.data.zero_()
+        norm = torch.nn.InstanceNorm1d(6).double()
+        expected = decoder.deconv(torch.nn.functional.leaky_relu(norm(features))).squeeze(1)
+        torch.testing.assert_close(decoder(features), expected)
+
+
 @pytest.mark.parametrize("samples", [16, 24, 800])
 def test_encoder_equals_torch_layers_where_no_sample_is_missing(samples):
     torch.manual_seed(0)
