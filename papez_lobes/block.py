@@ -75,7 +75,8 @@ class ChunkAttention(nn.Module):
         Returns
         -------
         (torch.Tensor, torch.Tensor)
-            Averaged over each token's two chunks, as `tokens`; over all chunks that count, [B, M, N].
+            The mean of each token's two chunks, shaped as `tokens`, and of all chunks that count,
+            [B, M, N].
         """
         weight, slots = self.in_proj.weight, self.num_slots
         sequences = framing.spread(F.linear(tokens, weight), F.linear(memory, weight), positions)

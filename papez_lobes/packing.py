@@ -63,10 +63,8 @@ class PackedFraming:
             self.calls.append(self._call(chosen, width, position, num_slots))
         self.active = order
         self.slot_places = base[order].unsqueeze(1) + torch.arange(num_slots, device=rows.device)
-        self.places = [
-            base[chunk] + num_slots + torch.arange(len(rows), device=rows.device) - self.first[chunk]
-            for chunk in (block, block + 1)
-        ]
+        own = num_slots + torch.arange(len(rows), device=rows.device)
+        self.places = [base[chunk] + own - self.first[chunk] for chunk in (block, block + 1)]
 
     def _group(self, order):
         """Chunks, longest first, in groups of like length: (chunks, length) of each."""

@@ -17,7 +17,10 @@ EXECUTIONS = ("auto", "packed", "masked")
 
 
 class DenseRun:
-    """The tokens of a recurrence, dense: `tokens` [B, L, N], `framing`, `output`, `depth`, `macs`.
+    """The tokens of a recurrence, dense, and what comes of them.
+
+    `tokens` [B, L, N] and `framing` are the next step's; `output` [B, L, N], `depth` and
+    `expected_depth` [B, L] and `macs` are the results so far.
 
     Arguments
     ---------
@@ -41,17 +44,20 @@ class DenseRun:
             self.framing = DenseFraming.of_padding(counts, valid.shape, block.chunk_tokens)
         else:
             self.framing = DenseFraming.of_tokens(valid, block.chunk_tokens)
-        self.output = torch.zeros_like(tokens)
+        wide = torch.promote_types(tokens.dtype, torch.float32)  # sums are never in half precision
+        self.output = torch.zeros_like(tokens, dtype=wide)
         self.depth = torch.zeros_like(valid, dtype=torch.long)
+        self.expected_depth = torch.zeros_like(valid, dtype=wide)
         self.running = valid
         self.slots, self.macs = memory.shape[1], 0
 
-    def add(self, tokens, weights):
+    def add(self, tokens, weights, step):
         """Take a step's result: new tokens, and the weight [B, L] of each in the output."""
         rows = tokens.shape[0] * (tokens.shape[1] + self.slots)
         self.macs += self.block.macs(rows, self.framing.pairs(self.slots))
         self.depth = self.depth + self.running
-        self.output = self.output + weights.to(tokens.dtype).unsqueeze(-1) * tokens
+        self.expected_depth = self.expected_depth + weights * (step + 1)
+        self.output = self.output + weights.unsqueeze(-1) * tokens
         self.tokens = tokens
 
     def leave(self, state):
@@ -71,8 +77,10 @@ class PackedRun:
         everything = tokens.flatten(0, 1)
         self.rows = valid.flatten().nonzero().squeeze(1)
         self.tokens = everything if counts is None else everything[self.rows]
-        self._output = torch.zeros_like(everything)
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        self._output = torch.zeros_like(everything, dtype=wide)
         self._depth = torch.zeros(len(everything), dtype=torch.long, device=tokens.device)
+        self._expected = torch.zeros(len(everything), dtype=wide, device=tokens.device)
         self.running = torch.ones_like(self.rows, dtype=torch.bool)
         self.macs = 0
         self._frame()
@@ -87,14 +95,18 @@ class PackedRun:
         """[B, L]."""
         return self._depth.unflatten(0, self.shape)
 
-    def add(self, tokens, weights):
+    @property
+    def expected_depth(self):
+        """[B, L]."""
+        return self._expected.unflatten(0, self.shape)
+
+    def add(self, tokens, weights, step):
         """As `DenseRun.add`, of rows."""
         rows = len(tokens) + self.batch * self.slots
         self.macs += self.block.macs(rows, self.framing.pairs(self.slots))
         self._depth[self.rows] += 1
-        self._output = self._output.index_add_(
-            0, self.rows, weights.to(tokens.dtype).unsqueeze(-1) * tokens
-        )
+        self._expected = self._expected.index_add_(0, self.rows, weights * (step + 1))
+        self._output = self._output.index_add_(0, self.rows, weights.unsqueeze(-1) * tokens)
         self.tokens = tokens
 
     def leave(self, state):

@@ -19,18 +19,21 @@ class Trace:
         [B, L], long: the steps that each token ran; 0 on padding.
     valid : torch.Tensor
         [B, L], bool: True on tokens, False on padding.
+    expected_depth : torch.Tensor
+        [B, L]: the steps weighed as their outputs are; what of the depth has a gradient.
     macs : int
         Multiply-accumulates that the steps did, padding and masked work included.
 
     Example
     -------
-    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), 0)
+    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), None, 0)
     >>> trace.tokens_per_step.tolist(), trace.mean_depth.item()
     ([[2], [1], [1]], 2.0)
     """
 
     depth: torch.Tensor
     valid: torch.Tensor
+    expected_depth: torch.Tensor
     macs: int
 
     @property
@@ -43,6 +46,11 @@ class Trace:
     def mean_depth(self):
         """[]: mean over all tokens of the batch."""
         return self.depth.sum() / self.valid.sum()
+
+    @property
+    def ponder(self):
+        """[B], with a gradient: each item's mean expected depth, what a ponder cost multiplies."""
+        return self.expected_depth.sum(dim=1) / self.valid.sum(dim=1)
 
 
 class RecurrentTransformer(nn.Module):
@@ -61,6 +69,9 @@ class RecurrentTransformer(nn.Module):
     max_depth : int, optional
         Steps allowed, 1 to the block's `num_steps` (default). It only limits the loop: it can be
         changed on a trained model.
+    min_train_depth : int, optional
+        In training, the depth allowed is drawn anew for each batch, from this to `max_depth`, so
+        that the model is of use at each of them. None (default): always `max_depth`.
 
     Example
     -------
@@ -73,17 +84,29 @@ class RecurrentTransformer(nn.Module):
     (torch.Size([1, 9, 8]), [9, 9, 9, 9])
     """
 
-    def __init__(self, block, halting, pruning="hard", execution="auto", max_depth=None):
+    def __init__(self, block, halting, pruning="hard", execution="auto", max_depth=None,
+                 min_train_depth=None):
         super().__init__()
         max_depth = block.num_steps if max_depth is None else max_depth
         if not 1 <= max_depth <= block.num_steps:
             raise ValueError(
                 f"max_depth is {max_depth}: it must be between 1 and num_steps, {block.num_steps}"
             )
+        if min_train_depth is not None and not 1 <= min_train_depth <= max_depth:
+            raise ValueError(
+                f"min_train_depth is {min_train_depth}: it must be between 1 and max_depth, "
+                f"{max_depth}, or null"
+            )
         self.block = block
         self.halting = halting
         self.pruning = Pruning(pruning, execution, block.attend_padding)
         self.max_depth = max_depth
+        self.min_train_depth = min_train_depth
+
+    def _draw_depth(self):
+        if not self.training or self.min_train_depth is None:
+            return self.max_depth
+        return int(torch.randint(self.min_train_depth, self.max_depth + 1, ()))
 
     def forward(self, tokens, memory, counts=None):
         """Run the recurrence.
@@ -108,12 +131,12 @@ class RecurrentTransformer(nn.Module):
         run = self.pruning.start(tokens, memory, counts, valid, self.block)
         state = self.halting.start(run.running, tokens.dtype)
         positions = self.block.attention.project_positions()
-        for step in range(self.max_depth):
-            logits = run.tokens[..., -1]
-            weights, state = self.halting(logits, state, step == self.max_depth - 1)
+        allowed = self._draw_depth()
+        for step in range(allowed):
+            weights, state = self.halting(run.tokens[..., -1], state, step == allowed - 1)
             tokens, memory = self.block(run.tokens, memory, run.framing, positions, step)
-            run.add(tokens, weights)
+            run.add(tokens, weights, step)
             if not state.running.any():
                 break
             state = run.leave(state)
-        return run.output, Trace(run.depth, valid, run.macs)
+        return run.output, Trace(run.depth, valid, run.expected_depth, run.macs)

@@ -30,6 +30,13 @@ class Encoder(dual_path.Encoder):
     [1, 1, 1, 2]
     """
 
+    def __init__(self, kernel_size, out_channels):
+        if kernel_size < 2:
+            raise ValueError(
+                f"kernel_size is {kernel_size}: it must be at least 2, as the stride is half of it"
+            )
+        super().__init__(kernel_size, out_channels)
+
     def forward(self, mixture):
         """Encode a batch of waveforms.
 

@@ -9,6 +9,7 @@ from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.distributed import if_main_process
 
 from papez_lobes.data.audio import write_audio
+from papez_lobes.errors import UserError
 from papez_lobes.separator import match_mixture, separate
 from papez_lobes.training.losses import reorder
 from papez_lobes.training.metrics import score
@@ -20,7 +21,8 @@ class Separation(sb.Brain):
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
     `papez_lobes.data.loading.separation_dataset`. From the experiment file: `loss`,
-    `lr_scheduler`, `train_logger`, `epoch_counter`, `output_folder`, `sample_rate`, `save_audio`.
+    `ponder_cost`, `lr_scheduler`, `train_logger`, `epoch_counter`, `output_folder`,
+    `sample_rate`, `save_audio`.
     """
 
     def compute_forward(self, batch, stage):
@@ -40,7 +42,12 @@ class Separation(sb.Brain):
             self._keep_scores(batch.id, estimates, sources, mixture, lengths, trace)
         if stage == sb.Stage.TEST:
             self._save_examples(batch, estimates)
-        return self.hparams.loss(estimates, sources, lengths).mean()
+        loss = self.hparams.loss(estimates, sources, lengths)
+        if stage == sb.Stage.TRAIN and self.hparams.ponder_cost:
+            if trace is None:
+                raise UserError("ponder_cost needs a separator with a recurrence; set it to 0")
+            loss = loss + self.hparams.ponder_cost * trace.ponder
+        return loss.mean()
 
     def on_stage_start(self, stage, epoch=None):
         """Empties the stage's records."""

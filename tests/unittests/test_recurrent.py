@@ -6,7 +6,6 @@ from papez_lobes.halting import Halting
 from papez_lobes.recurrent import RecurrentTransformer, Trace
 from tests.oracles import plain_papez
 
-
 EXECUTIONS = ["soft", "masked", "packed"]  # the latter two of `hard`
 
 
@@ -113,10 +112,11 @@ def test_every_parameter_gets_a_gradient_when_all_steps_run(execution):
 
 def test_trace_counts():
     depth = torch.tensor([[2, 1, 3], [1, 0, 0]])
-    trace = Trace(depth, depth > 0, 0)
+    trace = Trace(depth, depth > 0, depth.float(), 0)
     assert trace.tokens_per_step.tolist() == [[3, 1], [2, 0], [1, 0]]
     assert trace.tokens_per_step.sum() == depth.sum()
     assert trace.mean_depth == 7 / 4
+    assert trace.ponder.tolist() == [2.0, 1.0]
 
 
 @pytest.mark.parametrize("max_depth", [0, 7])
@@ -190,3 +190,29 @@ def test_auto_is_packed_on_a_cpu():
 def test_an_execution_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="execution is 'packd'"):
         make("packd")
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_expected_depth_is_the_depth_where_probabilities_are_zero_or_one(execution):
+    tokens, memory = inputs(2, 20, 3)
+    loop = make(execution, bias=-40.0, max_depth=3)
+    trace = loop(tokens, memory, torch.tensor([20, 6]))[1]
+    torch.testing.assert_close(trace.expected_depth, 3 * trace.valid.double())
+    assert (make(execution, bias=-1.0)(tokens, memory)[1].expected_depth <= 6 + 1e-9).all()
+
+
+def test_a_random_depth_is_drawn_in_training_alone():
+    loop = make(bias=-40.0, max_depth=5)
+    loop.min_train_depth = 2
+    tokens, memory = inputs(1, 4, 3)
+    torch.manual_seed(0)
+    drawn = {int(loop.train()(tokens, memory)[1].depth.max()) for _ in range(60)}
+    assert drawn == {2, 3, 4, 5}
+    assert {int(loop.eval()(tokens, memory)[1].depth.max()) for _ in range(5)} == {5}
+
+
+@pytest.mark.parametrize("min_train_depth", [0, 4])
+def test_a_random_depth_that_does_not_exist_is_refused(min_train_depth):
+    block = RecurrentBlock(12, 3, 20, 6, 3, 8)
+    with pytest.raises(ValueError, match=f"min_train_depth is {min_train_depth}"):
+        RecurrentTransformer(block, Halting(), max_depth=3, min_train_depth=min_train_depth)

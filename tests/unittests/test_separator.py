@@ -59,6 +59,18 @@ def test_every_parameter_gets_a_gradient(tiny, name):
         assert parameter.grad.abs().sum() > 0, key
 
 
+@pytest.mark.parametrize("execution", ["packed", "masked"])
+def test_bfloat16_autocast_gives_numbers_near_those_of_single_precision(tiny, execution):
+    modules, _ = tiny(execution=execution, halting_bias=-40.0)
+    modules.float()
+    mixture, lengths = torch.randn(2, 2000), torch.tensor([1.0, 0.6])
+    expected = separate(modules, mixture, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = separate(modules, mixture, lengths)
+    assert (got.float() - expected).square().mean() < 0.01 * expected.square().mean()
+    got.float().square().sum().backward()
+
+
 def test_copies_and_state_dicts_round_trip(tiny):
     modules, _ = tiny(seed=1)
     mixture = torch.randn(1, 333).double()
