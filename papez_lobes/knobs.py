@@ -188,6 +188,8 @@ def _yaml():
     yaml = YAML()
     yaml.preserve_quotes, yaml.width, yaml.boolean_representation = True, 4096, ["False", "True"]
     yaml.indent(mapping=4, sequence=4, offset=2)
+    null = "tag:yaml.org,2002:null"
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar(null, "null"))
     return yaml
 
 

@@ -58,7 +58,8 @@ def test_sizes_are_read_from_the_tensors(state, tmp_path, out, capsys):
     assert {**knobs, "dropout": None} == {
         "num_spks": 3, "sample_rate": 16000, "N_encoder_out": 16, "kernel_size": 10,
         "kernel_stride": 5, "num_heads": 2, "ffn_dim": 24, "chunk_tokens": 8, "num_slots": 3,
-        "num_steps": 4, "max_depth": 4, "dropout": None, "pruning": "soft",
+        "num_steps": 4, "max_depth": 4, "min_train_depth": None, "dropout": None,
+        "pruning": "soft", "execution": "auto",
         "attend_padding": True, "close_remainder": False, "halting_threshold": 0.75,
         "halting_bias": 0.0,
     }
