@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.lengths import to_counts, to_mask, to_relative
+from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.norms import TimeNorm
 
 
@@ -81,11 +81,7 @@ class Encoder(nn.Module):
         ValueError
             If the mixture is not a non-empty floating point [B, T].
         """
-        if mixture.dim() != 2 or mixture.numel() == 0 or not mixture.is_floating_point():
-            raise ValueError(
-                "expected a floating point mixture [batch, samples] with at least one sample, "
-                f"got {mixture.dtype} {list(mixture.shape)}"
-            )
+        check_mixture(mixture)
         kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
         size = mixture.shape[1]
         frames = num_frames(size, kernel_size, stride)

@@ -16,7 +16,8 @@ PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # mo
 _NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
 # what the constructors named in a file may raise on values that they do not take
 _BUILDING = (
-    ValueError, TypeError, ArithmeticError, RuntimeError, ImportError, OSError, YAMLError,
+    ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError, ImportError, OSError,
+    YAMLError,
 )
 
 

@@ -1,6 +1,15 @@
-"""True lengths of the items of a padded batch: relative (as in SpeechBrain), counts, masks."""
+"""What goes in: mixtures, and the true lengths of padded items (relative, counts, masks)."""
 
 import torch
+
+
+def check_mixture(mixture):
+    """Raises ValueError if a mixture is not a non-empty floating point [B, T]."""
+    if mixture.dim() != 2 or mixture.numel() == 0 or not mixture.is_floating_point():
+        raise ValueError(
+            "expected a floating point mixture [batch, samples] with at least one sample, "
+            f"got {mixture.dtype} {list(mixture.shape)}"
+        )
 
 
 def to_counts(lengths, size):

@@ -9,6 +9,8 @@ import torch
 from speechbrain.lobes.models import dual_path, resepformer
 from torch.nn import functional as F
 
+from papez_lobes.lengths import check_mixture
+
 
 class Encoder(dual_path.Encoder):
     """SpeechBrain's encoder, for inputs of any length from one sample on.
@@ -55,11 +57,7 @@ class Encoder(dual_path.Encoder):
         ValueError
             If the mixture is not a non-empty floating point [B, T].
         """
-        if mixture.dim() != 2 or mixture.numel() == 0 or not mixture.is_floating_point():
-            raise ValueError(
-                "expected a floating point mixture [batch, samples] with at least one sample, "
-                f"got {mixture.dtype} {list(mixture.shape)}"
-            )
+        check_mixture(mixture)
         missing = self.conv1d.kernel_size[0] - mixture.shape[1]
         return super().forward(F.pad(mixture, (0, max(missing, 0))))
 

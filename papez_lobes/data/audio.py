@@ -1,7 +1,8 @@
 """Audio files in and out: mono float32 arrays, whole files or none, one clear line for a bad file.
 
-What libsndfile reads is read (wav, flac, ogg, opus, mp3, ...), and headerless GSM 06.10 (`.gsm`,
-8 kHz, as telephone exchanges store it). Files are written aside and renamed: no one meets half.
+What libsndfile reads is read (wav, flac, ogg, opus, mp3, uncompressed SPHERE, ...), and headerless
+GSM 06.10 (`.gsm`, 8 kHz, as telephone exchanges store it). Files are written aside and renamed: no
+one meets half.
 """
 
 import errno
@@ -15,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
+from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
 
 GSM_RATE, GSM_BYTES, GSM_SAMPLES = 8000, 33, 160  # Hz; a GSM 06.10 frame's bytes and samples
 # libsndfile's log of a header that promises more bytes than there are; streams "promise" 2 GiB.
 SHORT_DATA = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_SIZE = 2**31 - 1 - 4096
+SPHERE = b"NIST_1A"  # begins a file whose header of 1024 bytes is lines of "field -type value"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
     path : str or pathlib.Path
         Audio file.
     sample_rate : int or None
-        Wanted rate in Hz (see `resample`); None keeps the file's, which `audio_info` tells.
+        Wanted rate in Hz (see `papez_lobes.data.resampling`); None keeps the file's, which
+        `audio_info` tells.
     channel : "mean" or int
         The average of all channels, or the index of the one to take.
     start, frames : int, int or None
@@ -119,34 +122,6 @@ def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
     else:
         samples = samples[:, 0 if channel == "mean" else channel]
     return samples if sample_rate is None else resample(samples, info.sample_rate, sample_rate)
-
-
-def resample(samples, from_rate, to_rate):
-    """Change the sampling rate with soxr (HQ, linear phase).
-
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [T], float.
-    from_rate, to_rate : int
-        Rates in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        [ceil(T * to_rate / from_rate)], float32: MATLAB's and SciPy's length, at least 1.
-
-    Example
-    -------
-    >>> [len(resample(np.ones(count), 48000, 8000)) for count in (1, 6, 7, 48000)]
-    [1, 1, 2, 8000]
-    """
-    samples = np.asarray(samples, dtype=np.float32)
-    if from_rate == to_rate:
-        return samples
-    wanted = -(-len(samples) * to_rate // from_rate)  # the ceiling
-    tail = 2 * (from_rate // to_rate + 1)  # so that soxr gives at least the wanted count
-    return soxr.resample(np.pad(samples, (0, tail)), from_rate, to_rate)[:wanted]
 
 
 def to_int16(samples):
@@ -231,10 +206,11 @@ def write_bytes(path, content):
 @contextmanager
 def _open(path):
     """Yields (file, AudioInfo); file is None for GSM, which has no header."""
-    size = _file_size(path)
+    size, head = _begin(path)
     if Path(path).suffix.lower() == ".gsm":
-        yield None, _gsm_info(path, size)
+        yield None, _gsm_info(path, size, head)
         return
+    sphere = _sphere_fields(path, head)
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
@@ -243,6 +219,9 @@ def _open(path):
         for promised, present in SHORT_DATA.findall(file.extra_info):
             if int(present) < int(promised) < UNKNOWN_SIZE:
                 raise _truncated(path, f"{present} of {promised} bytes of audio")
+        promised = sphere.get("sample_count", "")
+        if promised.isdecimal() and file.frames < int(promised):
+            raise _truncated(path, f"{file.frames} of {promised} samples")
         yield file, AudioInfo(file.samplerate, file.frames, file.channels)
 
 
@@ -254,24 +233,34 @@ def _truncated(path, detail):
     return UserError(f"{path}: is truncated ({detail}); copy it again or leave it out")
 
 
-def _file_size(path):
-    """Bytes of a file that can be opened and is not empty; otherwise a UserError."""
+def _begin(path):
+    """(size, first 1024 bytes) of a file that opens and is not empty; otherwise a UserError."""
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            size, head = os.fstat(file.fileno()).st_size, file.read(1024)
     except OSError as error:
         known = {errno.ENOENT: "no such file", errno.EISDIR: "is a folder"}
         reason = known.get(error.errno, f"cannot be read ({error.strerror})")
         raise UserError(f"{path}: {reason}; name an audio file") from error
     if size == 0:
         raise UserError(f"{path}: is empty; leave it out")
-    return size
+    return size, head
 
 
-def _gsm_info(path, size):
-    with open(path, "rb") as file:
-        magic = file.read(1)[0] >> 4
-    if magic != 0b1101:  # with which every GSM 06.10 frame begins
+def _sphere_fields(path, head):
+    """A SPHERE header's fields; none for other files, a UserError for compressed speech."""
+    if not head.startswith(SPHERE):
+        return {}
+    lines = head.decode("ascii", errors="replace").splitlines()
+    fields = {words[0]: words[-1] for words in map(str.split, lines) if len(words) == 3}
+    if "," in fields.get("sample_coding", ""):  # such as pcm,embedded-shorten-v2.00
+        raise UserError(f"{path}: is compressed SPHERE ({fields['sample_coding']}), as WSJ0 is "
+                        f"distributed; convert it with `sph2pipe -f wav IN.wv1 OUT.wav`")
+    return fields
+
+
+def _gsm_info(path, size, head):
+    if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
         raise UserError(f"{path}: not an audio file (nor GSM 06.10 inside); leave it out")
     if size % GSM_BYTES:
         raise _truncated(path, "its last GSM frame is not whole")

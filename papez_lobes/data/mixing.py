@@ -1,9 +1,10 @@
 """Mixtures of speakers: a seeded plan, apart from its rendering.
 
 A plan is plain data: who speaks, from which pieces of which files, how loud. It is drawn from
-headers alone, prints as one JSON line, and always renders to the same samples. The rules are
-WSJ0-mix's, for any number of speakers: level-normalised sources, gains g and -g, cut to the
-shortest ("min"), one common scale.
+headers alone, or read from a list (`papez_lobes.data.lists`), prints as one JSON line, and always
+renders to the same samples. The rules are WSJ0-mix's, for any number of speakers: sources at gains
+g and -g over a common active level, cut to the shortest ("min") or filled up with silence to the
+longest ("max"), one common scale.
 """
 
 import json
@@ -14,25 +15,30 @@ from pathlib import Path
 
 import numpy as np
 
-from papez_lobes.data.audio import read_audio
+from papez_lobes.data.audio import audio_info, read_audio
+from papez_lobes.data.levels import active_speech_level
+from papez_lobes.data.lookup import find_audio
+from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
 
 PEAK = 0.9  # of the loudest sample in the mixture and its sources, as in WSJ0-mix
 PAUSE_SECONDS = (0.1, 0.3)  # between two utterances that are strung together
 MIN_PIECE_SECONDS = 0.2  # less than that would be a click rather than speech
-MARGIN_DB = 15.9  # speech counts as active down to this far below the active level (ITU-T P.56)
-LEVEL_FRAME_SECONDS = 0.02
+LEVEL_RATE = 8000  # Hz, at which levels are measured whatever the rate of the mixture
 SILENCE = 2.0**-30  # power of one step of 16 bit: what is not louder has no level to go by
 
 
 @dataclass(frozen=True)
 class Piece:
     """A stretch of one file: its path below the root, first sample and number of samples (both at
-    the file's own rate), after `pause` seconds of silence."""
+    the file's own rate; None: to its end), after `pause` seconds of silence.
+
+    The file may have another audio suffix than the path, see `papez_lobes.data.lookup.find_audio`.
+    """
 
     path: str
-    start: int
-    frames: int
+    start: int = 0
+    frames: int | None = None
     pause: float = 0.0
 
 
@@ -47,7 +53,8 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class MixturePlan:
-    """A mixture: its name (a file stem), its length in seconds at most, and C sources.
+    """A mixture: its name (a file stem), its length in seconds at most (None: as long as the
+    sources make it), and C sources.
 
     Example
     -------
@@ -57,7 +64,7 @@ class MixturePlan:
     """
 
     name: str
-    seconds: float
+    seconds: float | None
     sources: tuple[SourcePlan, ...]
 
     def to_json(self):
@@ -122,18 +129,11 @@ def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5
     """
     if num_spks < 1 or not 0 < seconds[0] <= seconds[1]:
         raise ValueError(f"impossible mixtures: num_spks {num_spks}, seconds {seconds}")
-    if len(speakers) < num_spks:
-        raise UserError(
-            f"{len(speakers)} speaker(s): too few for mixtures of {num_spks}; "
-            "add a folder for each further speaker"
-        )
-    names = sorted(speakers)
-    key = seed if isinstance(seed, tuple) else (seed,)
     plans = []
     for index in range(count):
-        rng = np.random.default_rng((*key, index))
+        rng = mixture_rng(seed, index)
         length = round(float(rng.uniform(*seconds)), 3)
-        chosen = [names[i] for i in rng.choice(len(names), num_spks, replace=False)]
+        chosen = draw_speakers(speakers, num_spks, rng)
         gains = draw_gains(num_spks, max_gain_db, rng)
         sources = tuple(
             SourcePlan(name, gain, string_together(speakers[name], length, rng))
@@ -141,6 +141,22 @@ def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5
         )
         plans.append(MixturePlan(_name(index, sources), length, sources))
     return plans
+
+
+def mixture_rng(seed, index):
+    """The source of randomness of one mixture; seed is an int or a tuple of them, all >= 0."""
+    return np.random.default_rng((*(seed if isinstance(seed, tuple) else (seed,)), index))
+
+
+def draw_speakers(speakers, num_spks, rng):
+    """Names of `num_spks` different speakers; UserError if there are fewer."""
+    if len(speakers) < num_spks:
+        raise UserError(
+            f"{len(speakers)} speaker(s): too few for mixtures of {num_spks}; "
+            "add a folder for each further speaker"
+        )
+    names = sorted(speakers)
+    return [names[index] for index in rng.choice(len(names), num_spks, replace=False)]
 
 
 def draw_gains(num_spks, max_gain_db, rng):
@@ -193,62 +209,41 @@ def _name(index, sources):
     parts = [f"{index:06d}"]
     for source in sources:
         # WSJ0-mix names a source by its file; here that may be several, so by its speaker.
-        parts += [re.sub(r"[^\w.-]+", "-", source.speaker)[:24], f"{source.gain_db:.5g}"]
+        parts += [re.sub(r"[^\w.-]+", "-", source.speaker)[:24], gain_name(source.gain_db)]
     return "_".join(parts)
 
 
-def active_level(samples, sample_rate):
-    """Mean power of speech while it is active, pauses left out.
-
-    An energy-based stand-in for ITU-T P.56 method B: frames of 20 ms count as active if their
-    power is at most 15.9 dB below the mean power of all active ones (the largest such set).
-
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [T], float.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    float
-        Power (not dB); 0 for silence.
+def gain_name(gain_db):
+    """A gain as WSJ0-mix's file names have it.
 
     Example
     -------
-    >>> speech = np.sin(np.arange(8000))
-    >>> paused = np.concatenate([speech, np.zeros(24000)])
-    >>> bool(np.isclose(active_level(paused, 8000), active_level(speech, 8000)))
-    True
+    >>> [gain_name(gain) for gain in (0.604312, -1.2, -0.0)]
+    ['0.60431', '-1.2', '0']
     """
-    frame = max(1, round(LEVEL_FRAME_SECONDS * sample_rate))
-    starts = np.arange(0, len(samples), frame)
-    energies = np.add.reduceat(np.asarray(samples, dtype=np.float64) ** 2, starts)
-    sizes = np.minimum(frame, len(samples) - starts)
-    order = np.argsort(energies / sizes)[::-1]  # loudest first
-    means = np.cumsum(energies[order]) / np.cumsum(sizes[order])
-    active = (energies / sizes)[order] >= means * 10 ** (-MARGIN_DB / 10)
-    return float(means[np.flatnonzero(active)[-1]])
+    return f"{gain_db + 0.0:.5g}"  # the sum makes -0 a 0
 
 
-def render(plan, sample_rate, root):
+def render(plan, sample_rate, root, version="min"):
     """Make the samples of a plan.
 
     Arguments
     ---------
     plan : MixturePlan
     sample_rate : int
-        In Hz; files of another rate are resampled.
+        In Hz; files of another rate are resampled. Gains do not depend on it: they are set over
+        the level at 8 kHz, as in WSJ0-mix.
     root : str or pathlib.Path
         The folder that the plan's paths are below.
+    version : "min" or "max"
+        Cut to the shortest source, or fill up with zeros to the longest.
 
     Returns
     -------
     mixture : numpy.ndarray
-        [T], float32: the sum of the sources, exactly (`sources.sum(axis=1)`).
+        [T], float64: the sum of the sources.
     sources : numpy.ndarray
-        [T, C], float32. The largest absolute sample of mixture and sources together is 0.9.
+        [T, C], float64. The largest absolute sample of mixture and sources together is 0.9.
 
     Raises
     ------
@@ -256,27 +251,42 @@ def render(plan, sample_rate, root):
         A file cannot be read, or a source is silent and thus has no level.
     """
     parts = [render_source(source, sample_rate, root) for source in plan.sources]
-    shortest = min(round(plan.seconds * sample_rate), *map(len, parts))
-    sources = np.stack([part[:shortest] for part in parts])  # [C, T]: sums over C are quick so
+    length = {"min": min, "max": max}[version](map(len, parts))
+    if plan.seconds is not None:
+        length = min(length, round(plan.seconds * sample_rate))
+    sources = np.zeros((len(parts), length))  # [C, T]: sums over C are quick so
+    for row, part in zip(sources, parts):
+        row[: len(part)] = part[:length]
     peak = max(np.abs(sources).max(), np.abs(sources.sum(axis=0)).max())
     if peak == 0:  # all that was audible was cut off
         raise UserError(f"{plan.name}: {_heard(plan.sources[0])} is silent; leave its files out")
-    sources = (sources * (PEAK / peak)).astype(np.float32)
+    sources *= PEAK / peak
     return sources.sum(axis=0), sources.T
 
 
 def render_source(source, sample_rate, root):
     """String a source's pieces together at its gain over an active level of 1: [T], float64."""
-    parts = []
-    for piece in source.pieces:
-        parts.append(np.zeros(round(piece.pause * sample_rate), dtype=np.float32))
-        path = Path(root, piece.path)
-        parts.append(read_audio(path, sample_rate, start=piece.start, frames=piece.frames))
-    samples = np.concatenate(parts).astype(np.float64)
-    level = active_level(samples, sample_rate)
-    if level <= SILENCE:
+    recordings = [_record(piece, root) for piece in source.pieces]
+    samples = _string(recordings, sample_rate)
+    narrow = samples if sample_rate == LEVEL_RATE else _string(recordings, LEVEL_RATE)
+    power, _ = active_speech_level(narrow, LEVEL_RATE)
+    if power <= SILENCE:
         raise UserError(f"{Path(root)}: {_heard(source)} is silent; leave its files out")
-    return samples * 10 ** (source.gain_db / 20) / np.sqrt(level)
+    return samples * 10 ** (source.gain_db / 20) / np.sqrt(power)
+
+
+def _record(piece, root):
+    """(seconds of silence before it, its samples in float64, their rate in Hz)."""
+    path = find_audio(root, piece.path)
+    samples = read_audio(path, start=piece.start, frames=piece.frames)
+    return piece.pause, samples.astype(np.float64), audio_info(path).sample_rate
+
+
+def _string(recordings, sample_rate):
+    parts = []
+    for pause, samples, own_rate in recordings:
+        parts += [np.zeros(round(pause * sample_rate)), resample(samples, own_rate, sample_rate)]
+    return np.concatenate(parts)
 
 
 def _heard(source):

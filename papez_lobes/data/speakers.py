@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info
+from papez_lobes.data.lookup import AUDIO_SUFFIXES, refuse_second_microphone
 from papez_lobes.errors import UserError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".gsm")
 FRACTIONS = {"tr": 0.8, "cv": 0.1, "tt": 0.1}
 
 
@@ -30,7 +30,8 @@ def scan_speakers(folder, root=None):
 
     Files are searched at any depth below a speaker's folder (so LibriSpeech's
     speaker/chapter/utterance.flac is understood), in sorted order; hidden files and folders are
-    passed over, and links to folders are not followed below the speakers' own.
+    passed over, and links to folders are not followed below the speakers' own. Of WSJ0's two
+    microphones (`.wv1`, `.wv2`) the first is taken, and its conversion rather than itself.
 
     Arguments
     ---------
@@ -50,7 +51,8 @@ def scan_speakers(folder, root=None):
     Raises
     ------
     UserError
-        No such folder, or no speaker with a readable file in it.
+        No such folder, or no speaker with a readable file in it, or an utterance of WSJ0's second
+        microphone alone.
 
     Example
     -------
@@ -100,10 +102,20 @@ def _files(folder):
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                found.append(Path(parent, name))
+        found += _audio([Path(parent, name) for name in sorted(files) if not name.startswith(".")])
     return sorted(found)
+
+
+def _audio(paths):
+    """The audio among the files of one folder, one for an utterance of WSJ0."""
+    audio = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+    converted = {path.stem for path in audio if path.suffix.lower() != ".wv1"}
+    stems = {path.stem for path in audio}
+    for path in paths:
+        if path.suffix.lower() in AUDIO_SUFFIXES or path.stem not in stems:
+            refuse_second_microphone(path)
+    return [path for path in audio
+            if path.suffix.lower() != ".wv1" or path.stem not in converted]
 
 
 def split_utterances(speakers, fractions=None, seed=0):

@@ -6,13 +6,17 @@ and those of its sources have the same name.
 
 import csv
 import io
+import multiprocessing
 import re
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from papez_lobes.data.audio import audio_info, to_int16, write_audio, write_bytes
+from papez_lobes.data.audio import audio_info, write_audio, write_bytes
 from papez_lobes.data.mixing import render
 from papez_lobes.errors import UserError
 
@@ -30,16 +34,17 @@ def split_folder(data_folder, split, sample_rate=8000, version="min"):
     return Path(data_folder, f"wav{sample_rate // 1000}k", version, split)
 
 
-def write_tree(plans_by_split, data_folder, sample_rate, root):
+def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jobs=1):
     """Render plans to a tree; an interrupted call is resumed by calling again.
 
-    Sources are rounded to 16 bit first and the mixture is their sum, so that the files of the
-    sources sum to the file of the mixture exactly. (WSJ0-mix rounds each file by itself, which
-    leaves up to (C + 1) / 2 steps of 16 bit between them.)
+    Every file is rounded to 16 bit by itself, as in WSJ0-mix: whatever the plans come from, a tree
+    in its layout is made by its rules. The files of the sources thus sum to the file of the mixture
+    to within (C + 1) / 2 steps of 16 bit.
 
-    The plans are kept as `<data_folder>/plans/<split>.jsonl`, and a tree is only ever continued
-    with the same plans, or with further ones after them: anything else is refused rather than
-    mixed with what is there. A mixture is done when all its files exist; its mix is written last.
+    The plans are kept as `<data_folder>/plans/<split>.jsonl`, for all rates and versions, and a
+    tree is only ever continued with the same plans, or with further ones after them: anything else
+    is refused rather than mixed with what is there. A mixture is done when all its files exist; its
+    mix is written last.
 
     Arguments
     ---------
@@ -50,22 +55,56 @@ def write_tree(plans_by_split, data_folder, sample_rate, root):
         In Hz.
     root : str or pathlib.Path
         The folder that the plans' paths are below.
+    version : "min" or "max"
+        See `papez_lobes.data.mixing.render`.
+    jobs : int
+        Processes to render in; the files do not depend on it.
 
     Raises
     ------
     UserError
         The folder holds other mixtures, a source cannot be read, or nothing can be written.
     """
+    folders = {split: split_folder(data_folder, split, sample_rate, version)
+               for split in plans_by_split}
     for split, plans in plans_by_split.items():
-        _keep_plans(plans, split_folder(data_folder, split, sample_rate), data_folder)
-    for split, plans in plans_by_split.items():
-        folder = split_folder(data_folder, split, sample_rate)
-        for leftover in folder.glob("*/.*.tmp"):  # of a run that was killed
-            leftover.unlink()
-        for plan in tqdm(plans, desc=f"mixing {split}", unit="mixture", disable=None):
-            files = mixture_files(folder, plan.name, len(plan.sources))
-            if not all(file.exists() for file in files):
-                _write_mixture(plan, files, sample_rate, root)
+        _keep_plans(plans, folders[split], data_folder)
+    with _workers(jobs) as each:
+        for split, plans in plans_by_split.items():
+            for leftover in folders[split].glob("*/.*.tmp"):  # of a run that was killed
+                leftover.unlink()
+            missing = [plan for plan in plans if not _is_done(plan, folders[split])]
+            write = partial(_write_mixture, folders[split], sample_rate, root, version)
+            for _ in tqdm(each(write, missing), f"mixing {split} {version}", len(plans),
+                          unit="mixture", initial=len(plans) - len(missing), disable=None):
+                pass
+
+
+@contextmanager
+def _workers(jobs):
+    """`map`, over `jobs` processes if there is more than one; no work is left when it closes."""
+    if jobs == 1:
+        yield map
+        return
+    # Ctrl-C is for the parent, which then lets the others finish the mixture that they are at.
+    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"),
+                                   signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield executor.map
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _is_done(plan, folder):
+    return all(file.exists() for file in mixture_files(folder, plan.name, len(plan.sources)))
+
+
+def _write_mixture(folder, sample_rate, root, version, plan):
+    mixture, sources = render(plan, sample_rate, root, version)
+    mix, *files = mixture_files(folder, plan.name, len(plan.sources))
+    for file, samples in zip(files, sources.T):
+        write_audio(file, samples, sample_rate)
+    write_audio(mix, mixture, sample_rate)
 
 
 def mixture_files(folder, name, num_spks):
@@ -83,15 +122,6 @@ def _parts(num_spks):
     return ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
 
 
-def _write_mixture(plan, files, sample_rate, root):
-    _, sources = render(plan, sample_rate, root)
-    # Multiples of 2**-15 are exact in float32 and so are their sums: nothing is rounded again.
-    sources = to_int16(sources.T).astype(np.float32) / 32768
-    for file, samples in zip(files[1:], sources):
-        write_audio(file, samples, sample_rate)
-    write_audio(files[0], sources.sum(axis=0), sample_rate)
-
-
 def _keep_plans(plans, folder, data_folder):
     """Keep a split's plans beside its files, or refuse if the files are of other plans."""
     kept = Path(data_folder, "plans", f"{folder.name}.jsonl")
@@ -100,8 +130,8 @@ def _keep_plans(plans, folder, data_folder):
     foreign = not old and any(folder.glob("*/*.wav"))
     if foreign or old != lines[: len(old)]:
         raise UserError(
-            f"{folder}: holds mixtures of another plan (other seed, count, seconds or speakers); "
-            "repeat that one's settings, or choose a new folder"
+            f"{folder}: holds mixtures of another plan (other list, seed, count, seconds or "
+            "speakers); repeat that one's settings, or choose a new folder"
         )
     if old != lines:
         write_bytes(kept, "".join(f"{line}\n" for line in lines).encode())

@@ -12,7 +12,7 @@ from papez_lobes.errors import one_line_errors
 
 COMMANDS = {
     "separate": "separate mixtures into one file a speaker",
-    "mix": "make mixtures, in WSJ0-mix's folder layout, from folders of speakers",
+    "mix": "make mixtures, in WSJ0-mix's folder layout, from folders of speakers or from lists",
     "convert": "turn a checkpoint of the authors' code into a bundle",
     "demo": "train on real voices for a few minutes, evaluate, separate, and show it",
 }

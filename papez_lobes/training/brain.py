@@ -7,6 +7,7 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.distributed import if_main_process
+from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.errors import UserError
@@ -24,6 +25,15 @@ class Separation(sb.Brain):
     `ponder_cost`, `lr_scheduler`, `train_logger`, `epoch_counter`, `output_folder`,
     `sample_rate`, `save_audio`.
     """
+
+    def _wrap_distributed(self):
+        """As SpeechBrain's, for modules that run item by item: their forwards, and so the
+        broadcasts of buffers at each, would differ in number between processes. No separator has
+        buffers that training changes."""
+        super()._wrap_distributed()
+        for module in self.modules.values():
+            if isinstance(module, DistributedDataParallel):
+                module.broadcast_buffers = False
 
     def compute_forward(self, batch, stage):
         """The estimates [B, T, C] of a batch, and the trace of the recurrence (or None)."""

@@ -8,10 +8,11 @@ it: no knob has to be repeated in an experiment.
 
 import difflib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -74,6 +75,9 @@ def load_experiment(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     file, run_opts, overrides = sb.parse_arguments(argv)
+    if run_opts.device == "cpu" or not torch.cuda.is_available():
+        # SpeechBrain's own choice, nccl, needs GPUs
+        run_opts = replace(run_opts, distributed_backend="gloo")
     file, overrides = Path(file), _parse_overrides(overrides)
     keys = _read_yaml(file)
     separator_file = _included(keys, file)

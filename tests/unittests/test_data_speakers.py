@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.speakers import Utterance, scan_speakers, split_speakers, split_utterances
@@ -49,6 +50,19 @@ def test_a_common_root_puts_folders_together(tmp_path):
     write_audio(tmp_path / "corpus" / "ann" / "1.wav", np.zeros(800), 8000)
     speakers, _ = scan_speakers(tmp_path / "corpus", root=tmp_path)
     assert speakers["ann"][0].path == "corpus/ann/1.wav"
+
+
+def test_of_two_microphones_the_first_is_taken(tmp_path):
+    for name in ("a.wv1", "a.wv2", "b.wv1", "b.wv2", "b.wav"):
+        path = tmp_path / "445" / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.zeros(800), 16000, format="NIST", subtype="PCM_16")
+    speakers, skipped = scan_speakers(tmp_path)
+    assert [utterance.path for utterance in speakers["445"]] == ["445/a.wv1", "445/b.wav"]
+    assert skipped == []
+    (tmp_path / "445" / "a.wv1").unlink()
+    with pytest.raises(UserError, match=r"a\.wv2: is WSJ0's second microphone, which costs"):
+        scan_speakers(tmp_path)
 
 
 def test_folders_without_speech_are_refused(tmp_path):

@@ -51,14 +51,14 @@ def contents(folder):
             for path in folder.rglob("*") if path.is_file()}
 
 
-def test_files_hold_the_rendered_plans_and_sum_exactly(tree, speech, plans):
+def test_files_hold_the_rendered_plans_each_rounded_by_itself(tree, speech, plans):
     for plan in plans["tt"]:
         files = wsj0mix.mixture_files(tree / "wav8k" / "min" / "tt", plan.name, 2)
         mixture, *sources = (soundfile.read(file, dtype="int16")[0].astype(int) for file in files)
-        np.testing.assert_array_equal(sum(sources), mixture)
         rendered, parts = render(plan, RATE, speech)
         for written, wanted in zip([mixture, *sources], [rendered, *parts.T]):
-            np.testing.assert_allclose(written / 2**15, wanted, atol=1.01 * 2**-15)
+            np.testing.assert_array_equal(written, np.rint(2**15 * wanted))
+        assert np.abs(sum(sources) - mixture).max() == 1  # (C + 1) / 2 at most
 
 
 def test_an_interrupted_tree_is_completed_to_the_same_files(
@@ -83,6 +83,19 @@ def test_an_interrupted_tree_is_completed_to_the_same_files(
     write_tree(plans, broken, RATE, speech)
     assert contents(broken) == contents(tree)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_processes_write_the_same_files_and_tell_of_bad_ones(speech, plans, tree, tmp_path):
+    root, parallel = tmp_path / "speech", tmp_path / "parallel" / "2speakers"
+    shutil.copytree(speech, root)
+    missing = root / plans["tt"][1].sources[0].pieces[0].path
+    kept = missing.rename(tmp_path / "kept.wav")
+    with pytest.raises(UserError, match=rf"{missing.name}: no such file"):
+        write_tree(plans, parallel, RATE, root, jobs=2)
+    assert not (parallel / f"wav8k/min/tt/mix/{plans['tt'][1].name}.wav").exists()
+    kept.rename(missing)
+    write_tree(plans, parallel, RATE, root)
+    assert contents(parallel) == contents(tree)
 
 
 def test_a_tree_is_only_continued_with_its_own_plans(tree, speech, plans):

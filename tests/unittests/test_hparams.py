@@ -9,10 +9,11 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
-from papez_lobes.knobs import build_modules, read_knobs
+from papez_lobes.knobs import PARTS, read_knobs
 
 ROOT = Path(__file__).parents[2]
 SEPARATORS = sorted((ROOT / "hparams").glob("*.yaml"))
+PAPEZ = [path for path in SEPARATORS if path.stem.startswith("papez")]
 EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
 # Top-level keys of SpeechBrain's own WSJ0Mix experiment outside its model section.
 STOCK_KEYS = {
@@ -24,7 +25,23 @@ STOCK_KEYS = {
     "min_shift", "max_shift", "speedperturb", "wavedrop", "threshold_byloss", "threshold",
     "dataloader_opts", "optimizer", "loss", "lr_scheduler", "epoch_counter", "modules",
     "checkpointer", "train_logger", "wsj0_tr", "auto_mix_prec", "d_ffn", "speed_changer",
-    "use_speedperturb_sameforeachsource", "drop_freq", "drop_chunk",
+    "use_speedperturb_sameforeachsource", "drop_freq", "drop_chunk", "speed_changes",
+    "speed_perturb", "drop_freq_low", "drop_freq_high", "drop_freq_count_low",
+    "drop_freq_count_high", "drop_freq_width", "drop_chunk_count_low", "drop_chunk_count_high",
+    "drop_chunk_length_low", "drop_chunk_length_high",
+}
+PARAMETERS = {
+    "papez": 1_473_795, "papez_official": 1_473_795, "papez_small": 376_451,
+    # SpeechBrain's, at the settings of its recipe
+    "convtasnet": 6_582_832, "dprnn": 14_617_089, "sepformer": 25_679_361,
+    "resepformer": 7_955_201, "skim": 14_506_753,
+}
+# For any separator: those that it has.
+TINY = {
+    "N_encoder_out": 16, "bottleneck_dim": 16, "hidden_dim": 16, "ffn_dim": 16, "rnn_dim": 8,
+    "num_heads": 2, "num_steps": 2, "num_slots": 2, "num_blocks": 2, "num_repeats": 2,
+    "intra_layers": 1, "inter_layers": 1, "segment_layers": 1, "memory_layers": 1,
+    "segment_tokens": 20,
 }
 
 
@@ -32,28 +49,31 @@ def keys_of(path):
     return YAML(typ="rt").load(path.read_text(encoding="utf-8"))
 
 
-def test_parameter_count_of_the_paper():
-    for name in ("papez", "papez_official"):
-        modules = build_modules(ROOT / f"hparams/{name}.yaml")
-        count = sum(p.numel() for module in modules.values() for p in module.parameters())
-        assert count == 1_473_795, name
+def test_every_separator_file_has_its_parameter_count_checked():
+    assert set(PARAMETERS) == {path.stem for path in SEPARATORS}
 
 
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
 def test_a_separator_file_gives_what_it_promises(path):
     with open(path, encoding="utf-8") as stream:
         hparams = load_hyperpyyaml(stream)
-    for key in ("Encoder", "MaskNet", "Decoder", "num_spks", "sample_rate"):
+    for key in (*PARTS.values(), "num_spks", "sample_rate"):
         assert key in hparams
     assert not set(hparams) & STOCK_KEYS
-    assert "!include" not in path.read_text(encoding="utf-8")  # a bundle must stand alone
+    text = path.read_text(encoding="utf-8")
+    assert "!include" not in text  # a bundle must stand alone
+    modules = (hparams[node] for node in PARTS.values())
+    count = sum(p.numel() for module in modules for p in module.parameters())
+    assert count == PARAMETERS[path.stem]
+    assert set(re.findall(r"([\d,]+) parameters", text)) <= {f"{count:,}"}
 
 
-def test_separator_files_differ_in_their_knobs_alone():
+def test_papez_files_differ_in_their_knobs_alone():
     """The three build one model: the nodes below the knobs are the same."""
-    texts = [path.read_text(encoding="utf-8") for path in SEPARATORS]
+    texts = [path.read_text(encoding="utf-8") for path in PAPEZ]
+    assert len(texts) == 3 and all("\nEncoder:" in text for text in texts)
     assert len({text.partition("\nEncoder:")[2] for text in texts}) == 1
-    assert len({tuple(read_knobs(path)) for path in SEPARATORS}) == 1
+    assert len({tuple(read_knobs(path)) for path in PAPEZ}) == 1
 
 
 def test_what_official_sets_is_what_the_authors_do():
@@ -83,6 +103,13 @@ def test_experiments_are_equal_outside_their_separator():
     experiments = {path.stem: outside(path) for path in EXPERIMENTS if path.stem != "demo"}
     assert len(set(experiments.values())) == 1
     assert set(experiments) == {path.stem for path in SEPARATORS}
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+def test_an_experiment_is_named_after_its_separator(path):
+    experiment = keys_of(next(found for found in EXPERIMENTS if found.stem == path.stem))
+    assert experiment["experiment_name"] == path.stem
+    assert experiment["separator"].tag.value == f"!include:../../../../hparams/{path.name}"
 
 
 def test_demo_differs_from_the_others_in_values_alone():
@@ -116,7 +143,7 @@ modules:
 def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     model = path.read_text(encoding="utf-8")
     model = re.sub(r"^(num_spks|sample_rate):.*\n", "", model, flags=re.M)
-    tiny = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 2, "num_slots": 2}
+    tiny = {key: value for key, value in TINY.items() if key in read_knobs(path)}
     hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny)
     torch.manual_seed(0)
     mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)

@@ -7,8 +7,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
-    ("lengths",), ("errors", "norms", "memory", "packing"), ("codec", "framing", "halting", "stock"),
-    ("block", "pruning"), ("recurrent",), ("masknet",), ("separator",),
+    ("lengths",), ("errors", "norms", "memory", "packing", "stock"),
+    ("codec", "framing", "halting"), ("block", "pruning"), ("recurrent",), ("masknet",),
+    ("separator",),
 ]
 LOBES = [name for names in ORDER for name in names]
 

@@ -1,0 +1,46 @@
+"""Resampling: MATLAB's filter by its definition, lengths, and tones that stay in place."""
+
+import numpy as np
+import pytest
+
+from papez_lobes.data.resampling import resample
+
+
+def by_definition(samples, up, down):
+    """y[m] = sum over k of x[k] h(m down - k up), h a windowed sinc that sums to `up`."""
+    factor = max(up, down)
+    taps = np.arange(-10 * factor, 10 * factor + 1)
+    low_pass = np.sinc(taps / factor) * np.kaiser(len(taps), 5.0)
+    low_pass *= up / low_pass.sum()
+    count = -(-len(samples) * up // down)
+    distance = np.arange(count)[:, None] * down - np.arange(len(samples)) * up
+    inside = np.abs(distance) <= 10 * factor
+    weights = np.where(inside, low_pass[np.where(inside, distance, 0) + 10 * factor], 0)
+    return weights @ samples
+
+
+@pytest.mark.parametrize("from_rate, to_rate, up, down", [
+    (16000, 8000, 1, 2), (8000, 16000, 2, 1), (44100, 8000, 80, 441), (12000, 16000, 4, 3),
+])
+def test_the_filter_is_matlabs(from_rate, to_rate, up, down):
+    rng = np.random.default_rng(0)
+    for count in (1, 7, 500):
+        samples = rng.standard_normal(count)
+        wanted = by_definition(samples, up, down)
+        resampled = resample(samples, from_rate, to_rate)
+        assert resampled.dtype == np.float64
+        np.testing.assert_allclose(resampled, wanted, atol=1e-12)
+        single = resample(samples.astype(np.float32), from_rate, to_rate)
+        assert single.dtype == np.float32
+        np.testing.assert_allclose(single, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("rates", [(48000, 8000), (8000, 16000), (44100, 8000), (11025, 16000)])
+def test_resampled_length_is_the_ceiling_for_every_length(rates):
+    for count in range(1, 40):
+        assert len(resample(np.ones(count), *rates)) == -(-count * rates[1] // rates[0])
+
+
+def test_same_rate_changes_nothing():
+    samples = np.random.default_rng(0).standard_normal(100)
+    np.testing.assert_array_equal(resample(samples, 8000, 8000), samples)
