@@ -77,7 +77,8 @@ def load_experiment(argv=None):
     file, run_opts, overrides = sb.parse_arguments(argv)
     if run_opts.device == "cpu" or not torch.cuda.is_available():
         # SpeechBrain's own choice, nccl, needs GPUs
-        run_opts = replace(run_opts, distributed_backend="gloo")
+        overridden = run_opts.overridden_args | {"distributed_backend"}
+        run_opts = replace(run_opts, distributed_backend="gloo", overridden_args=overridden)
     file, overrides = Path(file), _parse_overrides(overrides)
     keys = _read_yaml(file)
     separator_file = _included(keys, file)

@@ -1,0 +1,78 @@
+"""Two processes give, for the same global batch, the gradients of one."""
+
+import datetime
+import os
+
+import pytest
+import speechbrain as sb
+import torch
+from speechbrain.dataio.batch import PaddedBatch
+
+from papez_lobes.knobs import build_modules, separator_file
+from papez_lobes.training.brain import Separation
+from papez_lobes.training.losses import pit_si_snr_loss
+
+TINY = {
+    "papez": {
+        "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "num_steps": 3, "num_slots": 2,
+        "chunk_tokens": 20, "dropout": 0.0, "halting_bias": -1.0,
+    },
+    "resepformer": {
+        "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "segment_layers": 1,
+        "memory_layers": 1, "segment_tokens": 20,
+    },
+}
+
+
+def items():
+    torch.manual_seed(1)
+    batch = []
+    for name, samples in (("a", 500), ("b", 500), ("c", 700), ("d", 300)):
+        sources = torch.randn(samples, 2)
+        batch.append({"id": name, "mix_sig": sources.sum(-1), "sources": sources})
+    return batch
+
+
+def gradients_of(name, own):
+    """The step's gradients, over the modules as SpeechBrain wraps them."""
+    torch.manual_seed(0)
+    modules = build_modules(separator_file(name), TINY[name])
+    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0}
+    options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}
+    brain = Separation(modules, None, hparams, options)
+    brain._wrap_distributed()
+    brain.modules.eval()  # no dropout
+    brain.on_stage_start(sb.Stage.TRAIN)
+    batch = PaddedBatch(own)
+    predictions = brain.compute_forward(batch, sb.Stage.TRAIN)
+    brain.compute_objectives(predictions, batch, sb.Stage.TRAIN).backward()
+    return {
+        key.replace(".module.", "."): parameter.grad
+        for key, parameter in brain.modules.named_parameters()
+    }
+
+
+def work(rank, name, folder):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    gradients = gradients_of(name, items()[2 * rank : 2 * rank + 2])
+    torch.save(gradients, f"{folder}/{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["papez", "resepformer"])
+def test_gradients_are_those_of_one_process(name, tmp_path):
+    """One rank's items are of one length and the other's are not, so that modules that run item
+    by item are called differently often on each."""
+    torch.multiprocessing.spawn(work, (name, str(tmp_path)), nprocs=2)
+    expected = gradients_of(name, items())
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    scale = max(gradient.abs().max() for gradient in expected.values())
+    for key, gradient in expected.items():
+        assert torch.equal(ranks[0][key], ranks[1][key]), key
+        assert (ranks[0][key] - gradient).abs().max() <= 1e-5 * scale, key
