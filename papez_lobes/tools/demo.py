@@ -39,7 +39,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--out", default="results/demo", help="(default results/demo)")
     parser.add_argument(
-        "--minutes", type=float, default=6.0, help="training stops after about that (default 6)"
+        "--minutes", type=float, default=7.0, help="training stops after about that (default 7)"
     )
     parser.add_argument(
         "--cache", metavar="FOLDER", help="where voices are kept (default: the user's cache)",
