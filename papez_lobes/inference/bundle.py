@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from speechbrain.inference.separation import SepformerSeparation
 
+from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.knobs import (
     PARTS,
@@ -136,7 +137,7 @@ def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparat
         If the bundle is missing, incomplete or damaged, or an override or the device is wrong.
     """
     folder = Path(folder)
-    device = _checked_device(device)
+    device = checked_device(device)
     _check_complete(folder)
     hparams = load_hparams(folder / HYPERPARAMS, overrides)
     modules = {part: hparams[node] for part, node in PARTS.items()}
@@ -229,15 +230,6 @@ def _mismatch(wanted, state):
             got = list(getattr(state[key], "shape", ()))
             return f"{key} is {got}, expected {list(value.shape)}"
     return next((f"{key} is unexpected" for key in state if key not in wanted), None)
-
-
-def _checked_device(device):
-    """The name of a device that works here, with an index for CUDA, as SpeechBrain wants it."""
-    try:
-        device = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device '{device}' cannot be used here; try cpu") from error
-    return str(device)
 
 
 def _check_complete(folder):

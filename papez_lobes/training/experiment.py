@@ -17,6 +17,7 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.knobs import read_knobs
 
@@ -75,6 +76,8 @@ def load_experiment(argv=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     file, run_opts, overrides = sb.parse_arguments(argv)
+    if run_opts.device is not None:
+        checked_device(run_opts.device)
     if run_opts.device == "cpu" or not torch.cuda.is_available():
         # SpeechBrain's own choice, nccl, needs GPUs
         overridden = run_opts.overridden_args | {"distributed_backend"}

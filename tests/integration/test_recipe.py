@@ -138,13 +138,16 @@ def test_three_speakers(tmp_path):
     [
         ({"data_folder": "/nowhere/2speakers"}, "/nowhere/2speakers"),
         ({"num_spks": 3}, "num_spks"),
+        ({"flags": ["--test_only"]}, "no checkpoint to test; train first"),
         ({"num_slot": 3}, "there is no key 'num_slot'; did you mean --num_slots?"),
         ({"num_heads": 3}, "num_heads is 3: it must divide the width of 16"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_nothing_is_trained(trained, tmp_path, change, message):
     tree, _ = trained
-    done = train(**{"data": tree, "out": tmp_path / "out", "check": False, **change})
+    options = {"data_folder": tree, "flags": (), **change}
+    flags = options.pop("flags")
+    done = train(options.pop("data_folder"), tmp_path / "out", *flags, check=False, **options)
     lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
     assert done.returncode == 2 and len(lines) == 1 and message in lines[0]
     assert "Traceback" not in done.stderr

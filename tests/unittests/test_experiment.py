@@ -58,6 +58,7 @@ def test_a_later_option_wins(tmp_path):
         (["--pruning", "hrad"], "pruning is 'hrad': it must be one of soft, hard"),
         (["--attend_padding", "True"], "pruning is 'hard' and attend_padding is True"),
         (["--num_slots", "17"], "num_slots is 17"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used here; try cpu"),
         (["--lr", "[1"], "cannot read the option"),
     ],
 )

@@ -40,8 +40,8 @@ def test_lobes_import_only_what_comes_before_them():
 def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "data": {"data", "errors"},
-        "training": {"training", "data", "errors", "knobs", "lengths", "separator"},
-        "inference": {"inference", "data", "errors", "knobs", "separator"},
+        "training": {"training", "data", "devices", "errors", "knobs", "lengths", "separator"},
+        "inference": {"inference", "data", "devices", "errors", "knobs", "separator"},
     }
     for room, rooms in allowed.items():
         for path in (PACKAGE / room).glob("*.py"):
@@ -60,4 +60,4 @@ def test_nothing_imports_recipes_tests_or_tools():
 
 
 def test_every_module_of_the_package_is_placed():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == {*LOBES, "__init__", "knobs"}
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {*LOBES, "__init__", "devices", "knobs"}

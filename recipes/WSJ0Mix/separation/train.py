@@ -12,7 +12,7 @@ from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
 from papez_lobes.data.wsj0mix import prepare_wsj0mix
-from papez_lobes.errors import one_line_errors
+from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.experiment import load_experiment
@@ -50,6 +50,8 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
+        if brain.test_only and not hparams["checkpointer"].list_checkpoints():
+            raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],
