@@ -1,0 +1,5 @@
+"""One thread: the tests' models are tiny, and threads that wait for each other cost them most."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; subprocesses inherit it
