@@ -54,6 +54,17 @@ def separator_file(name_or_path):
     return separators[str(name_or_path)]
 
 
+def separator_names():
+    """The names that `separator_file` knows, sorted.
+
+    Example
+    -------
+    >>> "papez" in separator_names()
+    True
+    """
+    return list(_separators())
+
+
 def read_knobs(path):
     """The knobs of a separator file or of a bundle's `hyperparams.yaml`: what users may set.
 

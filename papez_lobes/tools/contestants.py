@@ -1,0 +1,174 @@
+"""Who is compared: separators by name, by YAML file, as bundles, and a baseline from a file."""
+
+import importlib.util
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle
+from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
+from papez_lobes.knobs import PARTS, load_hparams, read_knobs, separator_file
+from papez_lobes.separator import separate
+
+SEED = 0  # of untrained weights
+BASELINE_RATE = 8000  # Hz; a baseline is a plain module, which does not say its own
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the benchmark, in values that can be handed to another process.
+
+    Arguments
+    ---------
+    model : str
+        The row's name.
+    kind : str
+        'mean depth' (halting reaches `depth` in the mean), 'same depth' (every token runs
+        `depth` steps), 'all steps', 'own' (as built), 'bundle' (as trained) or 'baseline'.
+    source : str
+        A YAML file, a bundle's folder, or FILE:CLASS.
+    depth : float, optional
+        Steps.
+    options : dict
+        Keyword arguments of a baseline.
+    """
+
+    model: str
+    kind: str
+    source: str
+    depth: float | None = None
+    options: dict = field(default_factory=dict)
+
+    def as_dict(self):
+        """Plain values, from which `Entry(**values)` is this again."""
+        return asdict(self)
+
+
+def entries_of(name, mean_depth):
+    """The rows that a name, a YAML file or a bundle's folder stands for.
+
+    A Papez that prunes stands in three rows: at the mean depth, with every token at that depth
+    (rounded up), and at all steps.
+
+    Raises
+    ------
+    UserError
+        If there is no such separator.
+
+    Example
+    -------
+    >>> [entry.model for entry in entries_of("papez", 4.5)]
+    ['papez, mean depth 4.5', 'papez, all at depth 5', 'papez, all 16 steps']
+    >>> [entry.model for entry in entries_of("papez_official", 4.5)]
+    ['papez_official, all 16 steps']
+    """
+    if (Path(name) / HYPERPARAMS).is_file():
+        folder = Path(name).resolve()
+        label = folder.parent.name if folder.name == "bundle" else folder.name
+        return [Entry(f"{label} (bundle)", "bundle", str(folder))]
+    path = separator_file(name)
+    knobs, source = read_knobs(path), str(path)
+    if "pruning" not in knobs:
+        return [Entry(path.stem, "own", source)]
+    dense = Entry(f"{path.stem}, all {knobs['max_depth']} steps", "all steps", source)
+    if knobs["pruning"] != "hard":
+        return [dense]
+    same = int(-(-mean_depth // 1))
+    return [
+        Entry(f"{path.stem}, mean depth {mean_depth:g}", "mean depth", source, mean_depth),
+        Entry(f"{path.stem}, all at depth {same}", "same depth", source, same),
+        dense,
+    ]
+
+
+class Contestant:
+    """A separator that is ready to run.
+
+    Arguments
+    ---------
+    entry : Entry
+        Its row.
+    modules : mapping of str to torch.nn.Module
+        Its parts.
+    sample_rate : int
+        Hz.
+    """
+
+    def __init__(self, entry, modules, sample_rate):
+        self.entry, self.modules, self.sample_rate = entry, modules, sample_rate
+
+    def __call__(self, mixture):
+        """Mixture [1, T] to estimates [1, T, C] and the trace of the recurrence, or None."""
+        if self.entry.kind == "baseline":
+            return self.modules["baseline"](mixture), None
+        return separate(self.modules, mixture, return_trace=True)
+
+    def train(self, mode=True):
+        """Training or (False) evaluation mode."""
+        for module in self.modules.values():
+            module.train(mode)
+
+    def parameters(self):
+        """All parameters."""
+        return [p for module in self.modules.values() for p in module.parameters()]
+
+    def set_bias(self, bias):
+        """Set the halting bias."""
+        self.modules["masknet"].transformer.halting.bias = bias
+
+    def settle(self, mixture):
+        """Set the depth that the row stands for, on this mixture; the bias, or None."""
+        if self.entry.kind != "mean depth":
+            return None
+        return set_mean_depth(self.modules, mixture, self.entry.depth).bias
+
+
+def build(entry, device):
+    """Build what a row names, in evaluation mode; untrained weights come from a seed.
+
+    Raises
+    ------
+    UserError
+        If it cannot be built, say because a package is missing.
+    """
+    torch.manual_seed(SEED)
+    if entry.kind == "bundle":
+        model = load_bundle(entry.source, device=device)
+        return Contestant(entry, model.mods, model.hparams.sample_rate)
+    if entry.kind == "baseline":
+        modules, rate = {"baseline": _load_baseline(entry)}, BASELINE_RATE
+    else:
+        knobs = {"max_depth": entry.depth} if entry.kind == "same depth" else None
+        hparams = load_hparams(entry.source, knobs)
+        modules = {part: hparams[node] for part, node in PARTS.items()}
+        rate = hparams["sample_rate"]
+    modules = {part: module.to(device) for part, module in modules.items()}
+    contestant = Contestant(entry, modules, rate)
+    contestant.train(False)
+    if entry.kind in ("same depth", "all steps") and has_recurrence(modules):
+        contestant.set_bias(LOWEST)  # nothing halts before the last step
+    return contestant
+
+
+def precision(dtype, device):
+    """A context that computes in that dtype: nothing for float32, else torch's autocast."""
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, getattr(torch, dtype))
+
+
+def _load_baseline(entry):
+    """A module [1, T] -> [1, T, C] from FILE:CLASS."""
+    path, _, name = entry.source.rpartition(":")
+    if not Path(path).is_file():
+        raise UserError(f"{entry.source}: no such file; write --baseline FILE.py:CLASS")
+    spec = importlib.util.spec_from_file_location("papez_baseline", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, name)(**entry.options)
+    except Exception as error:  # it is the user's own code
+        raise UserError(f"{entry.source}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,77 @@
+"""The machine that a figure belongs to: its processor, and what a matrix product reaches on it."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+# of /proc/cpuinfo: what decides the speed of products
+UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+_SIDE, _RUNS = 2048, 7
+
+
+def describe(device):
+    """One line: the processor or GPU, its units for products, the number of processors, torch.
+
+    Example
+    -------
+    >>> f"torch {torch.__version__}" in describe("cpu")
+    True
+    """
+    device = torch.device(device)
+    version = f"torch {torch.__version__}"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}; {version}"
+    name, flags = platform.processor() or platform.machine(), ()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        fields = dict(
+            line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if ":" in line
+        )
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        name, flags = fields.get("model name", name), fields.get("flags", "").split()
+    units = " ".join(unit for unit in UNITS if unit in flags) or "units unknown"
+    return f"{name} ({units}), {all_threads()} processors; {version}"
+
+
+def all_threads():
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def product_rate(dtype, device):
+    """Multiply-accumulates per second of a square matrix product of side 2048, as torch is set.
+
+    The best of a few runs: the most that the arithmetic of a separation could reach.
+
+    Arguments
+    ---------
+    dtype : str
+        'float32', 'bfloat16', ...
+    device : str or torch.device
+        Where.
+
+    Returns
+    -------
+    float
+    """
+    left, right = (torch.randn(_SIDE, _SIDE).to(device, getattr(torch, dtype)) for _ in range(2))
+    best = float("inf")
+    for _ in range(_RUNS):
+        synchronize(device)
+        started = time.perf_counter()
+        torch.mm(left, right)
+        synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return _SIDE**3 / best
+
+
+def synchronize(device):
+    """Wait until a GPU is done; nothing on a CPU."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

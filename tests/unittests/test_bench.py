@@ -1,0 +1,94 @@
+"""papez bench, at tiny size, from its command line."""
+
+import json
+import re
+
+import pytest
+
+from papez_lobes.knobs import separator_file, set_knobs
+from papez_lobes.tools.cli import main
+from papez_lobes.tools.race import interleave
+
+TINY = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
+    "kernel_size": 32, "kernel_stride": 16,
+}
+KEYS = {
+    "model": str, "seconds": (int, float), "dtype": str, "threads": int, "device": str,
+    "rtf": float, "mean_depth": (float, type(None)), "params": int,
+    "macs_per_second": (float, type(None)), "peak_bytes": (int, type(None)),
+}
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(set_knobs(separator_file("papez"), TINY))
+    return path
+
+
+def bench(*argv):
+    return main(["bench", *map(str, argv), "--rounds", "2", "--threads", "1"])
+
+
+def test_measurements_tables_and_figure(small, tmp_path, capsys):
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
+    assert bench(
+        small, "--seconds", 0.5, 1, "--mean-depth", 1.5, "--train", "--train-seconds", 0.5,
+        "--json", out["json"], "--markdown", out["md"], "--figure", out["png"],
+    ) == 0
+    rows = json.loads(out["json"].read_text())
+    assert all(isinstance(row[key], kind) for row in rows for key, kind in KEYS.items())
+    separations = [row for row in rows if row["task"] == "separate"]
+    assert {row["seconds"] for row in separations} == {0.5, 1}
+    depths = {row["kind"]: row["mean_depth"] for row in separations if row["seconds"] == 1}
+    assert depths["mean depth"] == pytest.approx(1.5, abs=0.05)
+    assert depths["same depth"] == 2 and depths["all steps"] == 3
+    macs = {row["kind"]: row["macs_per_second"] for row in separations if row["seconds"] == 1}
+    assert macs["mean depth"] < macs["same depth"] < macs["all steps"]
+    assert all(row["peak_bytes"] > 0 for row in separations)
+    assert [row["kind"] for row in rows if row["task"] == "train"]
+    printed = capsys.readouterr().out
+    assert out["md"].read_text() in printed
+    assert re.search(r"\| small, mean depth 1\.5 \|", printed)
+    assert out["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_baseline_is_run_beside_it(small, tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text(
+        "import torch\n"
+        "class Half(torch.nn.Module):\n"
+        "    def __init__(self, gain=1.0):\n"
+        "        super().__init__()\n"
+        "        self.gain = torch.nn.Parameter(torch.tensor(gain))\n"
+        "    def forward(self, mixture):\n"
+        "        return torch.stack([mixture * self.gain] * 2, dim=-1)\n"
+    )
+    options = ["--baseline", f"{file}:Half", "--baseline-options", '{"gain": 0.5}']
+    out = tmp_path / "out.json"
+    assert bench(small, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
+    assert {row["kind"] for row in json.loads(out.read_text())} >= {"baseline", "all steps"}
+
+
+def test_each_round_begins_with_another():
+    order = []
+    results = interleave("abc", lambda name: order.append(name) or len(order), rounds=3)
+    assert "".join(order) == "abcbcacab"
+    assert results == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["papezz"], "papezz: no such separator"),
+        (["papez", "--rounds", "0"], "--rounds must be at least 1"),
+        (["papez", "--device", "cuda:99"], "--device cuda:99"),
+        (["papez", "--scores", "/nowhere.json"], "/nowhere.json"),
+        (["papez", "--baseline-options", "{", "--baseline", "a.py:A"], "not JSON"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, argv, message):
+    assert main(["bench", *argv]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
