@@ -32,7 +32,9 @@ def one_line_errors(program):
     try:
         yield
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        # out of a data loader's process it comes back inside that process's traceback
+        message = str(error).rpartition(f"{UserError.__name__}: ")[2].strip()
+        print(f"{program}: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)

@@ -126,7 +126,9 @@ class RecurrentTransformer(nn.Module):
             The depth of each token.
         """
         batch, length, _ = tokens.shape
-        own = counts if counts is not None else tokens.new_full((batch,), length)
+        own = counts
+        if counts is None:  # not in the tokens' dtype: half precision cannot count that far
+            own = torch.full((batch,), length, device=tokens.device)
         valid = to_mask(own, length)
         run = self.pruning.start(tokens, memory, counts, valid, self.block)
         state = self.halting.start(run.running, tokens.dtype)

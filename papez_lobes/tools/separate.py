@@ -37,7 +37,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Separate each file; those that cannot be read are named, and the others still done."""
-    _check_stems(arguments.files)
+    _check_stems(arguments.files, arguments.out)
     overrides = {name: value for name in KNOBS if (value := getattr(arguments, name)) is not None}
     model = load_bundle(arguments.bundle, overrides, arguments.device)
     if arguments.mean_depth is not None or arguments.rtf is not None:
@@ -71,9 +71,16 @@ def _set_budget(model, arguments):
     )
 
 
-def _check_stems(files):
-    """Two mixtures of one stem would overwrite each other's estimates."""
+def _check_stems(files, out):
+    """Two mixtures of one stem would overwrite each other's estimates, and an input in the folder
+    of the results may have the name of one."""
     seen = {}
+    stems = {Path(path).stem for path in files}
+    for path in map(Path, files):
+        stem, _, speaker = path.stem.rpartition("_s")
+        if speaker.isdigit() and stem in stems and path.parent.resolve() == Path(out).resolve():
+            raise UserError(f"{path}: would be overwritten by the estimates of {stem}; "
+                            "choose another --out")
     for path in map(Path, files):
         if path.stem in seen:
             raise UserError(

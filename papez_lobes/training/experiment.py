@@ -86,6 +86,8 @@ def load_experiment(argv=None):
     keys = _read_yaml(file)
     separator_file = _included(keys, file)
     knobs = read_knobs(separator_file)
+    for name in keys[SEPARATOR_NODE] or ():
+        _check(name, None, knobs, f"{file}, `{SEPARATOR_NODE}`")
     for name in _abbreviated(argv, overrides, run_opts):
         _check(name, None, {**keys, **knobs}, file)
         raise UserError(f"--{name} abbreviates an option of SpeechBrain's; write that in full")

@@ -89,6 +89,14 @@ def test_mistakes_are_one_line(bundle, capsys, argv, message):
     assert len(lines) == 1 and message in lines[0]
 
 
+def test_an_input_is_never_overwritten(bundle, tmp_path, capsys):
+    files = [write(tmp_path / name, np.zeros(800)) for name in ("x.wav", "x_s1.wav")]
+    before = files[1].read_bytes()
+    assert separate(bundle, tmp_path, *files) == 2
+    assert "x_s1.wav: would be overwritten" in capsys.readouterr().err
+    assert files[1].read_bytes() == before
+
+
 def test_help_of_every_command(capsys):
     for command in ("separate", "mix", "convert", "demo"):
         assert main([command, "--help"]) == 0

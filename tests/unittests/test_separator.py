@@ -71,6 +71,14 @@ def test_bfloat16_autocast_gives_numbers_near_those_of_single_precision(tiny, ex
     got.float().square().sum().backward()
 
 
+@pytest.mark.parametrize("execution", ["packed", "masked"])
+def test_half_precision_counts_all_tokens_of_a_long_input(tiny, execution):
+    modules, _ = tiny(execution=execution)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, trace = separate(modules.float(), torch.randn(1, 4 * 2100), return_trace=True)
+    assert trace.valid.all() and (trace.depth > 0).all()
+
+
 def test_copies_and_state_dicts_round_trip(tiny):
     modules, _ = tiny(seed=1)
     mixture = torch.randn(1, 333).double()

@@ -50,8 +50,6 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
-        if brain.test_only and not hparams["checkpointer"].list_checkpoints():
-            raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],
@@ -60,6 +58,8 @@ if __name__ == "__main__":
                 train_loader_kwargs=hparams["train_dataloader_opts"],
                 valid_loader_kwargs=hparams["eval_dataloader_opts"],
             )
+        if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:
+            raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
         brain.evaluate(
             test_set, max_key="si_snr_i", test_loader_kwargs=hparams["eval_dataloader_opts"]
         )
