@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test lint bench bench
+.PHONY: demo test lint bench
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/papez demo
@@ -12,9 +12,6 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png --baseline tests/oracles/authors_papez.py:AuthorsPapez --baseline-options '{"threshold": 99}'
-
-bench: $(VENV)/.installed
-	$(VENV)/bin/papez bench papez convtasnet resepformer skim --json results/bench/cpu.json --markdown results/bench/cpu.md --figure results/bench/cpu.png
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
