@@ -1,7 +1,7 @@
 """The SpeechBrain Brain that trains any separator of encoder, masknet and decoder."""
 
 import csv
-import os
+import io
 from pathlib import Path
 
 import speechbrain as sb
@@ -9,7 +9,7 @@ from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.distributed import if_main_process
 from torch.nn.parallel import DistributedDataParallel
 
-from papez_lobes.data.audio import write_audio
+from papez_lobes.data.audio import write_audio, write_bytes
 from papez_lobes.errors import UserError
 from papez_lobes.separator import match_mixture, separate
 from papez_lobes.training.losses import reorder
@@ -126,12 +126,11 @@ class Separation(sb.Brain):
         average = {"snt_id": "avg"} | {
             name: _mean(self.rows, name) for name in self.rows[0] if name != "snt_id"
         }
-        aside = path.with_suffix(".csv.part")
-        with open(aside, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(average))
-            writer.writeheader()
-            writer.writerows([*self.rows, average])
-        os.replace(aside, path)
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, fieldnames=list(average))
+        writer.writeheader()
+        writer.writerows([*self.rows, average])
+        write_bytes(path, stream.getvalue().encode())
 
     def _step_learning_rate(self, epoch, loss):
         """Returns the rate of the epoch that ended, and sets the next one's."""
