@@ -2,30 +2,23 @@
 
 A plan is plain data: who speaks, from which pieces of which files, how loud. It is drawn from
 headers alone, or read from a list (`papez_lobes.data.lists`), prints as one JSON line, and always
-renders to the same samples. The rules are WSJ0-mix's, for any number of speakers: sources at gains
-g and -g over a common active level, cut to the shortest ("min") or filled up with silence to the
-longest ("max"), one common scale.
+renders to the same samples (`papez_lobes.data.rendering`), in files or on the fly as training items
+(`papez_lobes.data.dynamic`). The rules are WSJ0-mix's, for any number of speakers: sources at
+gains g and -g over a common active level, cut to the shortest ("min") or filled up with silence to
+the longest ("max"), one common scale. Speed, rooms and noise may be added; by default nothing is.
 """
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 
-from papez_lobes.data.audio import audio_info, read_audio
-from papez_lobes.data.levels import active_speech_level
-from papez_lobes.data.lookup import find_audio
-from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
 
-PEAK = 0.9  # of the loudest sample in the mixture and its sources, as in WSJ0-mix
 PAUSE_SECONDS = (0.1, 0.3)  # between two utterances that are strung together
 MIN_PIECE_SECONDS = 0.2  # less than that would be a click rather than speech
-LEVEL_RATE = 8000  # Hz, at which levels are measured whatever the rate of the mixture
-SILENCE = 2.0**-30  # power of one step of 16 bit: what is not louder has no level to go by
 
 
 @dataclass(frozen=True)
@@ -44,17 +37,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """One speaker's part in a mixture: pieces in order, and a gain in dB over the common level."""
+    """One speaker's part in a mixture: pieces in order, a gain in dB over the common level, a speed
+    (1.05: 5 % faster and higher), and the file of a room's impulse response, if there is one."""
 
     speaker: str
     gain_db: float
     pieces: tuple[Piece, ...]
+    speed: float = 1.0
+    room: str | None = None
 
 
 @dataclass(frozen=True)
 class MixturePlan:
     """A mixture: its name (a file stem), its length in seconds at most (None: as long as the
-    sources make it), and C sources.
+    sources make it), C sources, and perhaps noise at an SNR in dB to the sum of the sources.
 
     Example
     -------
@@ -66,32 +62,148 @@ class MixturePlan:
     name: str
     seconds: float | None
     sources: tuple[SourcePlan, ...]
+    noise: tuple[Piece, ...] = ()
+    noise_snr_db: float | None = None
 
     def to_json(self):
         """One line of JSON, without its newline."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(_plain(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line):
         """The inverse of `to_json`."""
-        fields = json.loads(line)
-        sources = tuple(
-            SourcePlan(
-                source["speaker"], source["gain_db"], tuple(Piece(**p) for p in source["pieces"])
+        plan = json.loads(line)
+        for part in (plan, *plan["sources"]):
+            for key in ("pieces", "noise"):
+                if key in part:
+                    part[key] = tuple(Piece(**piece) for piece in part[key])
+        plan["sources"] = tuple(SourcePlan(**source) for source in plan["sources"])
+        return cls(**plan)
+
+
+def _plain(plan):
+    """As `dataclasses.asdict`, less speed, room and noise where there are none: a plan prints as it
+    did before there were any."""
+    if isinstance(plan, tuple):
+        return [_plain(item) for item in plan]
+    if not is_dataclass(plan):
+        return plan
+    values = {field: getattr(plan, field.name) for field in fields(plan)}
+    return {
+        field.name: _plain(value) for field, value in values.items()
+        if isinstance(plan, Piece) or field.default is MISSING or value != field.default
+    }
+
+
+@dataclass(frozen=True)
+class MixingRules:
+    """How mixtures are drawn; each rule has a value that turns it off.
+
+    Arguments
+    ---------
+    num_spks : int
+        C, speakers per mixture, all different.
+    seconds : tuple[float, float]
+        Shortest and longest mixture; uniform between them.
+    max_gain_db : float
+        The largest gain g, see `draw_gains`; 0: all at one level.
+    speed_change : float
+        A source's speed is drawn from 1 - that to 1 + that, in whole percents; 0: as recorded.
+    noises : list[Utterance]
+        Files of noise; empty: none is added.
+    noise_snr_db : tuple[float, float]
+        Least and greatest SNR of the sources' sum to the noise; uniform between them.
+    rooms : list[Utterance]
+        Impulse responses; each source is heard in one, drawn apart. Empty: as recorded.
+
+    Raises
+    ------
+    ValueError
+        A value is out of range.
+
+    Example
+    -------
+    >>> MixingRules(speed_change=2)
+    Traceback (most recent call last):
+    ValueError: speed_change is 2: it must be at least 0 and below 0.5
+    """
+
+    num_spks: int = 2
+    seconds: tuple[float, float] = (4.0, 8.0)
+    max_gain_db: float = 2.5
+    speed_change: float = 0.0
+    noises: tuple = ()
+    noise_snr_db: tuple[float, float] = (0.0, 15.0)
+    rooms: tuple = ()
+
+    def __post_init__(self):
+        if self.num_spks < 1:
+            raise ValueError(f"num_spks is {self.num_spks}: it must be at least 1")
+        if not 0 < self.seconds[0] <= self.seconds[1] < float("inf"):
+            raise ValueError(f"seconds is {self.seconds}: it must be positive, shortest first")
+        if not 0 <= self.max_gain_db < float("inf"):
+            raise ValueError(f"max_gain_db is {self.max_gain_db}: it must be at least 0")
+        if not 0 <= self.speed_change < 0.5:
+            raise ValueError(
+                f"speed_change is {self.speed_change}: it must be at least 0 and below 0.5"
             )
-            for source in fields["sources"]
-        )
-        return cls(fields["name"], fields["seconds"], sources)
+        if not self.noise_snr_db[0] <= self.noise_snr_db[1]:
+            raise ValueError(f"noise_snr_db is {self.noise_snr_db}: the least comes first")
+
+
+def draw_mixture(speakers, rules, rng, index):
+    """Draw the plan of one mixture.
+
+    It draws its length, then different speakers and gains, then for each speaker utterances
+    without repetition (unless there are no more of them): an utterance that is longer than what is
+    still wanted is cropped at a random offset, shorter ones are strung together with short pauses.
+    Utterances are drawn in proportion to their duration, so that every second of a speaker is heard
+    about as often as any other. Speeds, rooms and noise, if any, are drawn last.
+
+    Arguments
+    ---------
+    speakers : Mapping[str, Sequence[Utterance]]
+        As from `scan_speakers`.
+    rules : MixingRules
+    rng : numpy.random.Generator
+        As from `mixture_rng`.
+    index : int
+        The mixture's number, for its name.
+
+    Returns
+    -------
+    MixturePlan
+
+    Raises
+    ------
+    UserError
+        There are fewer speakers than `num_spks`.
+    """
+    length = round(float(rng.uniform(*rules.seconds)), 3)
+    chosen = draw_speakers(speakers, rules.num_spks, rng)
+    gains = draw_gains(rules.num_spks, rules.max_gain_db, rng)
+    sources = []
+    for name, gain in zip(chosen, gains):
+        speed = _draw_speed(rules.speed_change, rng)
+        pieces = string_together(speakers[name], length * speed, rng)
+        room = rules.rooms[rng.integers(len(rules.rooms))].path if rules.rooms else None
+        sources.append(SourcePlan(name, gain, pieces, speed, room))
+    noise, snr = (), None
+    if rules.noises:
+        noise = string_together(rules.noises, length, rng)
+        snr = round(float(rng.uniform(*rules.noise_snr_db)), 2)
+    return MixturePlan(_name(index, sources), length, tuple(sources), noise, snr)
+
+
+def _draw_speed(change, rng):
+    if not change:
+        return 1.0
+    percent = round(100 * change)
+    return int(rng.integers(100 - percent, 101 + percent)) / 100
 
 
 def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5, seed=0):
-    """Draw plans; mixture i depends on the seed and on i, not on `count`.
-
-    Each mixture draws its length, then different speakers, then for each of them utterances
-    without repetition (unless the speaker has no more of them): an utterance that is longer than
-    what is still wanted is cropped at a random offset, shorter ones are strung together with
-    short pauses. Utterances are drawn in proportion to their duration, so that every second of
-    a speaker is heard about as often as any other.
+    """Draw plans, each with `draw_mixture`; mixture i depends on the seed and on i, not on `count`.
 
     Arguments
     ---------
@@ -99,12 +211,8 @@ def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5
         As from `scan_speakers`.
     count : int
         Number of mixtures.
-    num_spks : int
-        C, speakers per mixture.
-    seconds : tuple[float, float]
-        Shortest and longest mixture; uniform between them.
-    max_gain_db : float
-        The largest gain g, see `draw_gains`.
+    num_spks, seconds, max_gain_db
+        See `MixingRules`.
     seed : int or tuple[int, ...]
         Non-negative; a tuple keeps e.g. splits apart: (seed, split number).
 
@@ -117,7 +225,7 @@ def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5
     UserError
         There are fewer than `num_spks` speakers.
     ValueError
-        `num_spks` < 1, or not 0 < shortest <= longest.
+        As `MixingRules`.
 
     Example
     -------
@@ -127,20 +235,9 @@ def plan_mixtures(speakers, count, num_spks, seconds=(4.0, 8.0), max_gain_db=2.5
     >>> [source.gain_db for source in plan.sources]
     [0.3604, -0.3604]
     """
-    if num_spks < 1 or not 0 < seconds[0] <= seconds[1]:
-        raise ValueError(f"impossible mixtures: num_spks {num_spks}, seconds {seconds}")
-    plans = []
-    for index in range(count):
-        rng = mixture_rng(seed, index)
-        length = round(float(rng.uniform(*seconds)), 3)
-        chosen = draw_speakers(speakers, num_spks, rng)
-        gains = draw_gains(num_spks, max_gain_db, rng)
-        sources = tuple(
-            SourcePlan(name, gain, string_together(speakers[name], length, rng))
-            for name, gain in zip(chosen, gains)
-        )
-        plans.append(MixturePlan(_name(index, sources), length, sources))
-    return plans
+    rules = MixingRules(num_spks, seconds, max_gain_db)
+    return [draw_mixture(speakers, rules, mixture_rng(seed, index), index)
+            for index in range(count)]
 
 
 def mixture_rng(seed, index):
@@ -222,72 +319,3 @@ def gain_name(gain_db):
     ['0.60431', '-1.2', '0']
     """
     return f"{gain_db + 0.0:.5g}"  # the sum makes -0 a 0
-
-
-def render(plan, sample_rate, root, version="min"):
-    """Make the samples of a plan.
-
-    Arguments
-    ---------
-    plan : MixturePlan
-    sample_rate : int
-        In Hz; files of another rate are resampled. Gains do not depend on it: they are set over
-        the level at 8 kHz, as in WSJ0-mix.
-    root : str or pathlib.Path
-        The folder that the plan's paths are below.
-    version : "min" or "max"
-        Cut to the shortest source, or fill up with zeros to the longest.
-
-    Returns
-    -------
-    mixture : numpy.ndarray
-        [T], float64: the sum of the sources.
-    sources : numpy.ndarray
-        [T, C], float64. The largest absolute sample of mixture and sources together is 0.9.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, or a source is silent and thus has no level.
-    """
-    parts = [render_source(source, sample_rate, root) for source in plan.sources]
-    length = {"min": min, "max": max}[version](map(len, parts))
-    if plan.seconds is not None:
-        length = min(length, round(plan.seconds * sample_rate))
-    sources = np.zeros((len(parts), length))  # [C, T]: sums over C are quick so
-    for row, part in zip(sources, parts):
-        row[: len(part)] = part[:length]
-    peak = max(np.abs(sources).max(), np.abs(sources.sum(axis=0)).max())
-    if peak == 0:  # all that was audible was cut off
-        raise UserError(f"{plan.name}: {_heard(plan.sources[0])} is silent; leave its files out")
-    sources *= PEAK / peak
-    return sources.sum(axis=0), sources.T
-
-
-def render_source(source, sample_rate, root):
-    """String a source's pieces together at its gain over an active level of 1: [T], float64."""
-    recordings = [_record(piece, root) for piece in source.pieces]
-    samples = _string(recordings, sample_rate)
-    narrow = samples if sample_rate == LEVEL_RATE else _string(recordings, LEVEL_RATE)
-    power, _ = active_speech_level(narrow, LEVEL_RATE)
-    if power <= SILENCE:
-        raise UserError(f"{Path(root)}: {_heard(source)} is silent; leave its files out")
-    return samples * 10 ** (source.gain_db / 20) / np.sqrt(power)
-
-
-def _record(piece, root):
-    """(seconds of silence before it, its samples in float64, their rate in Hz)."""
-    path = find_audio(root, piece.path)
-    samples = read_audio(path, start=piece.start, frames=piece.frames)
-    return piece.pause, samples.astype(np.float64), audio_info(path).sample_rate
-
-
-def _string(recordings, sample_rate):
-    parts = []
-    for pause, samples, own_rate in recordings:
-        parts += [np.zeros(round(pause * sample_rate)), resample(samples, own_rate, sample_rate)]
-    return np.concatenate(parts)
-
-
-def _heard(source):
-    return f"{source.speaker} ({', '.join(piece.path for piece in source.pieces)})"

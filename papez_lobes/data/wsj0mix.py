@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, write_audio, write_bytes
-from papez_lobes.data.mixing import render
+from papez_lobes.data.rendering import render
 from papez_lobes.errors import UserError
 
 SPLITS = ("tr", "cv", "tt")

@@ -12,9 +12,8 @@ from papez_lobes.data.mixing import (
     Piece,
     SourcePlan,
     plan_mixtures,
-    render,
-    render_source,
 )
+from papez_lobes.data.rendering import render, render_source
 from papez_lobes.data.resampling import resample
 from papez_lobes.data.speakers import scan_speakers
 from papez_lobes.errors import UserError

@@ -11,7 +11,8 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 
 from papez_lobes.data import wsj0mix
 from papez_lobes.data.audio import write_audio
-from papez_lobes.data.mixing import MixturePlan, plan_mixtures, render
+from papez_lobes.data.mixing import MixturePlan, plan_mixtures
+from papez_lobes.data.rendering import render
 from papez_lobes.data.speakers import scan_speakers
 from papez_lobes.data.wsj0mix import prepare_wsj0mix, write_tree
 from papez_lobes.errors import UserError

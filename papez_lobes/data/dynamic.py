@@ -1,0 +1,145 @@
+"""Mixing on the fly: training mixtures drawn anew every epoch from a folder of speakers."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from papez_lobes.data.mixing import MixingRules, draw_mixture, mixture_rng
+from papez_lobes.data.rendering import render
+from papez_lobes.data.speakers import scan_speakers
+from papez_lobes.data.store import build_store, scan_files
+from papez_lobes.errors import UserError
+
+ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
+TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose splits count from 0
+
+
+class DynamicMixtures(Dataset):
+    """Mixtures drawn when they are asked for, by (seed, epoch, index) and nothing else.
+
+    So they are the same whatever the number of workers and processes, resumed or not; two
+    processes that share an epoch's indices draw different ones; and every epoch is new. Items are
+    as those of `papez_lobes.data.loading.separation_dataset`. The mixture is exactly the sum, in
+    float32, of the sources (and of the noise, where there is any).
+
+    Arguments
+    ---------
+    speech : papez_lobes.data.store.SpeechStore
+        Whose voices are mixed.
+    rules : papez_lobes.data.mixing.MixingRules
+        How.
+    count : int
+        Mixtures per epoch.
+    sample_rate : int
+        In Hz.
+    seed : int
+        Non-negative.
+    noises, rooms : papez_lobes.data.store.SpeechStore, optional
+        The stores of the rules' noises and rooms.
+
+    Example
+    -------
+    >>> from papez_lobes.data.audio import write_audio
+    >>> folder, noise = getfixture("tmp_path"), np.random.default_rng(0).normal(0, 0.1, 16000)
+    >>> for name in ("ann", "bob"):
+    ...     write_audio(folder / "speech" / name / "1.wav", noise, 8000)
+    >>> speech = build_store(folder / "speech", folder / "store", sample_rate=8000)
+    >>> mixtures = DynamicMixtures(speech, MixingRules(seconds=(1, 1)), 100, 8000)
+    >>> first = mixtures[7]
+    >>> mixtures.set_epoch(2)
+    >>> first["sources"].shape, bool((mixtures[7]["mix_sig"] == first["mix_sig"]).all())
+    (torch.Size([8000, 2]), False)
+    """
+
+    def __init__(self, speech, rules, count, sample_rate, seed=0, noises=None, rooms=None):
+        if count < 1:
+            raise ValueError(f"mixtures per epoch is {count}: it must be at least 1")
+        if len(speech) < rules.num_spks:
+            raise UserError(f"{speech.root}: holds {len(speech)} speaker(s), too few for mixtures "
+                            f"of {rules.num_spks}; add a folder for each further speaker")
+        self.speech, self.noises, self.rooms = speech, noises, rooms
+        self.rules, self.count, self.sample_rate, self.seed = rules, count, sample_rate, seed
+        self._epoch = torch.ones((), dtype=torch.long).share_memory_()  # with workers that persist
+
+    def set_epoch(self, epoch):
+        """Draw the mixtures of that epoch (1-based) from now on, in all workers."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self):
+        return self.count
+
+    def plan(self, index):
+        """The plan of an item of the current epoch: a `papez_lobes.data.mixing.MixturePlan`."""
+        return self._plan(index, 0)
+
+    def _plan(self, index, attempt):
+        key = (self.seed, TRAINING, int(self._epoch), attempt)
+        return draw_mixture(self.speech, self.rules, mixture_rng(key, index), index)
+
+    def __getitem__(self, index):
+        for attempt in range(ATTEMPTS):
+            plan = self._plan(index, attempt)
+            try:
+                mixture, sources = render(plan, self.sample_rate, self.speech.root, read=self._read)
+            except UserError as error:  # silence: the next attempt is as good
+                problem = error
+                continue
+            noise = (mixture - sources.sum(axis=1)).astype(np.float32) if plan.noise else None
+            sources = torch.from_numpy(sources.astype(np.float32))
+            mixture = sources.sum(dim=-1)
+            if noise is not None:
+                mixture = mixture + torch.from_numpy(noise)
+            return {"id": plan.name, "mix_sig": mixture, "sources": sources}
+        raise UserError(f"{problem} ({ATTEMPTS} mixtures in a row could not be made)")
+
+    def _read(self, kind, path, start, frames):
+        return getattr(self, kind).read(path, start, frames)
+
+
+def dynamic_mixtures(
+    speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds=4.0, seed=0,
+    max_gain_db=2.5, speed_change=0.0, noise_folder=None, noise_snr_db=(0.0, 15.0),
+    room_folder=None, memory_gigabytes=4.0,
+):
+    """Find and decode the recordings, and mix on the fly: what experiment files name.
+
+    Arguments
+    ---------
+    speech_folder : str or pathlib.Path
+        One subfolder per speaker.
+    store_folder : str or pathlib.Path
+        Where decoded recordings are kept, see `papez_lobes.data.store.build_store`.
+    num_spks : int
+        C.
+    sample_rate : int
+        Hz.
+    count : int
+        Mixtures per epoch.
+    segment_seconds : float
+        The length of each mixture.
+    seed : int
+        Non-negative.
+    max_gain_db, speed_change, noise_snr_db
+        See `papez_lobes.data.mixing.MixingRules`.
+    noise_folder, room_folder : str or pathlib.Path, optional
+        Recordings of noise, and impulse responses of rooms (their first channels are averaged).
+    memory_gigabytes : float
+        Decoded recordings of a folder are kept if they take no more.
+
+    Returns
+    -------
+    DynamicMixtures
+    """
+    def store(folder, name, scan=scan_files):
+        if folder is None:
+            return None
+        return build_store(folder, f"{store_folder}/{name}", sample_rate, memory_gigabytes, scan)
+
+    speech = store(speech_folder, "speech", scan_speakers)
+    noises = store(noise_folder, "noises")
+    rooms = store(room_folder, "rooms")
+    rules = MixingRules(
+        num_spks, (segment_seconds, segment_seconds), max_gain_db, speed_change,
+        tuple(noises[""]) if noises else (), tuple(noise_snr_db), tuple(rooms[""]) if rooms else (),
+    )
+    return DynamicMixtures(speech, rules, count, sample_rate, seed, noises, rooms)
