@@ -97,7 +97,7 @@ class DynamicMixtures(Dataset):
 
 
 def dynamic_mixtures(
-    speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds=4.0, seed=0,
+    speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds, seed=0,
     max_gain_db=2.5, speed_change=0.0, noise_folder=None, noise_snr_db=(0.0, 15.0),
     room_folder=None, memory_gigabytes=4.0,
 ):
@@ -130,6 +130,9 @@ def dynamic_mixtures(
     -------
     DynamicMixtures
     """
+    if segment_seconds is None:
+        raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
+
     def store(folder, name, scan=scan_files):
         if folder is None:
             return None

@@ -4,10 +4,7 @@
 and those of its sources have the same name.
 """
 
-import csv
-import io
 import multiprocessing
-import re
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -16,11 +13,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from papez_lobes.data.audio import audio_info, write_audio, write_bytes
+from papez_lobes.data.audio import write_audio, write_bytes
+from papez_lobes.data.layouts import (
+    check_parts,
+    check_speakers,
+    corpus_folder,
+    paired_files,
+    rate_folder,
+    source_names,
+)
+from papez_lobes.data.manifests import SPLITS, prepare_manifests
 from papez_lobes.data.rendering import render
 from papez_lobes.errors import UserError
-
-SPLITS = ("tr", "cv", "tt")
 
 
 def split_folder(data_folder, split, sample_rate=8000, version="min"):
@@ -31,7 +35,7 @@ def split_folder(data_folder, split, sample_rate=8000, version="min"):
     >>> split_folder("2speakers", "tt", 16000, "max").as_posix()
     '2speakers/wav16k/max/tt'
     """
-    return Path(data_folder, f"wav{sample_rate // 1000}k", version, split)
+    return rate_folder(data_folder, sample_rate, version) / split
 
 
 def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jobs=1):
@@ -100,7 +104,12 @@ def _is_done(plan, folder):
 
 
 def _write_mixture(folder, sample_rate, root, version, plan):
-    mixture, sources = render(plan, sample_rate, root, version)
+    try:
+        mixture, sources = render(plan, sample_rate, root, version)
+    except UserError as error:
+        raise UserError(f"{error}. With a good file in its place, the same command goes on at this "
+                        f"mixture ({plan.name}); without it, other mixtures are drawn, for which "
+                        "choose a new folder") from error
     mix, *files = mixture_files(folder, plan.name, len(plan.sources))
     for file, samples in zip(files, sources.T):
         write_audio(file, samples, sample_rate)
@@ -119,16 +128,19 @@ def mixture_files(folder, name, num_spks):
 
 
 def _parts(num_spks):
-    return ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
+    return ["mix", *source_names(num_spks)]
 
 
 def _keep_plans(plans, folder, data_folder):
-    """Keep a split's plans beside its files, or refuse if the files are of other plans."""
+    """Keep a split's plans beside its files, or refuse if the files are of other plans.
+
+    Plans of which nothing has been made yet give way: of a run that failed at its first mixture.
+    """
     kept = Path(data_folder, "plans", f"{folder.name}.jsonl")
     lines = [plan.to_json() for plan in plans]
     old = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
-    foreign = not old and any(folder.glob("*/*.wav"))
-    if foreign or old != lines[: len(old)]:
+    made = any(Path(data_folder).glob(f"wav*/*/{folder.name}/*/*.wav"))  # at any rate
+    if made and (not old or old != lines[: len(old)]):
         raise UserError(
             f"{folder}: holds mixtures of another plan (other list, seed, count, seconds or "
             "speakers); repeat that one's settings, or choose a new folder"
@@ -139,12 +151,9 @@ def _keep_plans(plans, folder, data_folder):
 
 def prepare_wsj0mix(
     data_folder, save_folder, num_spks, sample_rate=8000, version="min", splits=SPLITS,
-    skip_prep=False,
+    check_audio=True, leave_out_damaged=False, skip_prep=False,
 ):
-    """Write SpeechBrain manifests of a WSJ0-mix tree, after looking at every file's header.
-
-    A manifest has the columns ID (the files' stem), duration (seconds), mix_wav, s1_wav, ...
-    (absolute paths), one line a mixture, sorted by ID.
+    """Write SpeechBrain manifests of a WSJ0-mix tree, after looking at every file.
 
     Arguments
     ---------
@@ -158,122 +167,31 @@ def prepare_wsj0mix(
         In Hz; says which of `wav8k` and `wav16k` is meant.
     version : str
         "min" or "max".
-    splits : sequence of str
-        Which of tr, cv, tt to prepare.
-    skip_prep : bool
-        Trust manifests that are there already.
+    splits, check_audio, leave_out_damaged, skip_prep
+        See `papez_lobes.data.manifests.prepare_manifests`.
 
     Returns
     -------
     dict[str, pathlib.Path]
-        Split -> manifest.
+        Split (tr, cv, tt) -> manifest.
 
     Raises
     ------
     UserError
-        The folder is missing or no WSJ0-mix tree, holds mixtures of another number of speakers,
-        has an empty split, files without partners, another sampling rate than asked for,
-        unequal lengths, or unreadable files: what training would otherwise trip over.
+        The folder is missing or no WSJ0-mix tree, or holds mixtures of another number of
+        speakers; or see `prepare_manifests`.
     """
-    manifests = {split: Path(save_folder, f"wsj0mix_{split}.csv") for split in splits}
-    if skip_prep:
-        for manifest in manifests.values():
-            if not manifest.exists():
-                raise UserError(f"{manifest}: no such manifest; run once without skip_prep")
-        return manifests
-    data_folder = Path(data_folder).expanduser().absolute()
-    folders = {split: split_folder(data_folder, split, sample_rate, version) for split in splits}
-    _check_layout(data_folder, folders.values(), num_spks)
-    for folder in folders.values():  # all names first: it is quick, reading headers is not
-        _check_names(folder, num_spks)
-    for split, folder in folders.items():
-        write_bytes(manifests[split], _manifest(folder, num_spks, sample_rate).encode())
-    return manifests
+    find = partial(_find, data_folder, num_spks, sample_rate, version)
+    return prepare_manifests("wsj0mix", find, save_folder, num_spks, sample_rate, splits,
+                             check_audio, leave_out_damaged, skip_prep)
 
 
-def _check_layout(data_folder, folders, num_spks):
-    if not data_folder.is_dir():
-        raise UserError(f"{data_folder}: no such folder; set data_folder to a WSJ0-mix folder "
-                        f"(.../{num_spks}speakers)")
-    if re.search(r"\$\w", str(data_folder)):  # SpeechBrain would take it for a variable
-        raise UserError(f"{data_folder}: manifests cannot hold a path with a $ in it; rename it")
+def _find(data_folder, num_spks, sample_rate, version, split):
+    data_folder = corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
+    folder = split_folder(data_folder, split, sample_rate, version)
+    check_speakers(folder, num_spks, data_folder)
     nested = data_folder / f"{num_spks}speakers"
-    for folder in folders:
-        found = _speakers_found(folder)
-        if found and found != num_spks:
-            raise UserError(
-                f"{folder}: holds mixtures of {found} speaker(s), but num_spks is {num_spks}; set "
-                f"num_spks to {found}, or data_folder to a {num_spks}-speaker tree"
-            )
-        for part in _parts(num_spks):
-            if not (folder / part).is_dir():
-                hint = f"did you mean {nested}?" if nested.is_dir() else (
-                    "check data_folder, sample_rate and version")
-                raise UserError(f"{data_folder}: not a WSJ0-mix tree, it has no "
-                                f"{(folder / part).relative_to(data_folder)}; {hint}")
-
-
-def _speakers_found(folder):
-    """The number of source folders s1, s2, ... in a row."""
-    number = 0
-    while (folder / f"s{number + 1}").is_dir():
-        number += 1
-    return number
-
-
-def _names(folder):
-    return {path.stem for path in folder.glob("*.wav") if not path.name.startswith(".")}
-
-
-def _check_names(folder, num_spks):
-    mixtures = _names(folder / "mix")
-    if not mixtures:
-        raise UserError(f"{folder / 'mix'}: holds no .wav files; this split is empty")
-    for part in _parts(num_spks)[1:]:
-        odd = sorted(mixtures ^ _names(folder / part))
-        if odd:
-            raise UserError(f"{folder}: {_few(odd)} found in only one of mix and {part}; "
-                            "the tree is incomplete, make or copy it again")
-
-
-def _manifest(folder, num_spks, sample_rate):
-    """The manifest's text; one UserError for all the mixtures whose lengths differ."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    parts = _parts(num_spks)
-    writer.writerow(["ID", "duration", *(f"{part}_wav" for part in parts)])
-    unequal = []
-    names = sorted(_names(folder / "mix"))
-    for name in tqdm(names, desc=f"checking {folder.name}", unit="mixture", disable=None):
-        files = mixture_files(folder, name, num_spks)
-        infos = [audio_info(file) for file in files]
-        _check_headers(files, infos, sample_rate)
-        if len({info.frames for info in infos}) > 1:
-            unequal.append(name)
-        writer.writerow([name, infos[0].seconds, *files])
-    if unequal:
-        raise UserError(f"{folder}: mixture and sources differ in length for {_few(unequal)}; "
-                        "make or copy them again")
-    return text.getvalue()
-
-
-def _check_headers(files, infos, sample_rate):
-    for file, info in zip(files, infos):
-        if info.sample_rate != sample_rate:
-            raise UserError(f"{file}: is sampled at {info.sample_rate} Hz, not {sample_rate}; "
-                            "set sample_rate, or use the tree of that rate")
-        if info.channels != 1 or info.frames == 0:
-            raise UserError(f"{file}: has {info.channels} channels of {info.frames} samples; "
-                            "WSJ0-mix files have one channel and are not empty")
-
-
-def _few(names, shown=3):
-    """'3 mixtures (a, b, c)' with at most `shown` names.
-
-    Example
-    -------
-    >>> _few(["a", "b", "c", "d"])
-    '4 mixture(s) (a, b, c, ...)'
-    """
-    dots = ", ..." if len(names) > shown else ""
-    return f"{len(names)} mixture(s) ({', '.join(names[:shown])}{dots})"
+    hint = f"did you mean {nested}?" if nested.is_dir() else (
+        "check data_folder, sample_rate and version")
+    check_parts(folder, _parts(num_spks), data_folder, "a WSJ0-mix tree", hint)
+    return paired_files(folder, _parts(num_spks))

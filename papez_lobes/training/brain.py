@@ -2,20 +2,35 @@
 
 import csv
 import io
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import speechbrain as sb
+import torch
+import yaml
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
 from speechbrain.utils.distributed import if_main_process
 from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.data.audio import write_audio, write_bytes
 from papez_lobes.errors import UserError
 from papez_lobes.separator import match_mixture, separate
+from papez_lobes.training.logs import TensorBoard
 from papez_lobes.training.losses import reorder
 from papez_lobes.training.metrics import score
 
+logger = logging.getLogger(__name__)
+STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
 
+
+@register_checkpoint_hooks
 class Separation(sb.Brain):
     """Trains and evaluates a separator.
 
@@ -35,6 +50,58 @@ class Separation(sb.Brain):
             if isinstance(module, DistributedDataParallel):
                 module.broadcast_buffers = False
 
+    def make_dataloader(self, dataset, stage, *arguments, **options):
+        """As SpeechBrain's; training data are also told the epoch, see `on_stage_start`."""
+        if stage == sb.Stage.TRAIN:
+            self.train_data = dataset
+        options.setdefault("collate_fn", PaddedBatch)  # for any dataset of dictionaries
+        return super().make_dataloader(dataset, stage, *arguments, **options)
+
+    train_data = board = None  # made by `fit`
+    audio_seconds = 0.0  # of mixtures that this process has trained on
+    depths, example = (), {}
+
+    def on_fit_batch_start(self, batch, should_step):
+        """What is random in a step depends on seed, epoch and step: a training that was resumed
+        goes on as if it had not been interrupted, and all processes draw one depth limit."""
+        torch.manual_seed(self.hparams.seed + self.epoch * STEPS_PER_EPOCH + self.step)
+
+    def optimizers_step(self):
+        """As SpeechBrain's, unless a gradient is NaN or infinite: such a step is skipped as a
+        whole and counted; more than `nonfinite_patience` in an epoch end the training."""
+        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+        # in fp16 the scaler, finding its scale, skips such steps itself
+        if self.scaler.is_enabled() or torch.nn.utils.get_total_norm(gradients).isfinite():
+            with self._warming_up():
+                super().optimizers_step()
+            return
+        self.zero_grad(set_to_none=True)
+        self.nonfinite_count += 1
+        logger.warning(
+            f"epoch {self.epoch}, step {self.step}: the gradient is not finite; step skipped "
+            f"({self.nonfinite_count} in this epoch)"
+        )
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise UserError(
+                f"training stopped: {self.nonfinite_count} steps of epoch {self.epoch} had a "
+                "gradient that is not finite (--nonfinite_patience allows "
+                f"{self.nonfinite_patience}); lower lr, or take --precision fp32"
+            )
+
+    @contextmanager
+    def _warming_up(self):
+        """The learning rate of a step within the first `warmup_steps`: a share of the epoch's."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        share = min(1.0, (self.optimizer_step + 1) / max(1, self.hparams.warmup_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] *= share
+        yield
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+
+    def check_loss_isfinite(self, loss):
+        """Nothing: a loss that is not finite has a gradient that is not, see `optimizers_step`."""
+
     def compute_forward(self, batch, stage):
         """The estimates [B, T, C] of a batch, and the trace of the recurrence (or None)."""
         mixture, lengths = batch.to(self.device).mix_sig
@@ -48,6 +115,10 @@ class Separation(sb.Brain):
         estimates = estimates.float()  # the loss is computed in single precision whatever ran
         if trace is not None:
             self.depths.append(trace.mean_depth.item())
+        if stage == sb.Stage.TRAIN:
+            self.audio_seconds += lengths.sum().item() * mixture.shape[1] / self.hparams.sample_rate
+        elif stage == sb.Stage.VALID and not self.example:
+            self.example = _signals(mixture[0], batch.sources.data[0], estimates[0], lengths[0])
         if stage != sb.Stage.TRAIN:
             self._keep_scores(batch.id, estimates, sources, mixture, lengths, trace)
         if stage == sb.Stage.TEST:
@@ -57,11 +128,20 @@ class Separation(sb.Brain):
             if trace is None:
                 raise UserError("ponder_cost needs a separator with a recurrence; set it to 0")
             loss = loss + self.hparams.ponder_cost * trace.ponder
+        if stage == sb.Stage.TRAIN and self.hparams.loss_threshold is not None:
+            # a zero, not an item less: what a gradient weighs does not depend on the other items
+            loss = loss * (loss.detach() > self.hparams.loss_threshold)
         return loss.mean()
 
     def on_stage_start(self, stage, epoch=None):
-        """Empties the stage's records."""
-        self.rows, self.depths = [], []
+        """Empties the stage's records, and tells the training data which epoch it is."""
+        self.rows = []
+        if stage == sb.Stage.TRAIN:
+            self.epoch = epoch
+            if self.train_data is not None:
+                self.train_data.set_epoch(epoch)
+        if stage != sb.Stage.TRAIN or self.step == 0:  # not where an epoch goes on
+            self.depths, self.example = [], {}
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Logs; after validation also steps the learning rate and keeps best and last checkpoint;
@@ -72,12 +152,19 @@ class Separation(sb.Brain):
         if self.depths:
             stats["mean_depth"] = sum(self.depths) / len(self.depths)
         if stage == sb.Stage.TRAIN:
+            stats["audio_hours"] = self.audio_hours
+        if stage == sb.Stage.TRAIN:
             self.train_stats = stats
         elif stage == sb.Stage.VALID:
             lr = self._step_learning_rate(epoch, stats["loss"])
             self.hparams.train_logger.log_stats(
                 {"epoch": epoch, "lr": lr}, train_stats=self.train_stats, valid_stats=stats
             )
+            if self.hparams.tensorboard:
+                folder = Path(self.hparams.output_folder) / "tensorboard"
+                self.board = self.board or TensorBoard(folder)
+                self.board.log(epoch, lr, self.train_stats, stats, self.example,
+                               self.hparams.sample_rate)
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": stats["si_snr_i"], "epoch": epoch}, max_keys=["si_snr_i"]
             )
@@ -87,6 +174,27 @@ class Separation(sb.Brain):
             )
             self._write_results()
             self.test_stats = stats
+
+    @mark_as_saver
+    def _save(self, path):
+        super()._save(path)
+        with open(path, "a", encoding="utf-8") as stream:
+            yaml.safe_dump(
+                {"depths": self.depths, "audio_seconds": self.audio_seconds}, stream
+            )
+
+    @mark_as_loader
+    def _recover(self, path, end_of_epoch):
+        super()._recover(path, end_of_epoch)
+        with open(path, encoding="utf-8") as stream:
+            saved = yaml.safe_load(stream)
+        self.depths, self.audio_seconds = saved.get("depths", []), saved.get("audio_seconds", 0.0)
+
+    @property
+    def audio_hours(self):
+        """Of mixtures trained on so far, by all processes and earlier runs."""
+        processes = torch.distributed.get_world_size() if self.distributed_launch else 1
+        return self.audio_seconds * processes / 3600
 
     def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
         scores = score(estimates, sources, mixture, lengths)
@@ -141,6 +249,16 @@ class Separation(sb.Brain):
             current, following = scheduler(epoch)
         update_learning_rate(self.optimizer, following)
         return current
+
+
+def _signals(mixture, sources, estimates, length):
+    """The valid samples of one item's signals by name."""
+    size = round(length.item() * len(mixture))
+    signals = {"mix": mixture[:size]}
+    for speaker in range(sources.shape[1]):
+        signals[f"s{speaker + 1}"] = sources[:size, speaker]
+        signals[f"estimate{speaker + 1}"] = estimates[:size, speaker].detach()
+    return signals
 
 
 def _mean(rows, name):

@@ -8,6 +8,7 @@ from speechbrain.utils.checkpoints import (
     mark_as_transfer,
     register_checkpoint_hooks,
 )
+from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.epoch_loop import EpochCounter
 
 
@@ -46,7 +47,8 @@ class TimedEpochCounter(EpochCounter):
     def __next__(self):
         if self._started is None:
             self._started = time.monotonic()
-        if self.minutes is not None and self.seconds >= 60 * self.minutes:
+        # the main process's clock for all: they must begin, or not begin, the same epochs
+        if self.minutes is not None and ddp_broadcast(self.seconds) >= 60 * self.minutes:
             raise StopIteration
         return super().__next__()
 

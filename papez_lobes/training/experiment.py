@@ -15,14 +15,18 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.knobs import read_knobs
+from papez_lobes.training.values import check_values
 
 SEPARATOR_NODE = "separator"
 INCLUDE = "!include:"
+KINDS = {
+    bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list",
+}
 
 
 @dataclass
@@ -75,6 +79,7 @@ def load_experiment(argv=None):
         placeholder, or knobs that do not fit together.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _check_words(argv)
     file, run_opts, overrides = sb.parse_arguments(argv)
     if run_opts.device is not None:
         checked_device(run_opts.device)
@@ -97,7 +102,22 @@ def load_experiment(argv=None):
             hparams = load_hyperpyyaml(stream, overrides)
     except Exception as error:  # HyperPyYAML hands on whatever a constructor raises
         raise UserError(f"{file}: {_cause(error)}") from error
+    check_values(hparams, file)
     return Experiment(file, separator_file, hparams, run_opts, overrides)
+
+
+def _check_words(argv):
+    """Refuse a word that is no value of a flag: SpeechBrain glues it to the value before it."""
+    value = None
+    for word in argv[1:]:
+        if word.startswith("--"):
+            value = word.partition("=")[2] or None
+        elif value is None:
+            value = word
+        elif value.count("[") + value.count("{") > value.count("]") + value.count("}"):
+            value += word  # of a list that was written with spaces
+        else:
+            raise UserError(f"{word!r} stands after the value {value!r}; write --key value")
 
 
 def _read_yaml(path):
@@ -172,14 +192,17 @@ def _check(name, value, keys, where):
         raise UserError(f"{where}: {name!r} is built by the file; change its knobs, or the file")
     if _tag(default) or default is None or value is None:
         return
-    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
-    fits = isinstance(value, {float: (int, float), None: object}.get(kind, kind) or object)
-    if not fits or (isinstance(value, bool) and kind in (int, float)):
-        raise UserError(f"{where}: {name} takes {kinds[kind]}, not {value!r}")
+    for kind, words in KINDS.items():
+        if isinstance(default, kind):  # in this order: a bool is an int too
+            wider = (int, float) if kind is float else kind
+            if not isinstance(value, wider) or (isinstance(value, bool) and kind is not bool):
+                raise UserError(f"{where}: {name} takes {words}, not {value!r}")
+            return
 
 
 def _cause(error):
     """The last line of an error's text: what a constructor said, without HyperPyYAML's frame."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -21,7 +21,8 @@ def item(name, samples, speakers=2):
 
 def make_brain(modules, ponder_cost=0.0):
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
-    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost}
+    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost,
+               "loss_threshold": None, "warmup_steps": 0, "seed": 0, "sample_rate": 8000}
     brain = Separation(modules, None, hparams, {"device": "cpu"})
     brain.on_stage_start(sb.Stage.TRAIN)
     return brain

@@ -1,5 +1,6 @@
 """Command line -> objects, and every mistake on the way in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_a_later_option_wins(tmp_path):
         (["--num_slots", "17"], "num_slots is 17"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here; try cpu"),
         (["--lr", "[1"], "cannot read the option"),
+        (["--segment_seconds", "abc"], "segment_seconds is 'abc': it must be a number above 0, or"),
+        (["--segment_seconds", "0"], "segment_seconds is 0"),
+        (["--training_minutes", "soon"], "training_minutes is 'soon'"),
+        (["--lr", "-1"], "lr is -1: it must be a number above 0"),
+        (["--lr", ".nan"], "lr is nan"),
+        (["--batch_size", "0"], "batch_size is 0: it must be a whole number of at least 1"),
+        (["--num_workers", "-1"], "num_workers is -1"),
+        (["--noise_snr_db", "3"], "noise_snr_db takes a list, not 3"),
+        (["--lr", "0.1", "twice"], "'twice' stands after the value '0.1'"),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path, argv, message):
@@ -67,6 +77,26 @@ def test_a_mistake_is_one_clear_line(tmp_path, argv, message):
         load(tmp_path, *argv)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_file_itself_holds_is_checked_too(tmp_path):
+    text = (RECIPE / "papez.yaml").read_text().replace("../../../../", f"{RECIPE.parents[3]}/")
+    for old, new, message in [
+        ("\nlr: 0.0001", "\nlr: abc", "lr is 'abc': it must be a number above 0"),
+        ("    shuffle: True", "    shufle: True", "train_dataloader_opts has 'shufle'"),
+        ("ponder_cost: 0.0 ", "pounder_cost: 0.0 ", "has no key 'ponder_cost'"),
+        ("\nlr: 0.0001", "\nlr: [0.0001", "line "),
+    ]:
+        assert old in text
+        (tmp_path / "mine.yaml").write_text(text.replace(old, new, 1))
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
+            load_experiment([str(tmp_path / "mine.yaml"), "--data_folder", "/data"])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_list_may_be_written_with_spaces(tmp_path):
+    experiment = load(tmp_path, "--noise_snr_db", "[-5,", "5]")
+    assert experiment.hparams["noise_snr_db"] == [-5, 5]
 
 
 def test_files_that_are_none(tmp_path):

@@ -11,34 +11,38 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
-from papez_lobes.data.wsj0mix import prepare_wsj0mix
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.experiment import load_experiment
+from papez_lobes.training.loaders import train_loader_options
+from papez_lobes.training.resuming import keep_knobs
 
 if __name__ == "__main__":
     with one_line_errors("train.py"):
         experiment = load_experiment()
         hparams, run_opts = experiment.hparams, experiment.run_opts
         ddp_init_group(run_opts)
+        kept = (hparams["save_folder"], experiment.separator_file.name, experiment.knobs)
+        run_on_main(keep_knobs, args=kept)
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
-        prepare = {
-            "data_folder": hparams["data_folder"],
-            "save_folder": hparams["save_folder"],
-            "version": hparams["mixture_version"],
-            **data,
-        }
         if not hparams["skip_prep"]:
-            run_on_main(prepare_wsj0mix, kwargs=prepare)
-        manifests = prepare_wsj0mix(**prepare, skip_prep=True)
+            run_on_main(hparams["prepare"])
+        manifests = hparams["prepare"](skip_prep=True)
 
         sb.create_experiment_directory(
             hparams["output_folder"], str(experiment.file), experiment.overrides
         )
-        train_set = separation_dataset(
-            manifests["tr"], **data, segment_seconds=hparams["segment_seconds"]
+        if hparams["speech_folder"] is not None:
+            run_on_main(hparams["train_mixtures"])  # finds and decodes the speech
+            train_set = hparams["train_mixtures"]()
+        else:
+            segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
+            train_set = separation_dataset(manifests["tr"], **data, **segments)
+        train_options = train_loader_options(
+            train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"],
+            hparams["seed"],
         )
         valid_set = separation_dataset(manifests["cv"], **data)
         test_set = separation_dataset(manifests["tt"], **data)
@@ -55,7 +59,7 @@ if __name__ == "__main__":
                 hparams["epoch_counter"],
                 train_set,
                 valid_set,
-                train_loader_kwargs=hparams["train_dataloader_opts"],
+                train_loader_kwargs=train_options,
                 valid_loader_kwargs=hparams["eval_dataloader_opts"],
             )
         if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:

@@ -1,0 +1,116 @@
+"""What a training tells beside SpeechBrain's text log: TensorBoard, and a summary at its end."""
+
+from pathlib import Path
+
+import torch
+from speechbrain.utils.train_logger import TensorboardLogger
+
+from papez_lobes.errors import UserError
+
+DYNAMIC_RANGE_DB = 80.0  # of spectrograms, below their loudest point
+FLOOR = 1e-10  # power; keeps the logarithm of silence finite
+
+
+class TensorBoard:
+    """SpeechBrain's TensorBoard logger, by epoch: a resumed training goes on where it stopped.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Where to.
+
+    Raises
+    ------
+    UserError
+        TensorBoard is not installed.
+    """
+
+    def __init__(self, folder):
+        try:
+            self.logger = TensorboardLogger(str(folder))
+        except ImportError as error:
+            raise UserError("tensorboard: True needs TensorBoard; pip install tensorboard, or set "
+                            "it to False") from error
+
+    def log(self, epoch, lr, train_stats, valid_stats, signals, sample_rate):
+        """Log an epoch.
+
+        Arguments
+        ---------
+        epoch : int
+            1-based.
+        lr : float
+            The learning rate.
+        train_stats, valid_stats : dict of str to float
+            Scalars; a tag is `name/train` or `name/valid`.
+        signals : dict of str to torch.Tensor
+            [T] each, of one validation mixture: logged as audio and as spectrograms.
+        sample_rate : int
+            Hz.
+        """
+        steps = self.logger.global_step
+        for name, stats in (("train", train_stats), ("valid", valid_stats)):
+            steps[name] = {stat: epoch - 1 for stat in stats}
+        steps["meta"] = epoch - 1
+        self.logger.log_stats({"lr": lr}, train_stats, valid_stats)
+        for name, signal in signals.items():
+            peak = signal.abs().max().clamp(min=FLOOR)
+            self.logger.log_audio(f"audio/{name}", signal / peak, sample_rate)
+            self.logger.log_figure(f"spectrogram/{name}", spectrogram(signal, sample_rate))
+        if self.logger.writer is not None:  # on the main process
+            self.logger.writer.flush()
+
+
+def spectrogram(signal, sample_rate):
+    """Levels in dB [frames, bins] of a signal [T]; 32 ms Hann windows every 8 ms.
+
+    Example
+    -------
+    >>> tone = torch.sin(2 * torch.pi * 1000 / 8000 * torch.arange(8000))
+    >>> levels = spectrogram(tone, 8000)
+    >>> levels.shape, int(levels.mean(dim=0).argmax())
+    (torch.Size([126, 129]), 32)
+    """
+    size = int(0.032 * sample_rate)
+    window = torch.hann_window(size, device=signal.device)
+    padded = torch.nn.functional.pad(signal, (0, max(0, size - len(signal))))
+    power = torch.stft(padded, size, size // 4, window=window, return_complex=True).abs().square()
+    levels = 10 * torch.log10(power + FLOOR).T
+    return levels.clamp(min=float(levels.max()) - DYNAMIC_RANGE_DB)
+
+
+def summary(epochs, minutes, audio_hours, best, files):
+    """The lines that end a training.
+
+    Arguments
+    ---------
+    epochs : int
+        How many are done.
+    minutes : float
+        Spent in training, over all runs.
+    audio_hours : float
+        Of mixtures trained on, over all runs.
+    best : speechbrain.utils.checkpoints.Checkpoint
+        With `epoch` and `si_snr_i` in its meta.
+    files : dict of str to path
+        What lies where; what does not exist is left out.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> from collections import namedtuple
+    >>> best = namedtuple("Checkpoint", "meta")({"epoch": 3, "si_snr_i": 6.2})
+    >>> for line in summary(5, 90.0, 30.0, best, {}):
+    ...     print(line)
+    trained 5 epochs in 90.0 minutes on 30.00 hours of audio: 20.0 s of audio a second
+    best epoch: 3, si_snr_i 6.20 dB on the validation mixtures
+    """
+    speed = 60 * audio_hours / minutes if minutes else 0.0
+    lines = [f"trained {epochs} epochs in {minutes:.1f} minutes on {audio_hours:.2f} hours of audio"
+             f": {speed:.1f} s of audio a second"]
+    lines.append(f"best epoch: {best.meta.get('epoch', '?')}, si_snr_i "
+                 f"{best.meta['si_snr_i']:.2f} dB on the validation mixtures")
+    return lines + [f"{name}: {path}" for name, path in files.items() if Path(path).exists()]

@@ -1,0 +1,57 @@
+"""What a training that is resumed may not change."""
+
+import json
+from pathlib import Path
+
+from papez_lobes.data.audio import write_bytes
+from papez_lobes.errors import UserError
+
+# Knobs that a trained model may change: they neither shape its weights nor what these mean.
+FREE = {
+    "max_depth", "min_train_depth", "dropout", "pruning", "execution", "halting_threshold",
+    "halting_bias",
+}
+
+
+def keep_knobs(save_folder, separator, knobs):
+    """Keep the separator's knobs beside its checkpoints, or refuse others than theirs.
+
+    SpeechBrain would resume in silence with weights that mean something else (another number of
+    slots has the same shapes), or end in a traceback where shapes differ.
+
+    Arguments
+    ---------
+    save_folder : str or pathlib.Path
+        Of the checkpoints.
+    separator : str
+        The separator file's name.
+    knobs : dict
+        Resolved.
+
+    Raises
+    ------
+    UserError
+        There are checkpoints of another separator, or of one with other knobs.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 10, "max_depth": 16})
+    >>> (folder / "CKPT+1").mkdir()
+    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 10, "max_depth": 8})
+    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
+another output_folder
+    """
+    kept = Path(save_folder, "separator.json")
+    new = {"separator": separator} | {k: v for k, v in knobs.items() if k not in FREE}
+    if kept.is_file() and any(Path(save_folder).glob("CKPT+*")):
+        old = json.loads(kept.read_text(encoding="utf-8"))
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                raise UserError(
+                    f"{save_folder}: holds checkpoints of {name} {old.get(name)}, not "
+                    f"{new.get(name)}; take that, or another output_folder"
+                )
+    write_bytes(kept, json.dumps(new, indent=1).encode())

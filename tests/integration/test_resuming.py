@@ -1,0 +1,85 @@
+"""A training that is killed goes on to the same weights, mixtures and log."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from papez_lobes.data.audio import write_audio
+from tests.integration.test_recipe import RECIPE, TINY, log_of, train
+from tests.trees import SAMPLE_RATE, voice, write_small_tree
+
+# everything that is random: mixtures and their segments, dropout, depth limits
+OPTIONS = {
+    "N_epochs": 2, "mixtures_per_epoch": 60, "segment_seconds": 0.5, "batch_size": 2,
+    "dropout": 0.1, "min_train_depth": 1, "num_workers": 1, "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 1,
+    "warmup_steps": 40, "save_audio": 0,
+}
+
+
+def write_speech(folder):
+    for speaker in range(3):
+        rng = np.random.default_rng(speaker)
+        write_audio(folder / f"{speaker}/a.wav", voice(speaker, 3.0, rng), SAMPLE_RATE)
+    return folder
+
+
+def killed_within_an_epoch(tree, out, speech):
+    options = {**TINY, "data_folder": tree, "output_folder": out, "speech_folder": speech, **OPTIONS}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", "hparams/papez.yaml", *words], cwd=RECIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list((out / "save").glob("CKPT+*")) and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    time.sleep(0.3)  # into a later step, or into the writing of the next checkpoint
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "train_log.txt").exists()  # the first epoch was not over
+
+
+def weights_of(out):
+    return {part: torch.load(out / f"bundle/{part}.ckpt") for part in ("encoder", "masknet")}
+
+
+def test_killed_within_an_epoch_it_resumes_to_the_same_weights_and_log(tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(2, 2, 2))
+    speech = write_speech(tmp_path / "speech")
+    killed_within_an_epoch(tree, tmp_path / "killed", speech)
+    resumed = train(tree, tmp_path / "killed", speech_folder=speech, **OPTIONS)
+    assert "Going into epoch 1" in resumed.stderr + (tmp_path / "killed/log.txt").read_text()
+    train(tree, tmp_path / "whole", speech_folder=speech, **OPTIONS)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    wanted = weights_of(tmp_path / "whole")
+    for part, state in weights_of(tmp_path / "killed").items():
+        for name, value in state.items():
+            assert torch.equal(value, wanted[part][name]), (part, name)
+
+
+def test_other_knobs_than_the_checkpoints_are_refused_in_one_line(tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(2, 2, 2))
+    train(tree, tmp_path / "out", N_epochs=1)
+    train(tree, tmp_path / "out", N_epochs=1, max_depth=2)  # a trained model may change that
+    for knob, value in (("num_slots", 4), ("ffn_dim", 16)):
+        done = train(tree, tmp_path / "out", N_epochs=2, check=False, **{knob: value})
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert f"holds checkpoints of {knob} {TINY[knob]}, not {value}" in done.stderr
+
+
+def test_batches_by_length_warm_up_and_tensorboard(tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(9, 2, 2))
+    options = {"N_epochs": 2, "max_batch_seconds": 1.7, "warmup_steps": 3, "loss_threshold": -30.0,
+               "tensorboard": True}
+    train(tree, tmp_path / "out", **options)
+    epochs = [line for line in log_of(tmp_path / "out") if "epoch" in line]
+    assert len(epochs) == 2 and epochs[0]["lr"] == 0.003
+    assert list((tmp_path / "out/tensorboard").glob("events*"))
+    done = train(tree, tmp_path / "long", check=False, max_batch_seconds=0.1)
+    assert done.returncode == 2 and "the longest mixture has" in done.stderr
