@@ -73,7 +73,7 @@ def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jo
                for split in plans_by_split}
     for split, plans in plans_by_split.items():
         _keep_plans(plans, folders[split], data_folder)
-    with _workers(jobs) as each:
+    with workers(jobs) as each:
         for split, plans in plans_by_split.items():
             for leftover in folders[split].glob("*/.*.tmp"):  # of a run that was killed
                 leftover.unlink()
@@ -85,7 +85,7 @@ def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jo
 
 
 @contextmanager
-def _workers(jobs):
+def workers(jobs):
     """`map`, over `jobs` processes if there is more than one; no work is left when it closes."""
     if jobs == 1:
         yield map

@@ -6,6 +6,7 @@ those of lists, which is how WSJ0-2Mix and WSJ0-3Mix are made from WSJ0; `papez 
 """
 
 import argparse
+import math
 import sys
 from itertools import product
 from pathlib import Path
@@ -18,19 +19,21 @@ from papez_lobes.data.lists import (
     write_list,
 )
 from papez_lobes.data.mixing import plan_mixtures
+from papez_lobes.data.shards import write_shards
 from papez_lobes.data.speakers import FRACTIONS, scan_speakers, split_speakers, split_utterances
-from papez_lobes.data.wsj0mix import SPLITS, write_tree
+from papez_lobes.data.wsj0mix import SPLITS, split_folder, workers, write_tree
 from papez_lobes.errors import UserError
 
 COUNTS = {"tr": 20000, "cv": 5000, "tt": 3000}  # WSJ0-mix's
 # Options of drawing, which say nothing beside --list. They are absent unless given, so that this
 # shows, and `draw_plans` has their defaults.
-DRAWING = ("num_spks", "count", "seconds", "seed", "split_by")
+DRAWING = ("num_spks", "count", "seconds", "seed", "split_by", "tsv")
 
 
 def add_arguments(parser):
     """Declare the command's arguments."""
-    parser.add_argument("root", metavar="SPEAKERS", help="folder with one subfolder per speaker; "
+    parser.add_argument("root", metavar="SPEAKERS", help="folder with one subfolder per "
+                        "speaker, VCTK's, or that of a language of Common Voice; "
                         "with --list, the folder that the lists' paths are below")
     parser.add_argument("out", nargs="?", metavar="OUT",
                         help="folder to make; the mixtures go to <C>speakers in it")
@@ -56,6 +59,9 @@ def _add_rendering(parser):
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="processes to mix in; same files, sooner (default 1)")
+    parser.add_argument("--shards", type=int, metavar="N",
+                        help="write tar shards (WebDataset's format) of N mixtures each, to "
+                        "<C>speakers/shards/wav8k/min/tr/000000.tar and so on")
 
 
 def _add_drawing(parser):
@@ -71,6 +77,8 @@ def _add_drawing(parser):
                          help="lengths of mixtures (default 4 8; lists have whole utterances)")
     drawing.add_argument("--seed", type=int, **absent,
                          help="same seed, same mixtures (default 0)")
+    drawing.add_argument("--tsv", metavar="TABLE", **absent,
+                         help="of a Common Voice folder (default train.tsv or validated.tsv)")
     drawing.add_argument("--split-by", choices=("utterance", "speaker"), **absent,
                          help="what the splits do not share (default utterance)")
 
@@ -92,7 +100,7 @@ def run(arguments):
             print(path)
     if arguments.out:
         print(render_plans(plans, arguments.out, arguments.root, arguments.sample_rate,
-                           arguments.version, arguments.jobs))
+                           arguments.version, arguments.jobs, arguments.shards))
 
 
 def mix_tree(speakers_folder, out, counts, num_spks=2, seconds=(4.0, 8.0), sample_rate=8000,
@@ -130,7 +138,7 @@ def mix_tree(speakers_folder, out, counts, num_spks=2, seconds=(4.0, 8.0), sampl
 
 
 def draw_plans(speakers_folder, counts, num_spks=2, seconds=(4.0, 8.0), seed=0,
-               split_by="utterance"):
+               split_by="utterance", tsv=None):
     """Draw the mixtures of each split from a folder of speakers.
 
     Speech is divided 8 : 1 : 1 among those of tr, cv and tt that are asked for: a single split
@@ -148,6 +156,8 @@ def draw_plans(speakers_folder, counts, num_spks=2, seconds=(4.0, 8.0), seed=0,
         Shortest and longest mixture; None: of whole utterances, as in WSJ0-mix.
     split_by : "utterance" or "speaker"
         What the splits do not share.
+    tsv : str or None
+        Table of a Common Voice folder, see `scan_speakers`.
 
     Returns
     -------
@@ -155,7 +165,7 @@ def draw_plans(speakers_folder, counts, num_spks=2, seconds=(4.0, 8.0), seed=0,
         Split -> plans, whose paths are below `speakers_folder`.
     """
     _check_drawing(counts, num_spks, seconds, seed)
-    speakers, skipped = scan_speakers(speakers_folder)
+    speakers, skipped = scan_speakers(speakers_folder, tsv=tsv)
     if skipped:
         path, reason = skipped[0]
         print(f"{speakers_folder}: {len(skipped)} unreadable file(s) left out, {path} ({reason})")
@@ -215,12 +225,19 @@ def write_lists(plans, folder):
     return paths
 
 
-def render_plans(plans, out, root, sample_rates, versions=("min",), jobs=1):
-    """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`."""
+def render_plans(plans, out, root, sample_rates, versions=("min",), jobs=1, per_shard=None):
+    """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`: to
+    files, or to shards of `per_shard` mixtures."""
     num_spks = len(next(iter(plans.values()))[0].sources)
     tree = Path(out) / f"{num_spks}speakers"
     for rate, version in product(sample_rates, versions):
-        write_tree(plans, tree, rate, root, version, jobs)
+        if per_shard is None:
+            write_tree(plans, tree, rate, root, version, jobs)
+            continue
+        with workers(jobs) as each:
+            for split, part in plans.items():
+                folder = split_folder(tree / "shards", split, rate, version)
+                write_shards(part, folder, rate, root, version, per_shard, each)
     return tree
 
 
@@ -244,8 +261,9 @@ def _check_asked(arguments, drawing):
         raise UserError("--seconds: not with --write-lists, as lists hold whole utterances")
     if arguments.lists and len(dict(arguments.lists)) < len(arguments.lists):
         raise UserError("--list: names a split twice; put its lists into one file")
-    if arguments.jobs < 1:
-        raise UserError(f"jobs {arguments.jobs}: must be 1 or more")
+    for name in ("jobs", "shards"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise UserError(f"{name} {value}: must be 1 or more")
 
 
 def _check_rates(sample_rates):
@@ -260,8 +278,9 @@ def _check_drawing(counts, num_spks, seconds, seed):
             raise UserError(f"count {split}={count}: must be tr, cv or tt, and 1 or more")
     if num_spks < 1:
         raise UserError(f"num_spks {num_spks}: must be 1 or more")
-    if seconds is not None and not 0 < seconds[0] <= seconds[1]:
-        raise UserError(f"seconds {seconds[0]:g} {seconds[1]:g}: must be positive, shortest first")
+    if seconds is not None and not 0 < seconds[0] <= seconds[1] < math.inf:
+        raise UserError(f"seconds {seconds[0]:g} {seconds[1]:g}: must be positive and finite, "
+                        "shortest first")
     if seed < 0:
         raise UserError(f"seed {seed}: must be 0 or more")
 
