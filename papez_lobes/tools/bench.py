@@ -13,6 +13,7 @@ from papez_lobes.knobs import separator_names
 from papez_lobes.tools.breakdown import breakdown_table
 from papez_lobes.tools.contestants import Entry, build, entries_of
 from papez_lobes.tools.machine import all_threads, describe
+from papez_lobes.tools.mixing_speed import mixing_table
 from papez_lobes.tools.race import Race
 from papez_lobes.tools.report import draw, reference_length, tables
 
@@ -34,6 +35,8 @@ def add_arguments(parser):
         help="recordings to run on (default: a synthetic mixture like speech)")
     add("--train", action="store_true", help="measure training steps too")
     add("--train-seconds", type=float, default=4, help="of a training step (default %(default)s)")
+    add("--mixing", metavar="SPEAKERS",
+        help="measure mixing on the fly too, from a folder with one subfolder per speaker")
     add("--profile", action="store_true",
         help="say where the time goes, at the mean depth and in the baseline (CPU)")
     add("--no-memory", action="store_true", help="leave out the peaks of memory")
@@ -68,6 +71,10 @@ def run(arguments):
     if not results:
         raise UserError("none of the separators can run")
     text = _heading(arguments) + tables(results) + profiles
+    if arguments.mixing:
+        title = f"Mixing on the fly, {arguments.train_seconds:g} s a mixture"
+        table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds)
+        text += f"\n### {title}\n\n{table}"
     if problems:
         text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)
     print(text)

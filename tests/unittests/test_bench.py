@@ -3,11 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
+from papez_lobes.data.audio import write_audio
 from papez_lobes.knobs import separator_file, set_knobs
 from papez_lobes.tools.cli import main
 from papez_lobes.tools.race import interleave
+from tests.trees import SAMPLE_RATE, voice
 
 TINY = {
     "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
@@ -69,6 +72,15 @@ def test_a_baseline_is_run_beside_it(small, tmp_path):
     out = tmp_path / "out.json"
     assert bench(small, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
     assert {row["kind"] for row in json.loads(out.read_text())} >= {"baseline", "all steps"}
+
+
+def test_mixing_on_the_fly_is_measured_too(small, tmp_path, capsys):
+    for speaker in range(2):
+        samples = voice(speaker, 2.0, np.random.default_rng(speaker))
+        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
+    options = ["--seconds", 0.5, "--no-memory", "--train-seconds", 0.5]
+    assert bench(small, *options, "--mixing", tmp_path / "speech") == 0
+    assert "| speeds of 95 to 105 % | " in capsys.readouterr().out
 
 
 def test_each_round_begins_with_another():
