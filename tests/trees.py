@@ -1,11 +1,13 @@
-"""Small trees in WSJ0-mix's layout, of seeded synthetic voices, for the tests."""
+"""Small trees in the layouts of the corpora, of seeded synthetic voices, for the tests."""
+
+import csv
 
 import numpy as np
 
 from papez_lobes.data.audio import write_audio
-from papez_lobes.data.wsj0mix import mixture_files, split_folder
 
 SAMPLE_RATE = 8000
+SPLITS = ("tr", "cv", "tt")
 
 
 def voice(speaker, seconds, rng):
@@ -18,14 +20,71 @@ def voice(speaker, seconds, rng):
     return (0.1 * tone * envelope).astype(np.float32)
 
 
-def write_small_tree(folder, num_spks=2, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
-    """Writes `wav8k/min/{tr,cv,tt}` below `folder`, which is returned."""
+def draw_mixtures(folders, counts, num_spks, seconds, seed):
+    """Yields (split's folder, name of the files, sources) of every mixture of a tree."""
     rng = np.random.default_rng(seed)
-    for split, count in zip(("tr", "cv", "tt"), counts):
+    for folder, count in zip(folders, counts):
         for index in range(count):
             length = rng.uniform(*seconds)
-            sources = [voice(speaker, length, rng) for speaker in range(num_spks)]
-            files = mixture_files(split_folder(folder, split), f"m{index:02d}", num_spks)
-            for path, signal in zip(files, [sum(sources), *sources]):
-                write_audio(path, signal, SAMPLE_RATE)
+            yield folder, f"m{index:02d}", [voice(who, length, rng) for who in range(num_spks)]
+
+
+def write_parts(folder, name, **parts):
+    """Writes `folder/<part>/<name>.wav` of each part; returns the paths."""
+    files = [folder / part / f"{name}.wav" for part in parts]
+    for file, samples in zip(files, parts.values()):
+        write_audio(file, samples, SAMPLE_RATE)
+    return files
+
+
+def numbered(sources, ending=""):
+    """The sources by the names of their folders: s1, s2, ..."""
+    return {f"s{number}{ending}": samples for number, samples in enumerate(sources, start=1)}
+
+
+def write_small_tree(folder, num_spks=2, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
+    """WSJ0-mix: writes `wav8k/min/{tr,cv,tt}` below `folder`, which is returned."""
+    splits = [folder / "wav8k/min" / split for split in SPLITS]
+    for split, name, sources in draw_mixtures(splits, counts, num_spks, seconds, seed):
+        write_parts(split, name, mix=sum(sources), **numbered(sources))
+    return folder
+
+
+def write_small_librimix(folder, num_spks=2, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
+    """LibriMix, clean; its metadata has the paths of another machine."""
+    splits = [folder / "wav8k/min" / split for split in ("train-360", "dev", "test")]
+    rows = {split: [] for split in splits}
+    for split, name, sources in draw_mixtures(splits, counts, num_spks, seconds, seed):
+        files = write_parts(split, name, mix_clean=sum(sources), **numbered(sources))
+        paths = [f"/storage/{file.relative_to(folder.parent)}" for file in files]
+        rows[split].append([name, *paths, len(sources[0])])
+    columns = [f"source_{number}_path" for number in range(1, num_spks + 1)]
+    (folder / "wav8k/min/metadata").mkdir()
+    for split in splits:
+        path = folder / f"wav8k/min/metadata/mixture_{split.name}_mix_clean.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(
+                [["mixture_ID", "mixture_path", *columns, "length"], *rows[split]])
+    return folder
+
+
+def write_small_whamr(folder, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
+    """WHAMR!, its mixtures with noise: a single echo stands for the room."""
+    rng = np.random.default_rng(seed)
+    splits = [folder / "wav8k/min" / split for split in SPLITS]
+    for split, name, sources in draw_mixtures(splits, counts, 2, seconds, seed):
+        noise = 0.01 * rng.standard_normal(len(sources[0])).astype(np.float32)
+        echoes = [source + 0.5 * np.roll(source, 80) for source in sources]
+        for ending, heard in (("_anechoic", sources), ("_reverb", echoes)):
+            mixture = {f"mix_both{ending}": sum(heard) + noise}
+            write_parts(split, name, **mixture, **numbered(heard, ending))
+        write_parts(split, name, noise=noise)
+    return folder
+
+
+def write_small_folders(folder, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
+    """A custom corpus: `{train,valid,test}/{s1,s2}`, without mixtures."""
+    splits = [folder / split for split in ("train", "valid", "test")]
+    for split, name, sources in draw_mixtures(splits, counts, 2, seconds, seed):
+        write_parts(split, name, **numbered(sources))
     return folder

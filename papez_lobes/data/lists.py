@@ -72,9 +72,8 @@ def plan_utterances(paths, gains_db, speakers=None):
     Example
     -------
     >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.5, -0.5])
-    >>> plan.name, plan.sources[0]
-    ('1_0.5_2_-0.5', SourcePlan(speaker='ann', gain_db=0.5, pieces=(Piece(path='ann/1.wav', \
-start=0, frames=None, pause=0.0),)))
+    >>> plan.name, plan.sources[0].speaker, plan.sources[0].pieces
+    ('1_0.5_2_-0.5', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
     """
     speakers = [Path(path).parent.name for path in paths] if speakers is None else speakers
     sources = zip(speakers, map(float, gains_db), ((Piece(path),) for path in paths))

@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=S
     refused = {}
     for split, mixtures in found.items():
         problems = _prepare(manifests[split], mixtures, check, settings)
-        if problems and not leave_out_damaged:
+        if problems:
             refused[_problems_file(manifests[split])] = problems
     if refused:
         path, reason = next(iter(refused.values()))[0]
@@ -232,13 +232,13 @@ def _named(mixtures):
             flaw = "manifests cannot hold a name that is not UTF-8; rename it"
         elif counts[mixture.name.strip()] > 1:
             flaw = "is there more than once under this name; keep one of them"
-        checked.append(Mixture(mixture.name, mixture.files, mixture.frames, flaw, mixture.summed))
+        checked.append(replace(mixture, flaw=flaw))
     return checked
 
 
 def _prepare(manifest, mixtures, check, settings):
-    """Make one manifest unless it still holds; returns its problems."""
-    record = manifest.with_suffix(".json")
+    """Make one manifest unless it still holds; returns the problems that prevent it."""
+    record, problems_file = manifest.with_suffix(".json"), _problems_file(manifest)
     key = fingerprint(mixtures, settings)
     left_out = _kept(manifest, record, key, mixtures)
     if left_out is not None:
@@ -246,33 +246,38 @@ def _prepare(manifest, mixtures, check, settings):
         return []
     if manifest.exists():
         print(f"{manifest}: its files or settings have changed; it is made again")
-    problems_file = _problems_file(manifest)
-    write_bytes(problems_file, b"")  # a folder that cannot be written to shows before the work
-    problems, rows = [], []
+    # Before the work, so that a folder which cannot be written to shows at once.
+    write_bytes(problems_file, b"(not finished)\n")
+    rows, problems = [], []
     for mixture, (seconds, found) in zip(mixtures, _each(check, mixtures, manifest.stem)):
-        problems += found
+        problems += [(_shown(file), reason) for file, reason in found]
         if not found:
             rows.append([mixture.name.strip(), seconds, *mixture.files])
-    left_out = len(mixtures) - len(rows)
-    if not problems:
-        problems_file.unlink()
-    else:
-        lines = [f"{_shown(file)}: {reason}" for file, reason in problems]
-        write_bytes(problems_file, "".join(f"{line}\n" for line in lines).encode())
-        for line in [*lines[:SHOWN], *(["..."] if len(lines) > SHOWN else [])]:
-            print(line, file=sys.stderr)
-        if not settings["leave_out_damaged"]:
-            manifest.unlink(missing_ok=True)  # nobody should train on what it said before
-            return [(_shown(file), reason) for file, reason in problems]
-        _say_left_out(manifest, left_out, len(mixtures))
+    _list_problems(problems_file, problems)
+    if problems and not settings["leave_out_damaged"]:
+        manifest.unlink(missing_ok=True)  # nobody should train on what it said before
+        return problems
     if not rows:
-        raise UserError(f"{problems_file}: lists all {left_out} mixture(s) of this split; "
+        raise UserError(f"{problems_file}: lists all {len(mixtures)} mixture(s) of this split; "
                         "mend them, there is nothing left to go on with")
+    left_out = len(mixtures) - len(rows)
     content = _csv(rows, settings["num_spks"])
     write_bytes(manifest, content)
     kept = {"fingerprint": key, "manifest": _digest(content), "left_out": left_out, **settings}
     write_bytes(record, f"{json.dumps(kept, indent=2)}\n".encode())
+    _say_left_out(manifest, left_out, len(mixtures))
     return []
+
+
+def _list_problems(path, problems):
+    """All of them in the file, which there is only if there are any; the first on the terminal."""
+    if not problems:
+        path.unlink()
+        return
+    lines = [f"{file}: {reason}" for file, reason in problems]
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    for line in [*lines[:SHOWN], *(["..."] if len(lines) > SHOWN else [])]:
+        print(line, file=sys.stderr)
 
 
 def _each(check, mixtures, description):

@@ -9,10 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info
+from papez_lobes.data.commonvoice import default_table, read_clips
 from papez_lobes.data.lookup import AUDIO_SUFFIXES, refuse_second_microphone
 from papez_lobes.errors import UserError
 
 FRACTIONS = {"tr": 0.8, "cv": 0.1, "tt": 0.1}
+VCTK = ("wav48_silence_trimmed", "wav48")  # where VCTK, of either release, has its speakers
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,17 @@ class Utterance:
     sample_rate: int
 
 
-def scan_speakers(folder, root=None):
+def scan_speakers(folder, root=None, tsv=None):
     """Find the utterances of a folder that has one subfolder per speaker.
 
     Files are searched at any depth below a speaker's folder (so LibriSpeech's
     speaker/chapter/utterance.flac is understood), in sorted order; hidden files and folders are
     passed over, and links to folders are not followed below the speakers' own. Of WSJ0's two
-    microphones (`.wv1`, `.wv2`) the first is taken, and its conversion rather than itself.
+    microphones (`.wv1`, `.wv2`) the first is taken, and its conversion rather than itself; of
+    VCTK's two (`_mic1`, `_mic2`) the first as well.
+
+    VCTK's own folder will do, and so will that of a language of Common Voice (`clips` and tables),
+    whose speakers its table names.
 
     Arguments
     ---------
@@ -40,6 +46,9 @@ def scan_speakers(folder, root=None):
     root : str, pathlib.Path or None
         Paths are given relative to it; None: to `folder`. A common root lets the results for
         several folders be put together.
+    tsv : str or None
+        Table of Common Voice, below `folder`; None: `train.tsv` or else `validated.tsv`, if
+        `folder` holds `clips` too.
 
     Returns
     -------
@@ -71,7 +80,8 @@ def scan_speakers(folder, root=None):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one with a subfolder per speaker")
     speakers, skipped = {}, []
-    found = [(entry.name, path) for entry in _speaker_folders(folder) for path in _files(entry)]
+    tsv = tsv or default_table(folder)
+    found = _speech(folder) if tsv is None else read_clips(folder, tsv)
     for speaker, path in tqdm(found, desc="reading headers", unit="file", disable=None):
         name = Path(os.path.relpath(path, root)).as_posix()
         try:
@@ -92,6 +102,14 @@ def scan_speakers(folder, root=None):
     return speakers, skipped
 
 
+def _speech(folder):
+    """(speaker, file) of everything below a folder of speakers."""
+    for name in VCTK:
+        if (folder / name).is_dir():
+            folder = folder / name
+    return [(entry.name, path) for entry in _speaker_folders(folder) for path in _files(entry)]
+
+
 def _speaker_folders(folder):
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return sorted(entry for entry in entries if entry.is_dir())
@@ -107,7 +125,7 @@ def _files(folder):
 
 
 def _audio(paths):
-    """The audio among the files of one folder, one for an utterance of WSJ0."""
+    """The audio among the files of one folder, one for an utterance of WSJ0 or VCTK."""
     audio = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
     converted = {path.stem for path in audio if path.suffix.lower() != ".wv1"}
     stems = {path.stem for path in audio}
@@ -115,7 +133,8 @@ def _audio(paths):
         if path.suffix.lower() in AUDIO_SUFFIXES or path.stem not in stems:
             refuse_second_microphone(path)
     return [path for path in audio
-            if path.suffix.lower() != ".wv1" or path.stem not in converted]
+            if (path.suffix.lower() != ".wv1" or path.stem not in converted)
+            and not (path.stem.endswith("_mic2") and f"{path.stem[:-1]}1" in stems)]
 
 
 def split_utterances(speakers, fractions=None, seed=0):
@@ -158,8 +177,8 @@ def split_utterances(speakers, fractions=None, seed=0):
         if len(utterances) < len(fractions):
             splits[next(iter(fractions))][speaker] = list(utterances)
             continue
-        for split, chosen in _parts(len(utterances), fractions, 1, rng).items():
-            splits[split][speaker] = [utterances[index] for index in sorted(chosen)]
+        for split, chosen in _parts(utterances, fractions, 1, rng).items():
+            splits[split][speaker] = chosen
     return splits
 
 
@@ -195,12 +214,8 @@ def split_speakers(speakers, fractions=None, seed=0, min_speakers=2):
             f"{len(speakers)} speakers: too few for {min_speakers} different ones in each of "
             f"{', '.join(fractions)}; add speakers, or split by utterance"
         )
-    names = sorted(speakers)
-    parts = _parts(len(names), fractions, min_speakers, np.random.default_rng(seed))
-    return {
-        split: {names[index]: speakers[names[index]] for index in sorted(chosen)}
-        for split, chosen in parts.items()
-    }
+    parts = _parts(sorted(speakers), fractions, min_speakers, np.random.default_rng(seed))
+    return {split: {name: speakers[name] for name in names} for split, names in parts.items()}
 
 
 def _checked(fractions):
@@ -210,11 +225,13 @@ def _checked(fractions):
     return fractions
 
 
-def _parts(count, fractions, at_least, rng):
-    """Disjoint index sets covering range(count); the largest split gives way to `at_least`."""
+def _parts(items, fractions, at_least, rng):
+    """Disjoint lists of all items, in their order; the largest split gives way to `at_least`."""
+    count = len(items)
     sizes = {split: max(at_least, round(share * count)) for split, share in fractions.items()}
     while sum(sizes.values()) != count:
         largest = max(sizes, key=sizes.get)
         sizes[largest] += 1 if sum(sizes.values()) < count else -1
     order = rng.permutation(count).tolist()
-    return {split: [order.pop() for _ in range(size)] for split, size in sizes.items()}
+    chosen = {split: sorted(order.pop() for _ in range(size)) for split, size in sizes.items()}
+    return {split: [items[index] for index in indices] for split, indices in chosen.items()}

@@ -171,6 +171,9 @@ def draw_plans(speakers_folder, counts, num_spks=2, seconds=(4.0, 8.0), seed=0,
         print(f"{speakers_folder}: {len(skipped)} unreadable file(s) left out, {path} ({reason})")
     plans = {}
     for split, part in _split(speakers, counts, num_spks, seed, split_by).items():
+        if len(part) < num_spks and len(speakers) >= num_spks * len(counts):
+            raise UserError(f"{split}: only {len(part)} of {len(speakers)} speakers have enough "
+                            "utterances for every split; divide by voices: --split-by speaker")
         # The split's number keeps its draws apart from the other splits', whichever are made.
         key = (seed, SPLITS.index(split))
         if seconds is None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from speechbrain.utils.train_logger import TensorboardLogger
 
 from papez_lobes.errors import UserError
 
@@ -26,6 +25,9 @@ class TensorBoard:
     """
 
     def __init__(self, folder):
+        # SpeechBrain warns, at this import, of what its other loggers lack
+        from speechbrain.utils.train_logger import TensorboardLogger
+
         try:
             self.logger = TensorboardLogger(str(folder))
         except ImportError as error:

@@ -37,7 +37,8 @@ def gradients_of(name, own):
     """The step's gradients, over the modules as SpeechBrain wraps them."""
     torch.manual_seed(0)
     modules = build_modules(separator_file(name), TINY[name])
-    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0}
+    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0, "sample_rate": 8000,
+               "seed": 0, "loss_threshold": None}
     options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}
     brain = Separation(modules, None, hparams, options)
     brain._wrap_distributed()

@@ -1,5 +1,7 @@
 """The separator and experiment files: what they promise, and that they agree with each other."""
 
+import importlib
+import inspect
 import io
 import re
 from pathlib import Path
@@ -15,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 SEPARATORS = sorted((ROOT / "hparams").glob("*.yaml"))
 PAPEZ = [path for path in SEPARATORS if path.stem.startswith("papez")]
 EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
+OTHER_CORPORA = sorted(set((ROOT / "recipes").glob("*/*/hparams/*.yaml")) - set(EXPERIMENTS))
 # Top-level keys of SpeechBrain's own WSJ0Mix experiment outside its model section.
 STOCK_KEYS = {
     "seed", "__set_seed", "data_folder", "base_folder_dm", "experiment_name", "output_folder",
@@ -82,7 +85,7 @@ def test_what_official_sets_is_what_the_authors_do():
     assert changed == {"pruning": "soft", "close_remainder": False, "attend_padding": True}
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA], ids=lambda path: path.stem)
 def test_experiments_name_only_knobs_that_their_separator_has(path):
     """HyperPyYAML takes an unknown key under an include in silence."""
     node = keys_of(path)["separator"]
@@ -115,6 +118,42 @@ def test_an_experiment_is_named_after_its_separator(path):
 def test_demo_differs_from_the_others_in_values_alone():
     papez, demo = (keys_of(path) for path in EXPERIMENTS if path.stem in ("papez", "demo"))
     assert list(papez) == list(demo)
+
+
+def outside_data(path):
+    """An experiment's text without its title and what concerns the data alone."""
+    text = path.read_text(encoding="utf-8").split("# ################################\n")[2]
+    knobs = text.index("\n# Data\n"), text.index("\nskip_prep: ")
+    node = text.index("\nprepare: "), text.index("\n    check_audio: ")
+    return text[:knobs[0]], text[knobs[1]:node[0]], text[node[1]:]
+
+
+@pytest.mark.parametrize("path", OTHER_CORPORA, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_other_corpora_differ_from_wsj0mix_in_their_data_alone(path):
+    ours = ROOT / "recipes/WSJ0Mix/separation/hparams" / path.name
+    assert outside_data(path) == outside_data(ours)
+
+
+def test_each_corpus_has_the_same_experiments():
+    corpora = {}
+    for path in OTHER_CORPORA:
+        corpora.setdefault(path.parts[-4], set()).add(path.stem)
+    assert set(corpora) == {"LibriMix", "WHAM", "CustomData"}
+    assert all(names == {"papez", "papez_small", "convtasnet"} for names in corpora.values())
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA],
+                         ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_all_knobs_of_the_data_reach_the_function_that_prepares_it(path):
+    keys = keys_of(path)
+    module, _, name = keys["prepare"].tag.value.removeprefix("!name:").rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    assert set(parameters) - set(keys["prepare"]) == {"splits", "skip_prep"}
+    assert set(keys["prepare"]) <= set(parameters)
+    given = {value.value.strip("<>") for value in keys["prepare"].values()}
+    names = list(keys)
+    knobs = names[names.index("data_folder"):names.index("skip_prep")]
+    assert given == {*knobs, "save_folder", "check_audio", "leave_out_damaged"}
 
 
 # SpeechBrain's recipe is not in its package. This is what its WSJ0Mix experiment looks like

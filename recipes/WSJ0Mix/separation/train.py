@@ -11,6 +11,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
+from papez_lobes.data.shards import ShardedMixtures
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.training.brain import Separation
@@ -27,6 +28,7 @@ if __name__ == "__main__":
         run_on_main(keep_knobs, args=kept)
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
+        segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
         if not hparams["skip_prep"]:
             run_on_main(hparams["prepare"])
         manifests = hparams["prepare"](skip_prep=True)
@@ -37,8 +39,9 @@ if __name__ == "__main__":
         if hparams["speech_folder"] is not None:
             run_on_main(hparams["train_mixtures"])  # finds and decodes the speech
             train_set = hparams["train_mixtures"]()
+        elif hparams["shards_folder"] is not None:
+            train_set = ShardedMixtures(hparams["shards_folder"], **data, **segments)
         else:
-            segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
             train_set = separation_dataset(manifests["tr"], **data, **segments)
         train_options = train_loader_options(
             train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"],

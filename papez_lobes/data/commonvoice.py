@@ -1,0 +1,68 @@
+"""Mozilla Common Voice: which clip is whose, from the tables beside the clips."""
+
+import csv
+from pathlib import Path
+
+from papez_lobes.errors import UserError
+
+CLIPS = "clips"
+# The table that is read unless another is named: the speakers of dev and test are not in train.
+TABLES = ("train.tsv", "validated.tsv")
+
+
+def default_table(folder):
+    """The table of a Common Voice folder to read; None if it is no such folder.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "clips").mkdir()
+    >>> for name in ("dev.tsv", "train.tsv", "validated.tsv"):
+    ...     (folder / name).touch()
+    >>> default_table(folder)
+    'train.tsv'
+    """
+    if not Path(folder, CLIPS).is_dir():
+        return None
+    return next((name for name in TABLES if Path(folder, name).is_file()), None)
+
+
+def read_clips(folder, table):
+    """The clips of a table.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        Of one language: holds `clips` and the tables.
+    table : str
+        A tab-separated file with the columns client_id and path; its path below `folder`, or an
+        absolute one.
+
+    Returns
+    -------
+    list[tuple[str, pathlib.Path]]
+        (speaker, clip), sorted; whether there is such a file is not looked at.
+
+    Raises
+    ------
+    UserError
+        There is no such table, or it has other columns.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "dev.tsv").write_text("client_id\\tpath\\tsentence\\nab1\\tc7.mp3\\tHi\\n")
+    >>> read_clips(folder, "dev.tsv") == [("ab1", folder / "clips" / "c7.mp3")]
+    True
+    """
+    path = Path(folder, table)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        return sorted((row["client_id"], Path(folder, CLIPS, row["path"])) for row in rows)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a table of Common Voice, "
+                        "such as train.tsv") from error
+    except (UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is no table of Common Voice, with the columns client_id and path "
+                        f"({error!r}); name another, such as train.tsv") from error
