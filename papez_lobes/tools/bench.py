@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import tempfile
 from pathlib import Path
 
 import torch
@@ -9,9 +10,12 @@ from tqdm import tqdm
 
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.knobs import separator_names
 from papez_lobes.tools.breakdown import breakdown_table
 from papez_lobes.tools.contestants import Entry, build, entries_of
+from papez_lobes.tools.dial_curve import dial_curve, dial_table, draw_dial
+from papez_lobes.tools.evaluate import find_manifest
 from papez_lobes.tools.machine import all_threads, describe
 from papez_lobes.tools.mixing_speed import mixing_table
 from papez_lobes.tools.race import Race
@@ -35,6 +39,9 @@ def add_arguments(parser):
         help="recordings to run on (default: a synthetic mixture like speech)")
     add("--train", action="store_true", help="measure training steps too")
     add("--train-seconds", type=float, default=4, help="of a training step (default %(default)s)")
+    add("--dial", metavar="MANIFEST|TREE",
+        help="instead: SI-SNRi against real-time factor of one bundle, at every depth")
+    add("--dial-limit", type=int, metavar="N", help="of --dial: only the first N mixtures")
     add("--mixing", metavar="SPEAKERS",
         help="measure mixing on the fly too, from a folder with one subfolder per speaker")
     add("--profile", action="store_true",
@@ -51,6 +58,9 @@ def add_arguments(parser):
 
 def run(arguments):
     """Measure, print the tables, and write what was asked for."""
+    if arguments.dial:
+        _turn_dial(arguments)
+        return
     scores = _read_scores(arguments.scores)
     entries = _entries(arguments)
     problems = []
@@ -86,6 +96,25 @@ def run(arguments):
         write_bytes(arguments.markdown, text.encode())
     if arguments.figure:
         write_bytes(arguments.figure, draw(results, scores))
+
+
+def _turn_dial(arguments):
+    """Measure, print and write the dial of one bundle."""
+    if len(arguments.names) != 1:
+        raise UserError("--dial: name one bundle, e.g. papez bench BUNDLE --dial MANIFEST")
+    model = load_bundle(arguments.names[0], device=arguments.device)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = find_manifest(arguments.dial, folder, model.hparams)
+        points = dial_curve(model, manifest, arguments.dial_limit)
+    text = f"    {shlex.join(_words(arguments))}\n\n{describe(arguments.device)}.\n\n"
+    text += dial_table(points)
+    print(text)
+    if arguments.json:
+        write_bytes(arguments.json, (json.dumps(points, indent=1) + "\n").encode())
+    if arguments.markdown:
+        write_bytes(arguments.markdown, text.encode())
+    if arguments.figure:
+        write_bytes(arguments.figure, draw_dial(points, Path(arguments.names[0]).resolve().name))
 
 
 def _entries(arguments):

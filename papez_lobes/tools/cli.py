@@ -14,6 +14,7 @@ COMMANDS = {
     "separate": "separate mixtures into one file a speaker",
     "mix": "make mixtures, in WSJ0-mix's folder layout, from folders of speakers or from lists",
     "convert": "turn a checkpoint of the authors' code into a bundle",
+    "evaluate": "score a separator on a test set, with a page to hear and see the worst",
     "bench": "compare separators: speed, operations, memory and depth, side by side",
     "demo": "train on real voices for a few minutes, evaluate, separate, and show it",
 }

@@ -1,7 +1,5 @@
 """The SpeechBrain Brain that trains any separator of encoder, masknet and decoder."""
 
-import csv
-import io
 import logging
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +14,11 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import if_main_process
 from torch.nn.parallel import DistributedDataParallel
 
-from papez_lobes.data.audio import write_audio, write_bytes
 from papez_lobes.errors import UserError
-from papez_lobes.separator import match_mixture, separate
+from papez_lobes.separator import separate
 from papez_lobes.training.logs import TensorBoard
-from papez_lobes.training.losses import reorder
 from papez_lobes.training.metrics import score
 
 logger = logging.getLogger(__name__)
@@ -32,13 +27,13 @@ STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
 
 @register_checkpoint_hooks
 class Separation(sb.Brain):
-    """Trains and evaluates a separator.
+    """Trains a separator and validates it after each epoch.
 
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
     `papez_lobes.data.loading.separation_dataset`. From the experiment file: `loss`,
-    `ponder_cost`, `lr_scheduler`, `train_logger`, `epoch_counter`, `output_folder`,
-    `sample_rate`, `save_audio`.
+    `ponder_cost`, `loss_threshold`, `warmup_steps`, `lr_scheduler`, `train_logger`, `tensorboard`,
+    `output_folder`, `sample_rate` and `seed`. Testing is `papez_lobes.evaluation`'s.
     """
 
     def _wrap_distributed(self):
@@ -121,8 +116,6 @@ class Separation(sb.Brain):
             self.example = _signals(mixture[0], batch.sources.data[0], estimates[0], lengths[0])
         if stage != sb.Stage.TRAIN:
             self._keep_scores(batch.id, estimates, sources, mixture, lengths, trace)
-        if stage == sb.Stage.TEST:
-            self._save_examples(batch, estimates)
         loss = self.hparams.loss(estimates, sources, lengths)
         if stage == sb.Stage.TRAIN and self.hparams.ponder_cost:
             if trace is None:
@@ -144,8 +137,7 @@ class Separation(sb.Brain):
             self.depths, self.example = [], {}
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Logs; after validation also steps the learning rate and keeps best and last checkpoint;
-        after testing writes test_results.csv."""
+        """Logs; after validation steps the learning rate and keeps best and last checkpoint."""
         stats = {"loss": stage_loss}
         if self.rows:
             stats |= {name: _mean(self.rows, name) for name in ("si_snr", "si_snr_i")}
@@ -168,12 +160,6 @@ class Separation(sb.Brain):
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": stats["si_snr_i"], "epoch": epoch}, max_keys=["si_snr_i"]
             )
-        else:
-            self.hparams.train_logger.log_stats(
-                {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
-            )
-            self._write_results()
-            self.test_stats = stats
 
     @mark_as_saver
     def _save(self, path):
@@ -198,7 +184,6 @@ class Separation(sb.Brain):
 
     def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
         scores = score(estimates, sources, mixture, lengths)
-        self.permutation = scores.permutation
         for index, name in enumerate(ids):
             row = {"snt_id": name}
             for metric in ("si_snr", "si_snr_i"):
@@ -208,37 +193,6 @@ class Separation(sb.Brain):
             if trace is not None:
                 row["mean_depth"] = (trace.depth[index].sum() / trace.valid[index].sum()).item()
             self.rows.append(row)
-
-    def _save_examples(self, batch, estimates):
-        """Writes mixture, sources and estimates of the first `save_audio` test items."""
-        folder = Path(self.hparams.output_folder) / "audio_results"
-        wanted = self.hparams.save_audio - (len(self.rows) - len(batch.id))
-        if wanted <= 0 or not if_main_process():
-            return
-        mixture, lengths = batch.mix_sig
-        estimates = match_mixture(reorder(estimates, self.permutation), mixture)
-        for index, name in list(enumerate(batch.id))[:wanted]:
-            signals = {"mix": mixture[index]}
-            for speaker in range(estimates.shape[2]):
-                signals[f"s{speaker + 1}"] = batch.sources.data[index, :, speaker]
-                signals[f"s{speaker + 1}hat"] = estimates[index, :, speaker]
-            size = round(lengths[index].item() * mixture.shape[1])
-            for kind, signal in signals.items():
-                path = folder / f"{name}_{kind}.wav"
-                write_audio(path, signal[:size].cpu().numpy(), self.hparams.sample_rate)
-
-    def _write_results(self):
-        if not if_main_process() or not self.rows:
-            return
-        path = Path(self.hparams.output_folder) / "test_results.csv"
-        average = {"snt_id": "avg"} | {
-            name: _mean(self.rows, name) for name in self.rows[0] if name != "snt_id"
-        }
-        stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, fieldnames=list(average))
-        writer.writeheader()
-        writer.writerows([*self.rows, average])
-        write_bytes(path, stream.getvalue().encode())
 
     def _step_learning_rate(self, epoch, loss):
         """Returns the rate of the epoch that ended, and sets the next one's."""

@@ -29,7 +29,8 @@ def write_speech(folder):
 
 
 def killed_within_an_epoch(tree, out, speech):
-    options = {**TINY, "data_folder": tree, "output_folder": out, "speech_folder": speech, **OPTIONS}
+    folders = {"data_folder": tree, "output_folder": out, "speech_folder": speech}
+    options = {**TINY, **folders, **OPTIONS}
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     process = subprocess.Popen(
         [sys.executable, "train.py", "hparams/papez.yaml", *words], cwd=RECIPE,

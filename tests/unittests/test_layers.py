@@ -41,6 +41,9 @@ def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "data": {"data", "errors"},
         "training": {"training", "data", "devices", "errors", "knobs", "lengths", "separator"},
+        "evaluation": {
+            "evaluation", "training", "data", "devices", "errors", "separator",
+        },
         "inference": {"inference", "data", "devices", "errors", "knobs", "separator"},
     }
     for room, rooms in allowed.items():

@@ -7,17 +7,52 @@ Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain r
 README.md beside this file.
 """
 
+import shlex
+import sys
+from pathlib import Path
+
 import speechbrain as sb
-from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
 from papez_lobes.data.shards import ShardedMixtures
 from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.evaluation.evaluate import evaluate, write_examples
+from papez_lobes.evaluation.results import write_evaluation
+from papez_lobes.evaluation.summary import provenance
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.experiment import load_experiment
 from papez_lobes.training.loaders import train_loader_options
+from papez_lobes.training.logs import summary
 from papez_lobes.training.resuming import keep_knobs
+
+
+def test(brain, experiment, manifest):
+    """Bundle the best checkpoint, evaluate it, and say what came of it all."""
+    hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
+    brain.on_evaluate_start(max_key="si_snr_i")
+    if not brain.test_only:  # which may have other knobs than the trained model
+        write_bundle(out / "bundle", experiment.separator_file, experiment.knobs, brain.modules)
+    evaluation = evaluate(
+        brain.modules, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
+        jobs=hparams["num_workers"], examples=hparams["save_audio"],
+        context=lambda: brain.evaluation_ctx,
+    )
+    about = provenance(knobs=experiment.knobs, command=shlex.join(sys.argv))
+    write_examples(evaluation.first, out / "audio_results", hparams["sample_rate"])
+    print(write_evaluation(evaluation, about, out, rows="test_results.csv"))
+    hparams["train_logger"].log_stats(
+        {"epoch loaded": hparams["epoch_counter"].current},
+        test_stats={name: evaluation.mean(name) for name in ("si_snr", "si_snr_i", "sdr_i")},
+    )
+    best = hparams["checkpointer"].find_checkpoint(max_key="si_snr_i")
+    minutes = hparams["epoch_counter"].seconds / 60
+    files = {"bundle": out / "bundle", "log": hparams["train_log"],
+             "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
+    print(*summary(hparams["epoch_counter"].current, minutes, brain.audio_hours, best, files),
+          sep="\n")
+
 
 if __name__ == "__main__":
     with one_line_errors("train.py"):
@@ -48,7 +83,6 @@ if __name__ == "__main__":
             hparams["seed"],
         )
         valid_set = separation_dataset(manifests["cv"], **data)
-        test_set = separation_dataset(manifests["tt"], **data)
 
         brain = Separation(
             modules=hparams["modules"],
@@ -67,15 +101,5 @@ if __name__ == "__main__":
             )
         if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:
             raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
-        brain.evaluate(
-            test_set, max_key="si_snr_i", test_loader_kwargs=hparams["eval_dataloader_opts"]
-        )
-        run_on_main(
-            write_bundle,
-            kwargs={
-                "folder": f"{hparams['output_folder']}/bundle",
-                "separator": experiment.separator_file,
-                "knobs": experiment.knobs,
-                "modules": brain.modules,
-            },
-        )
+        if if_main_process():  # the others are done
+            test(brain, experiment, manifests["tt"])

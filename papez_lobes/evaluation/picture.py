@@ -1,11 +1,13 @@
 """A picture of one separated mixture: what went in, what came out, and how deep each token went."""
 
-import os
+import io
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from scipy.signal import spectrogram
+
+from papez_lobes.data.audio import write_bytes
 
 matplotlib.use("Agg")  # files only; no display is needed
 import matplotlib.pyplot as plt
@@ -38,9 +40,7 @@ def draw_separation(path, mixture, sources, estimates, depth, sample_rate, title
     """
     speakers, seconds = sources.shape[1], len(mixture) / sample_rate
     rows = 2 + speakers if depth is not None else 1 + speakers
-    figure, axes = plt.subplots(
-        rows, 2, figsize=(12, 1.9 * rows + 0.6), sharex=True, layout="constrained", squeeze=False
-    )
+    figure, axes = new_figure(rows, 2, (12, 1.9 * rows + 0.6), sharex=True, squeeze=False)
     loudest = _spectrogram(mixture, sample_rate)[2].max()
     grid = axes[0, 0].get_gridspec()
     for axis in axes[0]:
@@ -57,13 +57,21 @@ def draw_separation(path, mixture, sources, estimates, depth, sample_rate, title
         bottom = figure.add_subplot(grid[-1, :])
         _draw_depth(bottom, depth, seconds)
     figure.supxlabel("seconds", fontsize=9)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.part.png")
-    figure.savefig(aside, dpi=110)
+    write_bytes(path, png_of(figure))
+    return Path(path)
+
+
+def new_figure(rows, columns, size, **options):
+    """A figure of that many axes and `size` in inches, and the axes."""
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def png_of(figure):
+    """The bytes of a figure as PNG; the figure is closed."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
     plt.close(figure)
-    os.replace(aside, path)
-    return path
+    return stream.getvalue()
 
 
 def _spectrogram(signal, sample_rate):

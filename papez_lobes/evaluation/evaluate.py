@@ -1,0 +1,247 @@
+"""Separate every mixture of a manifest and score it: one code for `papez evaluate` and train.py."""
+
+import csv
+import heapq
+import multiprocessing
+import signal
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from papez_lobes.data.audio import audio_info, read_audio, write_audio
+from papez_lobes.errors import UserError
+from papez_lobes.evaluation.measures import measure
+from papez_lobes.separator import match_mixture, separate
+from papez_lobes.training.losses import reorder
+from papez_lobes.training.metrics import score
+
+WORST = 10  # mixtures whose signals are kept for the page
+AHEAD = 4  # mixtures a worker that may wait to be measured
+
+
+@dataclass
+class Example:
+    """The signals of one mixture: [T], [T, C], [T, C] (estimates in the sources' order, scaled to
+    sum to the mixture), and the depth of each token [L] or None."""
+
+    row: dict
+    mixture: np.ndarray
+    sources: np.ndarray
+    estimates: np.ndarray
+    depth: np.ndarray | None
+
+
+@dataclass
+class Evaluation:
+    """What came of an evaluation.
+
+    Arguments
+    ---------
+    rows : list of dict
+        One a mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
+        `si_snr_i`, `sdr`, `sdr_i`, ...), each source's (`si_snr_s1`, ...), `mean_depth`, `seconds`
+        and `rtf` (real-time factor).
+    worst : list of Example
+        Those of the lowest SI-SNRi, worst first.
+    first : list of Example
+        Those that begin the manifest, as many as asked for.
+    sample_rate : int
+        Hz.
+    """
+
+    rows: list
+    worst: list
+    first: list
+    sample_rate: int
+
+    def mean(self, name):
+        """Over the mixtures for which a measure is defined; NaN if there are none."""
+        return mean_of(self.rows, name)
+
+
+def read_manifest(path, num_spks, sample_rate, limit=None):
+    """The mixtures of a manifest: list of (ID, [paths of mixture, source 1, ..., source C]).
+
+    Raises
+    ------
+    UserError
+        It is missing, no manifest, empty, of another number of speakers or sampling rate, or names
+        an ID twice.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: no manifest can be read there; name a CSV file with the columns "
+                        "ID, duration, mix_wav, s1_wav, ...") from error
+    columns = ["mix_wav", *(f"s{number}_wav" for number in range(1, num_spks + 1))]
+    found = set(rows[0]) if rows else set()
+    if not rows or not {"ID", *columns} <= found or f"s{num_spks + 1}_wav" in found:
+        raise UserError(f"{path}: is empty, or no manifest of mixtures of {num_spks} speakers, for "
+                        f"which the model is (columns ID, {', '.join(columns)})")
+    names = [row["ID"] for row in rows]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: names an ID twice; each mixture needs one of its own")
+    mixtures = [(row["ID"], [Path(row[column]) for column in columns]) for row in rows[:limit]]
+    rate = audio_info(mixtures[0][1][0]).sample_rate
+    if rate != sample_rate:
+        raise UserError(f"{mixtures[0][1][0]}: is sampled at {rate} Hz, the model at "
+                        f"{sample_rate}; use mixtures of that rate")
+    return mixtures
+
+
+def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("sdr",), jobs=1,
+             limit=None, examples=0, context=nullcontext):
+    """Separate and score each mixture, one at a time, while worker processes measure.
+
+    Arguments
+    ---------
+    modules : mapping of str to torch.nn.Module
+        `encoder`, `masknet` and `decoder`, of any kind; put into evaluation mode.
+    manifest : str or pathlib.Path
+        CSV with ID, mix_wav, s1_wav, ...
+    num_spks, sample_rate : int
+        Of the model.
+    device : str or torch.device
+        Where the modules are.
+    measures : sequence of str
+        Beside SI-SNR, see `papez_lobes.evaluation.measures`.
+    jobs : int
+        Worker processes; 0: measure in this one. Results do not depend on it.
+    limit : int, optional
+        Only the first so many mixtures.
+    examples : int
+        So many mixtures from the beginning whose signals are kept.
+    context : callable
+        Makes the context to separate in, e.g. an autocast.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UserError
+        See `read_manifest`; or a file cannot be read, or differs in length from its mixture.
+    """
+    mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
+    for module in modules.values():
+        module.eval()
+    rows, worst, first, pending = {}, [], [], {}
+    bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
+    with bar, _workers(jobs) as pool:
+        for number, (name, paths) in enumerate(mixtures):
+            signals = _read(name, paths, sample_rate)
+            with torch.inference_mode(), context():
+                example = _separate(modules, name, *signals, sample_rate, device)
+            rows[number] = example.row
+            first += [example] if number < examples else []
+            key = example.row["si_snr_i"]
+            # NaN is worse than anything
+            heapq.heappush(worst, (np.inf if np.isnan(key) else -key, -number, example))
+            if len(worst) > WORST:
+                heapq.heappop(worst)
+            bar.set_postfix({"SI-SNRi": f"{mean_of(rows.values(), 'si_snr_i'):.2f} dB"})
+            work = (example.estimates.T, example.sources.T, example.mixture, sample_rate, measures)
+            if pool is None:
+                _add(example.row, measure(*work), bar)
+                continue
+            pending[pool.submit(measure, *work)] = number
+            _collect(pending, rows, bar, AHEAD * jobs)
+        _collect(pending, rows, bar, 0)
+    worst = [example for *_, example in sorted(worst, key=lambda item: item[:2], reverse=True)]
+    return Evaluation([rows[number] for number in sorted(rows)], worst, first, sample_rate)
+
+
+def write_examples(examples, folder, sample_rate):
+    """Write `<ID>_{mix,s1,s1hat,...}.wav` of each; returns ID -> {kind: path}."""
+    written = {}
+    for example in examples:
+        signals = {"mix": example.mixture}
+        for speaker in range(example.sources.shape[1]):
+            signals[f"s{speaker + 1}"] = example.sources[:, speaker]
+            signals[f"s{speaker + 1}hat"] = np.nan_to_num(example.estimates[:, speaker])
+        name = example.row["snt_id"]
+        written[name] = {kind: Path(folder, f"{name}_{kind}.wav") for kind in signals}
+        for kind, samples in signals.items():
+            write_audio(written[name][kind], samples, sample_rate)
+    return written
+
+
+def _workers(jobs):
+    if jobs < 1:
+        return nullcontext()
+    # Ctrl-C is for the parent; a process of this one's own kind could not share its threads
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal,
+                               (signal.SIGINT, signal.SIG_IGN))
+
+
+def _add(row, measured, bar):
+    for name, values in measured.items():
+        row |= _per_source(name, values)
+    bar.update()
+
+
+def _collect(pending, rows, bar, most):
+    """Take the results that are there, and wait until no more than `most` are missing."""
+    while pending:
+        done, _ = wait(pending, 0 if len(pending) <= most else None, FIRST_COMPLETED)
+        for future in done:
+            _add(rows[pending.pop(future)], future.result(), bar)
+        if len(pending) <= most:
+            return
+
+
+def _read(name, paths, sample_rate):
+    """(mixture [T], sources [T, C]) in float32."""
+    mixture, *sources = (read_audio(path, sample_rate) for path in paths)
+    for path, source in zip(paths[1:], sources):
+        if len(source) != len(mixture):
+            raise UserError(f"{path}: has {len(source)} samples, the mixture {name} "
+                            f"{len(mixture)}; make or copy them again")
+    return mixture, np.stack(sources, axis=-1)
+
+
+def _separate(modules, name, mixture, sources, sample_rate, device):
+    batch = torch.from_numpy(mixture).unsqueeze(0).to(device)
+    _finish(device)
+    started = time.perf_counter()
+    estimates, trace = separate(modules, batch, return_trace=True)
+    _finish(device)
+    taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
+    estimates = estimates.float()
+    scores = score(estimates, torch.from_numpy(sources).unsqueeze(0).to(device), batch)
+    row = {"snt_id": name}
+    for metric in ("si_snr", "si_snr_i"):
+        row |= _per_source(metric, getattr(scores, metric)[0].tolist())
+    depth = None if trace is None else trace.depth[0].cpu().numpy()
+    if depth is not None:
+        row["mean_depth"] = float(depth.mean())
+    row |= {"seconds": seconds, "rtf": taken / seconds}
+    estimates = reorder(estimates, scores.permutation)
+    if estimates.isfinite().all():
+        estimates = match_mixture(estimates, batch)
+    return Example(row, mixture, sources, estimates[0].cpu().numpy(), depth)
+
+
+def _per_source(name, values):
+    return {name: sum(values) / len(values)} | {
+        f"{name}_s{number}": value for number, value in enumerate(values, 1)
+    }
+
+
+def _finish(device):
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def mean_of(rows, name):
+    """The mean of a measure over the rows that have it, as a finite number; else NaN."""
+    values = [row[name] for row in rows if np.isfinite(row.get(name, np.nan))]
+    return sum(values) / len(values) if values else float("nan")

@@ -1,0 +1,116 @@
+"""The slow measures of one separated mixture: SDR, PESQ and STOI, each by its reference package.
+
+Plain functions of arrays, for worker processes. Estimates come in the sources' order, which SI-SNR
+has fixed: all measures speak of the same pairs.
+"""
+
+import importlib.util
+import warnings
+
+import numpy as np
+
+from papez_lobes.errors import UserError
+
+MEASURES = ("sdr", "pesq", "stoi")
+PACKAGES = {"sdr": "mir_eval", "pesq": "pesq", "stoi": "pystoi"}
+PESQ_RATES = {8000: ("nb",), 16000: ("nb", "wb")}  # Hz: the modes that ITU-T P.862 has for it
+
+
+def available(wanted=None):
+    """The measures to compute: those wanted, or by default all whose packages are installed.
+
+    Raises
+    ------
+    UserError
+        A wanted one is unknown, or its package is missing.
+
+    Example
+    -------
+    >>> available(["sdr"]), "sdr" in available()
+    (('sdr',), True)
+    """
+    if wanted is None:
+        return tuple(name for name in MEASURES if importlib.util.find_spec(PACKAGES[name]))
+    for name in wanted:
+        if name not in MEASURES:
+            raise UserError(f"{name}: no such measure; there are {', '.join(MEASURES)}")
+        if not importlib.util.find_spec(PACKAGES[name]):
+            raise UserError(f"{name} needs the package {PACKAGES[name]}; pip install "
+                            "'papez-lobes[evaluate]' (PESQ needs a C compiler), or leave it out")
+    return tuple(wanted)
+
+
+def measure(estimates, sources, mixture, sample_rate, names):
+    """Measure one mixture.
+
+    Arguments
+    ---------
+    estimates, sources : numpy.ndarray
+        [C, T], in one order.
+    mixture : numpy.ndarray
+        [T].
+    sample_rate : int
+        Hz.
+    names : sequence of str
+        Of `MEASURES`.
+
+    Returns
+    -------
+    dict of str to list of float
+        Name -> [C] values: `sdr` and `sdr_i` (dB; improvement over the mixture), `pesq_nb`,
+        `pesq_wb` (MOS-LQO) and `stoi`. NaN where a measure is not defined, say of silence.
+
+    Example
+    -------
+    >>> sources = np.random.default_rng(0).normal(size=(2, 8000))
+    >>> values = measure(sources + 0.1 * sources[::-1], sources, sources.sum(0), 8000, ["sdr"])
+    >>> [round(value) for value in values["sdr"]]
+    [20, 20]
+    """
+    values = {}
+    if "sdr" in names:
+        unprocessed = np.broadcast_to(mixture, sources.shape)
+        values["sdr"] = sdr(sources, estimates)
+        values["sdr_i"] = [a - b for a, b in zip(values["sdr"], sdr(sources, unprocessed))]
+    if "pesq" in names:
+        for mode in PESQ_RATES.get(sample_rate, ()):
+            values[f"pesq_{mode}"] = _each(_pesq, sources, estimates, sample_rate, mode)
+    if "stoi" in names:
+        values["stoi"] = _each(_stoi, sources, estimates, sample_rate)
+    return values
+
+
+def sdr(sources, estimates):
+    """SDR of BSS Eval [C], dB (Vincent et al., 2006; 512 taps), as mir_eval computes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that mir_eval will hand this over to another package
+        from mir_eval.separation import bss_eval_sources
+
+        try:
+            values, *_ = bss_eval_sources(sources, estimates, compute_permutation=False)
+        # a signal is all zeros, or too short to solve for (which mir_eval stumbles over itself)
+        except (ValueError, AttributeError, np.linalg.LinAlgError):
+            return [float("nan")] * len(sources)
+    return values.tolist()
+
+
+def _each(function, sources, estimates, *arguments):
+    return [function(*pair, *arguments) for pair in zip(sources, estimates)]
+
+
+def _pesq(source, estimate, sample_rate, mode):
+    from pesq import PesqError, pesq
+
+    value = pesq(sample_rate, source, estimate, mode, on_error=PesqError.RETURN_VALUES)
+    return float(value) if value > 0 else float("nan")  # its codes for "no utterance" and so on
+
+
+def _stoi(source, estimate, sample_rate):
+    from pystoi import stoi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return float(stoi(source, estimate, sample_rate))
+        except (RuntimeWarning, ValueError):  # less than 30 frames of speech
+            return float("nan")

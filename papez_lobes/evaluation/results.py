@@ -1,0 +1,37 @@
+"""All the files of an evaluation."""
+
+from pathlib import Path
+
+from papez_lobes.data.audio import write_bytes
+from papez_lobes.evaluation.page import write_page
+from papez_lobes.evaluation.summary import summarise, table, write_rows, write_summary
+
+
+def write_evaluation(evaluation, about, folder, group_by=None, rows="results.csv"):
+    """Write an evaluation's results: CSV, `summary.json`, `summary.md` and `evaluation.html`.
+
+    Arguments
+    ---------
+    evaluation : papez_lobes.evaluation.evaluate.Evaluation
+    about : dict
+        See `papez_lobes.evaluation.summary.provenance`.
+    folder : str or pathlib.Path
+        Where to.
+    group_by : str, optional
+        See `papez_lobes.evaluation.summary.summarise`.
+    rows : str
+        The name of the CSV.
+
+    Returns
+    -------
+    str
+        The table, and where everything is.
+    """
+    folder = Path(folder)
+    groups = summarise(evaluation.rows, group_by)
+    text = table(groups)
+    write_rows(evaluation.rows, folder / rows)
+    write_summary(groups, about, folder / "summary.json")
+    write_bytes(folder / "summary.md", text.encode())
+    page = write_page(evaluation, groups, about, folder)
+    return f"{text}\nper mixture: {folder / rows}\nsummary: {folder / 'summary.json'}\npage: {page}"

@@ -1,0 +1,270 @@
+"""Evaluation against what nobody here wrote: torchmetrics, mir_eval, SpeechBrain's own reader."""
+
+import csv
+import itertools
+import json
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
+from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
+
+from papez_lobes.data.audio import write_audio
+from papez_lobes.data.wsj0mix import prepare_wsj0mix, split_folder
+from papez_lobes.errors import UserError
+from papez_lobes.evaluation.evaluate import evaluate
+from papez_lobes.evaluation.measures import available, measure, sdr
+from papez_lobes.evaluation.summary import hash_of, summarise, table
+from papez_lobes.inference.bundle import load_bundle, write_bundle
+from papez_lobes.knobs import build_modules, separator_file
+from papez_lobes.tools.cli import main
+from papez_lobes.tools.dial_curve import dial_curve
+from tests.trees import SAMPLE_RATE, write_small_tree
+
+TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """(tree, manifest, bundle) of four mixtures and an untrained model."""
+    root = tmp_path_factory.mktemp("a case")
+    tree = write_small_tree(root / "2speakers", counts=(1, 1, 4), seconds=(0.6, 0.9))
+    manifest = prepare_wsj0mix(tree, root, 2, splits=("tt",))["tt"]
+    torch.manual_seed(0)
+    modules = build_modules(separator_file("papez_small"), TINY)
+    bundle = write_bundle(root / "model", separator_file("papez_small"), TINY, modules)
+    return tree, manifest, bundle
+
+
+def evaluated(case, **options):
+    model = load_bundle(case[2])
+    return evaluate(model.mods, case[1], 2, SAMPLE_RATE, **options)
+
+
+class Perfect(torch.nn.Module):
+    """An encoder, masknet and decoder whose estimates are given ones."""
+
+    def __init__(self, estimates):
+        super().__init__()
+        self.modules_ = {
+            "encoder": _Call(lambda mixture: mixture.unsqueeze(1)),
+            "masknet": _Call(lambda features: torch.ones(estimates.shape[1], 1, 1, 1)),
+            "decoder": _Call(lambda features: estimates.T),
+        }
+
+
+class _Call(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def write_case(folder, sources):
+    """One mixture of sources [T, C] and its manifest."""
+    mixture = sources.sum(axis=1)
+    for kind, samples in zip(("mix", "s1", "s2", "s3"), [mixture, *sources.T]):
+        write_audio(folder / f"{kind}.wav", samples, SAMPLE_RATE, "FLOAT")
+    columns = ["ID", "duration", "mix_wav", *(f"s{i + 1}_wav" for i in range(sources.shape[1]))]
+    files = [folder / f"{column.removesuffix('_wav')}.wav" for column in columns[2:]]
+    line = ",".join(["m", str(len(mixture) / SAMPLE_RATE), *map(str, files)])
+    (folder / "tt.csv").write_text(",".join(columns) + f"\n{line}\n")
+    return folder / "tt.csv"
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(2)),
+                                   *itertools.permutations(range(3))])
+def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, order):
+    rng = np.random.default_rng(len(order))
+    sources = rng.normal(0, 0.1, (4000, len(order))).astype(np.float32)
+    noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
+        1 + np.arange(len(order)))
+    modules = Perfect(torch.from_numpy(noisy[:, list(order)] * 3)).modules_
+    result = evaluate(modules, write_case(tmp_path, sources), len(order), SAMPLE_RATE, examples=1)
+    row, = result.rows
+    for number in range(len(order)):
+        pair = torch.from_numpy(noisy[:, number]), torch.from_numpy(sources[:, number])
+        theirs = scale_invariant_signal_noise_ratio(*pair).item()
+        assert row[f"si_snr_s{number + 1}"] == pytest.approx(theirs, abs=1e-3)
+    given = sdr(sources.T, noisy.T)
+    assert [row[f"sdr_s{i + 1}"] for i in range(len(order))] == pytest.approx(given, abs=0.02)
+    best = scale_invariant_signal_noise_ratio(
+        torch.from_numpy(result.first[0].estimates.T.copy()), torch.from_numpy(sources.T.copy()))
+    assert (best > 10).all()  # the signals that are kept are in the sources' order
+
+
+def test_sdr_is_mir_evals_called_by_hand(case):
+    result = evaluated(case, examples=4, jobs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mir_eval.separation import bss_eval_sources
+
+        for row, example in zip(result.rows, result.first, strict=True):
+            sources, mixture = example.sources.T, example.mixture
+            ours, *_ = bss_eval_sources(sources, example.estimates.T, compute_permutation=False)
+            base, *_ = bss_eval_sources(sources, np.stack([mixture] * 2), compute_permutation=False)
+            assert row["sdr"] == pytest.approx(ours.mean())
+            assert row["sdr_i"] == pytest.approx((ours - base).mean())
+            assert row["sdr_i_s2"] == pytest.approx(ours[1] - base[1])
+
+
+def test_a_bundle_scores_as_with_speechbrains_own_reader_and_arithmetic(
+    case, tmp_path, monkeypatch
+):
+    """What SpeechBrain's recipe does in save_results, on what its interface separates."""
+    monkeypatch.chdir(tmp_path)
+    tree, _, bundle = case
+    theirs = SepformerSeparation.from_hparams(source=str(bundle))
+    for row in evaluated(case, measures=()).rows:
+        mixture, *sources = (
+            torch.from_numpy(soundfile.read(
+                split_folder(tree, "tt") / kind / f"{row['snt_id']}.wav", dtype="float32")[0])
+            for kind in ("mix", "s1", "s2")
+        )
+        targets = torch.stack(sources, dim=-1).unsqueeze(0)
+        predictions = theirs.separate_batch(mixture.unsqueeze(0))
+        si_snr = -get_si_snr_with_pitwrapper(targets, predictions.clone())
+        signal = torch.stack([mixture] * 2, dim=-1).unsqueeze(0)
+        base = -get_si_snr_with_pitwrapper(targets, signal)
+        assert row["si_snr"] == pytest.approx(si_snr.item(), abs=1e-3)
+        assert row["si_snr_i"] == pytest.approx((si_snr - base).item(), abs=1e-3)
+
+
+def test_the_command_writes_all_its_files(case, tmp_path, capsys):
+    tree, manifest, bundle = case
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--jobs", "2", "--measures", "sdr", "--set", "max_depth=1"]
+    assert main(["evaluate", str(bundle), str(tree), *options, "--group-by", "m0(0|1)?"]) == 0
+    printed = capsys.readouterr().out
+    assert "| all | 4 |" in printed and str(out / "evaluation.html") in printed
+    with open(out / "results.csv", encoding="utf-8") as stream:
+        *rows, average = csv.DictReader(stream)
+    assert [row["snt_id"] for row in rows] == ["m00", "m01", "m02", "m03"]
+    assert {row["mean_depth"] for row in rows} == {"1.0"}
+    summary = json.loads((out / "summary.json").read_text())
+    mean = np.mean([float(row["si_snr_i"]) for row in rows])
+    assert summary["results"]["all"]["si_snr_i"] == pytest.approx(mean)
+    assert float(average["si_snr_i"]) == pytest.approx(mean)
+    assert summary["bundle_sha256"] == hash_of(bundle) and summary["versions"]["torch"]
+    assert set(summary["results"]) == {"all", "0", "1", "m0"} - {"m0"} | {""}
+    page = (out / "evaluation.html").read_text()
+    for name in ("m00", "m03"):
+        assert f"worst/{name}_s1hat.wav" in page and (out / f"worst/{name}.png").is_file()
+    assert "http" not in page.replace("https://", "")
+    # and from a manifest, one job: the same numbers
+    other = tmp_path / "other"
+    options = ["--out", str(other), "--jobs", "1", "--measures", "sdr", "--set", "max_depth=1"]
+    assert main(["evaluate", str(bundle), str(manifest), *options]) == 0
+    again = json.loads((other / "summary.json").read_text())["results"]["all"]
+    for name in ("si_snr_i", "sdr_i"):
+        assert again[name] == pytest.approx(summary["results"]["all"][name], abs=1e-5)
+
+
+def test_a_model_that_is_no_bundle_of_ours_is_evaluated_too(case, tmp_path, capsys):
+    _, manifest, bundle = case
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    text = (bundle / "hyperparams.yaml").read_text()
+    paths = f"    paths:\n        masknet: {folder}/deep/masknet.ckpt\n"
+    (folder / "hyperparams.yaml").write_text(text + paths)
+    (folder / "deep").mkdir()
+    for source, target in (("encoder", "encoder"), ("decoder", "decoder"),
+                           ("masknet", "deep/masknet")):
+        (folder / f"{target}.ckpt").write_bytes((bundle / f"{source}.ckpt").read_bytes())
+    for source in (folder, bundle):
+        out = str(tmp_path / "out" / source.name)
+        assert main(["evaluate", str(source), str(manifest), "--measures", "--out", out]) == 0
+    first, second = capsys.readouterr().out.split("page:")[:2]
+    assert first.splitlines()[2].split("|")[3:5] == second.splitlines()[3].split("|")[3:5]
+
+
+def test_the_dial_is_turned_and_put_back(case, tmp_path, capsys):
+    _, manifest, bundle = case
+    out = tmp_path / "dial.json"
+    argv = ["bench", str(bundle), "--dial", str(manifest), "--dial-limit", "2"]
+    figure = tmp_path / "dial.png"
+    assert main([*argv, "--json", str(out), "--figure", str(figure)]) == 0
+    points = json.loads(out.read_text())
+    same = [point for point in points if point["way"] == "same depth"]
+    assert [point["mean_depth"] for point in same] == [1, 2, 3]
+    halting = [point["mean_depth"] for point in points if point["way"] == "halting"]
+    assert halting == pytest.approx([1, 2, 3], abs=0.3)
+    assert figure.stat().st_size > 5000 and "| every token at one depth | 2.00 |" in (
+        capsys.readouterr().out)
+    assert main(["bench", "papez", "skim", "--dial", str(manifest)]) == 2
+    model = load_bundle(bundle)
+    transformer = model.mods["masknet"].transformer
+    before = transformer.halting.bias, transformer.max_depth
+    dial_curve(model, manifest, 1)
+    assert (transformer.halting.bias, transformer.max_depth) == before
+
+
+def test_silence_and_nan_are_named_and_left_out_of_the_mean(tmp_path):
+    sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
+    manifest = write_case(tmp_path, sources)
+    silent = Perfect(torch.zeros(4000, 2)).modules_
+    broken = Perfect(torch.full((4000, 2), torch.nan)).modules_
+    for modules, defined in ((silent, True), (broken, False)):
+        row, = evaluate(modules, manifest, 2, SAMPLE_RATE).rows
+        assert np.isnan(row["sdr"]) and np.isfinite(row["si_snr"]) == defined
+        groups = summarise([row, {**row, "snt_id": "good", "sdr": 3.0, "si_snr_i": 1.0}])
+        assert groups["all"]["sdr"] == 3.0 and groups["all"]["undefined"]["sdr"] == ["m"]
+        assert "SDR, dB is not defined for 1 mixture(s)" in table(groups)
+
+
+def test_perceptual_measures(tmp_path):
+    if set(available()) < {"pesq", "stoi"}:
+        pytest.skip("pesq and pystoi are not installed")
+    rng = np.random.default_rng(0)
+    speech = rng.normal(0, 0.1, (2, 16000)) * np.repeat(rng.uniform(0, 1, 20), 800)
+    clean = measure(speech, speech, speech.sum(0), 8000, ["pesq", "stoi"])
+    noisy = measure(speech + rng.normal(0, 0.1, speech.shape), speech, speech.sum(0), 8000,
+                    ["pesq", "stoi"])
+    assert clean["pesq_nb"][0] > 4 and clean["stoi"][0] == pytest.approx(1, abs=1e-3)
+    assert noisy["pesq_nb"][0] < clean["pesq_nb"][0] and noisy["stoi"][1] < 0.99
+    assert np.isnan(measure(speech[:, :9], speech[:, :9], speech[0, :9], 8000, ["stoi"])["stoi"][0])
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["/nowhere", "MANIFEST"], "/nowhere: no such bundle"),
+    (["BUNDLE", "/nowhere.csv"], "/nowhere.csv: no manifest can be read there"),
+    (["BUNDLE", "/nowhere"], "/nowhere: no such folder"),
+    (["BUNDLE", "MANIFEST", "--jobs", "0"], "jobs 0: must be 1 or more"),
+    (["BUNDLE", "MANIFEST", "--limit", "0"], "limit 0: must be 1 or more"),
+    (["BUNDLE", "MANIFEST", "--group-by", "("], "no regular expression"),
+    (["BUNDLE", "MANIFEST", "--set", "max_depth"], "write it as knob=value"),
+    (["BUNDLE", "MANIFEST", "--set", "max_dept=1"], "there is no knob 'max_dept'"),
+    (["BUNDLE", "MANIFEST", "--device", "cuda:99"], "cuda:99"),
+])
+def test_a_mistake_is_one_line(case, tmp_path, capsys, argv, message):
+    known = {"MANIFEST": str(case[1]), "BUNDLE": str(case[2])}
+    argv = [known.get(word, word) for word in argv]
+    assert main(["evaluate", *argv, "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and "Traceback" not in "".join(lines)
+
+
+def test_manifests_that_do_not_fit_the_model(case, tmp_path):
+    model = load_bundle(case[2])
+    three = write_case(tmp_path, np.random.default_rng(0).normal(0, 0.1, (800, 3)))
+    for manifest, rate, message in [
+        (three, SAMPLE_RATE, "of 2 speakers"), (case[1], 16000, "8000 Hz, the model at 16000"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            evaluate(model.mods, manifest, 2, rate)
+    (tmp_path / "empty.csv").write_text("ID,mix_wav,s1_wav,s2_wav\n")
+    with pytest.raises(UserError, match="is empty, or no manifest"):
+        evaluate(model.mods, tmp_path / "empty.csv", 2, SAMPLE_RATE)
+
+
+def test_one_sample(tmp_path):
+    manifest = write_case(tmp_path, np.full((1, 2), 0.1, np.float32))
+    modules = build_modules(separator_file("papez_small"), TINY)
+    row, = evaluate(modules, manifest, 2, SAMPLE_RATE).rows
+    assert np.isfinite(row["si_snr"]) and row["mean_depth"] >= 1
