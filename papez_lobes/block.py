@@ -112,6 +112,8 @@ class RecurrentBlock(nn.Module):
         On attention weights, averaged tokens, inside and after the feed-forward.
     attend_padding : bool
         True reproduces the authors, where padding is attended and counted. It takes soft pruning.
+    norm : type
+        Of both layer norms, called with `num_steps` and `dim`.
 
     Example
     -------
@@ -120,32 +122,38 @@ class RecurrentBlock(nn.Module):
     >>> framing = DenseFraming.of_tokens(torch.ones(1, 9, dtype=torch.bool), 4)
     >>> tokens, memory = block(
     ...     torch.randn(1, 9, 8), torch.randn(1, 2, 8), framing,
-    ...     block.attention.project_positions(), step=0)
+    ...     block.project_positions(), step=0)
     >>> tokens.shape, memory.shape
     (torch.Size([1, 9, 8]), torch.Size([1, 2, 8]))
     """
 
     def __init__(
         self, dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens,
-        dropout=0.0, attend_padding=False,
+        dropout=0.0, attend_padding=False, norm=StepLayerNorm,
     ):
         super().__init__()
+        if ffn_dim < 1:
+            raise ValueError(f"ffn_dim is {ffn_dim}: it must be at least 1")
         if num_steps < 1:
             raise ValueError(f"num_steps is {num_steps}: it must be at least 1")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: it must be in [0, 1)")
         self.num_steps, self.attend_padding = num_steps, attend_padding
         self.attention = ChunkAttention(dim, num_heads, num_slots, chunk_tokens, dropout)
-        self.norm1 = StepLayerNorm(num_steps, dim)
+        self.norm1 = norm(num_steps, dim)
         self.linear1 = nn.Linear(dim, ffn_dim)
         self.linear2 = nn.Linear(ffn_dim, dim)
-        self.norm2 = StepLayerNorm(num_steps, dim)
+        self.norm2 = norm(num_steps, dim)
         self.dropout = nn.Dropout(dropout)
 
     @property
     def chunk_tokens(self):
         """K."""
         return self.attention.chunk_tokens
+
+    def project_positions(self):
+        """What `forward` takes as `positions`: computed once for all steps."""
+        return self.attention.project_positions()
 
     def macs(self, rows, pairs):
         """Multiply-accumulates of one step over that many rows and query-key pairs."""
@@ -162,3 +170,56 @@ class RecurrentBlock(nn.Module):
     def _feed_forward(self, x, step):
         hidden = self.dropout(F.relu(self.linear1(x), inplace=True))
         return self.norm2(x + self.dropout(self.linear2(hidden)), step)
+
+
+class SeparateBlocks(nn.Module):
+    """A block of its own for each step, in place of one that recurs (an ablation).
+
+    For several processes it needs SpeechBrain's `--find_unused_parameters`: the blocks of steps
+    that no token reaches get no gradient.
+
+    Arguments
+    ---------
+    dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens, dropout, attend_padding
+        See `RecurrentBlock`.
+
+    Example
+    -------
+    >>> blocks = SeparateBlocks(8, 2, 16, num_steps=3, num_slots=2, chunk_tokens=4)
+    >>> [step.num_steps for step in blocks.steps], blocks.chunk_tokens
+    ([1, 1, 1], 4)
+    """
+
+    def __init__(self, dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens,
+                 dropout=0.0, attend_padding=False):
+        super().__init__()
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}: it must be at least 1")
+        self.steps = nn.ModuleList(
+            RecurrentBlock(dim, num_heads, ffn_dim, 1, num_slots, chunk_tokens, dropout,
+                           attend_padding)
+            for _ in range(num_steps)
+        )
+        self.num_steps, self.attend_padding = num_steps, attend_padding
+
+    @property
+    def attention(self):
+        """Of the first step: the others have the same sizes."""
+        return self.steps[0].attention
+
+    @property
+    def chunk_tokens(self):
+        """K."""
+        return self.steps[0].chunk_tokens
+
+    def project_positions(self):
+        """As `RecurrentBlock.project_positions`, a list of each step's."""
+        return [step.project_positions() for step in self.steps]
+
+    def macs(self, rows, pairs):
+        """As `RecurrentBlock.macs`."""
+        return self.steps[0].macs(rows, pairs)
+
+    def forward(self, tokens, memory, framing, positions, step):
+        """As `RecurrentBlock.forward`."""
+        return self.steps[step](tokens, memory, framing, positions[step], 0)

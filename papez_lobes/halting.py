@@ -1,5 +1,6 @@
 """Which token stops when: the state of halting and one pure update (paper, Sec. 2.3)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,8 @@ class Halting(nn.Module):
         super().__init__()
         if not 0 < threshold <= 1:
             raise ValueError(f"halting_threshold is {threshold}: it must be in (0, 1]")
+        if not math.isfinite(bias):
+            raise ValueError(f"halting_bias is {bias}: it must be a finite number")
         self.threshold = threshold
         self.bias = bias
         self.close_remainder = close_remainder
@@ -60,6 +63,10 @@ class Halting(nn.Module):
         """The state before the first step; valid [B, L] is True on tokens, False on padding."""
         dtype = torch.promote_types(dtype, torch.float32)
         return HaltingState(torch.zeros(valid.shape, dtype=dtype, device=valid.device), valid)
+
+    def logits(self, tokens):
+        """The halting logits [...] of tokens [..., N]: their last channel."""
+        return tokens[..., -1]
 
     def forward(self, logits, state, last):
         """One update.
@@ -87,3 +94,47 @@ class Halting(nn.Module):
         weights = torch.where(closes, 1 - state.cumulative, probability)
         weights = weights.masked_fill(~state.running, 0)
         return weights, HaltingState(reached, state.running & ~halts)
+
+
+class NetworkHalting(Halting):
+    """Halting from a small network of the token instead of its last channel (an ablation).
+
+    Arguments
+    ---------
+    dim, hidden_dim : int
+        Channels N of a token, and of the hidden layer.
+    threshold, bias, close_remainder
+        See `Halting`.
+
+    Example
+    -------
+    >>> NetworkHalting(8, 4).logits(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(self, dim, hidden_dim, threshold=0.9, bias=0.0, close_remainder=True):
+        super().__init__(threshold, bias, close_remainder)
+        self.network = nn.Sequential(
+            nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1)
+        )
+
+    def logits(self, tokens):
+        """The halting logits [...] of tokens [..., N]."""
+        return self.network(tokens).squeeze(-1)
+
+
+class NoHalting(Halting):
+    """Every token runs every step that is allowed, and the last state is the result (an ablation).
+
+    Example
+    -------
+    >>> halting = NoHalting()
+    >>> state = halting.start(torch.tensor([[True, False]]))
+    >>> [halting(torch.tensor([[9.0, 9.0]]), state, last)[0].tolist() for last in (False, True)]
+    [[[0.0, 0.0]], [[1.0, 0.0]]]
+    """
+
+    def forward(self, logits, state, last):
+        """As `Halting.forward`; the logits have no say."""
+        weights = state.running.to(state.cumulative.dtype) * float(last)
+        return weights, state

@@ -43,6 +43,28 @@ class WorkingMemory(nn.Module):
         return torch.cat([slots, F.pad(tokens, (0, 1))], dim=1)
 
 
+class LearnedMemory(WorkingMemory):
+    """A working memory whose first state is learned, from that of `WorkingMemory` (an ablation).
+
+    Arguments
+    ---------
+    num_slots, dim : int
+        See `WorkingMemory`.
+
+    Example
+    -------
+    >>> memory = LearnedMemory(num_slots=2, dim=3)
+    >>> [tuple(parameter.shape) for parameter in memory.parameters()]
+    [(2, 4)]
+    """
+
+    def __init__(self, num_slots, dim):
+        super().__init__(num_slots, dim)
+        first = self.slots
+        del self.slots
+        self.slots = nn.Parameter(first)
+
+
 def merge_memory(chunk_memory, chunk_mask=None):
     """What the chunks wrote into the slots: the plain mean over the chunks that count.
 

@@ -81,6 +81,31 @@ class StepLayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.weight[step], self.bias[step], EPS)
 
 
+class SharedLayerNorm(nn.LayerNorm):
+    """Layer norm with the same gain and bias at every step, in place of `StepLayerNorm` (an
+    ablation).
+
+    Arguments
+    ---------
+    num_steps : int
+        Not used: of any number.
+    dim : int
+        Number of channels N.
+
+    Example
+    -------
+    >>> SharedLayerNorm(16, 8)(torch.randn(2, 5, 8), step=3).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, num_steps, dim):
+        super().__init__(dim, EPS)
+
+    def forward(self, x, step):
+        """Normalise x [..., N]."""
+        return super().forward(x)
+
+
 class NormedMLP(nn.Module):
     """Linear, norm over time, PReLU, linear: the first and the last part of the mask network.
 

@@ -132,10 +132,11 @@ class RecurrentTransformer(nn.Module):
         valid = to_mask(own, length)
         run = self.pruning.start(tokens, memory, counts, valid, self.block)
         state = self.halting.start(run.running, tokens.dtype)
-        positions = self.block.attention.project_positions()
+        positions = self.block.project_positions()
         allowed = self._draw_depth()
         for step in range(allowed):
-            weights, state = self.halting(run.tokens[..., -1], state, step == allowed - 1)
+            logits = self.halting.logits(run.tokens)
+            weights, state = self.halting(logits, state, step == allowed - 1)
             tokens, memory = self.block(run.tokens, memory, run.framing, positions, step)
             run.add(tokens, weights, step)
             if not state.running.any():

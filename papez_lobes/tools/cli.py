@@ -1,7 +1,8 @@
 """The `papez` command: one sub-command a module of this folder.
 
 A sub-command module has a one-line docstring (its help), `add_arguments(parser)` and
-`run(arguments)`. It is imported only when it is called, so that `papez --help` is quick.
+`run(arguments)`. It is imported only when it is called, so that `papez --help` is quick. With
+`HANDS_ON = True`, the words after `--` come to it as `arguments.handed_on`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ COMMANDS = {
     "convert": "turn a checkpoint of the authors' code into a bundle",
     "evaluate": "score a separator on a test set, with a page to hear and see the worst",
     "bench": "compare separators: speed, operations, memory and depth, side by side",
+    "ablate": "train the paper's ablations, and put them into one table and figure",
     "demo": "train on real voices for a few minutes, evaluate, separate, and show it",
 }
 
@@ -38,6 +40,11 @@ def main(argv=None):
             module = importlib.import_module(f"papez_lobes.tools.{name}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
+            if getattr(module, "HANDS_ON", False) and "--" in argv:
+                # what comes after is another program's, and argparse has no say in it
+                dashes = argv.index("--")
+                sub.set_defaults(handed_on=argv[dashes + 1 :])
+                argv = argv[:dashes]
     try:
         arguments = parser.parse_args(argv)
         with one_line_errors(f"papez {chosen}"):

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from papez_lobes.knobs import PARTS, read_knobs
 
 ROOT = Path(__file__).parents[2]
-SEPARATORS = sorted((ROOT / "hparams").glob("*.yaml"))
+ABLATIONS = ROOT / "hparams/ablations.yaml"
+SEPARATORS = sorted({*(ROOT / "hparams").glob("*.yaml")} - {ABLATIONS})
 PAPEZ = [path for path in SEPARATORS if path.stem.startswith("papez")]
 EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
 OTHER_CORPORA = sorted(set((ROOT / "recipes").glob("*/*/hparams/*.yaml")) - set(EXPERIMENTS))
