@@ -105,3 +105,83 @@ def test_ponder_cost_needs_a_recurrence(tiny):
     estimates, _ = brain.compute_forward(batch, sb.Stage.TRAIN)
     with pytest.raises(UserError, match="ponder_cost"):
         brain.compute_objectives((estimates, None), batch, sb.Stage.TRAIN)
+
+
+class Items(torch.utils.data.Dataset):
+    """Mixtures, of which those with a number in `broken` are NaN."""
+
+    def __init__(self, count, broken=()):
+        self.items = [item(str(number), 300 + number) for number in range(count)]
+        for number in broken:
+            self.items[number]["mix_sig"][5] = torch.nan
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def fit(modules, data, warmup_steps=0, **options):
+    """One epoch of a step an item, without validation; the brain, and each step's rate."""
+    rates = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
+               "warmup_steps": warmup_steps, "sample_rate": 8000}
+    run_opts = {"device": "cpu", "noprogressbar": True, **options}
+    brain = Separation(modules, lambda p: Recording(p, lr=0.1), hparams, run_opts)
+    brain.fit(range(1, 2), data, train_loader_kwargs={"batch_size": 1})
+    return brain, rates
+
+
+def test_a_step_that_is_not_finite_is_skipped_as_a_whole_counted_and_named(tiny, caplog):
+    modules, _ = tiny()
+    brain, rates = fit(modules.float(), Items(4, broken=(1, 2)))
+    assert len(rates) == 2 and brain.optimizer_step == 2
+    assert all(parameter.isfinite().all() for parameter in modules.parameters())
+    assert "epoch 1, step 3: the gradient is not finite; step skipped (2" in caplog.text
+
+
+def test_too_many_of_them_end_the_training_in_one_line(tiny):
+    modules, _ = tiny()
+    with pytest.raises(UserError, match=r"training stopped: 2 steps of epoch 1 had a gradient"):
+        fit(modules.float(), Items(4, broken=(1, 2, 3)), nonfinite_patience=1)
+
+
+def test_the_learning_rate_warms_up(tiny):
+    modules, _ = tiny()
+    brain, rates = fit(modules.float(), Items(4), warmup_steps=3)
+    assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
+    assert brain.optimizer.param_groups[0]["lr"] == 0.1
+    assert brain.train_data.epoch == 1
+
+
+def test_a_loss_below_the_threshold_teaches_nothing(tiny):
+    modules, _ = tiny()
+    brain = make_brain(modules.float().train())
+    items = [item("a", 400), item("b", 400)]
+    items[1]["sources"] = items[1]["sources"] * 0  # 0 dB at best: far above a's loss or not
+    with torch.no_grad():
+        losses = [loss_and_gradients_free(brain, [one]) for one in items]
+    brain.hparams.loss_threshold = (losses[0] + losses[1]) / 2
+    kept = max(range(2), key=lambda number: losses[number])
+    loss, gradients = loss_and_gradients(brain, items)
+    assert loss.item() == pytest.approx(losses[kept] / 2, rel=1e-4)
+    brain.hparams.loss_threshold = None
+    _, alone = loss_and_gradients(brain, [items[kept]])
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, alone[key] / 2, atol=1e-4, rtol=1e-3)
+
+
+def loss_and_gradients_free(brain, items):
+    batch = PaddedBatch(items)
+    predictions = brain.compute_forward(batch, sb.Stage.TRAIN)
+    return brain.compute_objectives(predictions, batch, sb.Stage.TRAIN).item()
