@@ -1,6 +1,7 @@
 """The SpeechBrain Brain that trains any separator of encoder, masknet and decoder."""
 
 import logging
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,10 @@ class Separation(sb.Brain):
     `output_folder`, `sample_rate` and `seed`. Testing is `papez_lobes.evaluation`'s.
     """
 
+    train_data = board = None  # made by `fit`
+    audio_seconds = 0.0  # of mixtures that this process has trained on
+    depths, example = (), {}
+
     def _wrap_distributed(self):
         """As SpeechBrain's, for modules that run item by item: their forwards, and so the
         broadcasts of buffers at each, would differ in number between processes. No separator has
@@ -51,10 +56,6 @@ class Separation(sb.Brain):
             self.train_data = dataset
         options.setdefault("collate_fn", PaddedBatch)  # for any dataset of dictionaries
         return super().make_dataloader(dataset, stage, *arguments, **options)
-
-    train_data = board = None  # made by `fit`
-    audio_seconds = 0.0  # of mixtures that this process has trained on
-    depths, example = (), {}
 
     def on_fit_batch_start(self, batch, should_step):
         """What is random in a step depends on seed, epoch and step: a training that was resumed
@@ -144,9 +145,7 @@ class Separation(sb.Brain):
         if self.depths:
             stats["mean_depth"] = sum(self.depths) / len(self.depths)
         if stage == sb.Stage.TRAIN:
-            stats["audio_hours"] = self.audio_hours
-        if stage == sb.Stage.TRAIN:
-            self.train_stats = stats
+            self.train_stats = stats | {"audio_hours": self.audio_hours}
         elif stage == sb.Stage.VALID:
             lr = self._step_learning_rate(epoch, stats["loss"])
             self.hparams.train_logger.log_stats(
@@ -179,8 +178,7 @@ class Separation(sb.Brain):
     @property
     def audio_hours(self):
         """Of mixtures trained on so far, by all processes and earlier runs."""
-        processes = torch.distributed.get_world_size() if self.distributed_launch else 1
-        return self.audio_seconds * processes / 3600
+        return self.audio_seconds * int(os.environ.get("WORLD_SIZE", 1)) / 3600
 
     def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
         scores = score(estimates, sources, mixture, lengths)

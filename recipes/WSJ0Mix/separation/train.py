@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
@@ -31,11 +32,11 @@ from papez_lobes.training.resuming import keep_knobs
 def test(brain, experiment, manifest):
     """Bundle the best checkpoint, evaluate it, and say what came of it all."""
     hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
-    brain.on_evaluate_start(max_key="si_snr_i")
+    modules = {name: getattr(module, "module", module) for name, module in brain.modules.items()}
     if not brain.test_only:  # which may have other knobs than the trained model
-        write_bundle(out / "bundle", experiment.separator_file, experiment.knobs, brain.modules)
+        write_bundle(out / "bundle", experiment.separator_file, experiment.knobs, modules)
     evaluation = evaluate(
-        brain.modules, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
+        modules, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
         jobs=hparams["num_workers"], examples=hparams["save_audio"],
         context=lambda: brain.evaluation_ctx,
     )
@@ -101,5 +102,9 @@ if __name__ == "__main__":
             )
         if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:
             raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
-        if if_main_process():  # the others are done
+        brain.on_evaluate_start(max_key="si_snr_i")  # all of them load the best checkpoint
+        main = if_main_process()
+        if torch.distributed.is_initialized():  # from here on no process waits for another
+            torch.distributed.destroy_process_group()
+        if main:
             test(brain, experiment, manifests["tt"])

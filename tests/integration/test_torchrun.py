@@ -1,0 +1,51 @@
+"""The recipe under torchrun, as on two machines of one process each (both here)."""
+
+import socket
+import subprocess
+import sys
+
+from tests.integration.test_recipe import RECIPE, TINY, log_of, results_of
+from tests.integration.test_resuming import write_speech
+from tests.trees import write_small_tree
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def torchrun(words):
+    """Start both machines' commands; returns what they printed."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
+                "--master_addr=localhost", f"--master_port={free_port()}"]
+    nodes = [
+        subprocess.Popen([*launcher, f"--node_rank={rank}", "train.py", *words], cwd=RECIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in range(2)
+    ]
+    printed = [node.communicate(timeout=240)[0] for node in nodes]
+    return [node.returncode for node in nodes], "".join(printed)
+
+
+def test_two_machines_train_on_the_fly_and_write_one_result(tmp_path):
+    tree, out = write_small_tree(tmp_path / "2speakers", counts=(2, 2, 2)), tmp_path / "out"
+    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 2, "batch_size": 2,
+               "speech_folder": write_speech(tmp_path / "speech"), "segment_seconds": 0.5,
+               "mixtures_per_epoch": 8, "min_train_depth": 1, "training_minutes": 5}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    codes, printed = torchrun(["hparams/papez.yaml", *words])
+    assert codes == [0, 0], printed[-3000:]
+    epochs = [line for line in log_of(out) if "epoch" in line]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    assert round(epochs[1]["train audio_hours"] * 3600) == 2 * 8 * 0.5  # each mixture once
+    rows, _ = results_of(out)
+    assert [row["snt_id"] for row in rows] == ["m00", "m01"]
+    assert printed.count("page:") == 1 and (out / "bundle/masknet.ckpt").is_file()
+
+
+def test_a_mistake_is_a_line_and_ends_both(tmp_path):
+    words = ["hparams/papez.yaml", "--data_folder", "/nowhere", "--device", "cpu",
+             "--output_folder", str(tmp_path / "out")]
+    codes, printed = torchrun(words)
+    assert all(codes) and "train.py: /nowhere: no such folder" in printed
