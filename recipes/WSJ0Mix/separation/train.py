@@ -29,8 +29,9 @@ from papez_lobes.training.logs import summary
 from papez_lobes.training.resuming import keep_knobs
 
 
-def test(brain, experiment, manifest):
-    """Bundle the best checkpoint, evaluate it, and say what came of it all."""
+def test(brain, experiment, manifest, spent):
+    """Bundle the best checkpoint, evaluate it, and say what came of it all; `spent` is how many
+    epochs, minutes and hours of audio the training took."""
     hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
     modules = {name: getattr(module, "module", module) for name, module in brain.modules.items()}
     if not brain.test_only:  # which may have other knobs than the trained model
@@ -48,11 +49,10 @@ def test(brain, experiment, manifest):
         test_stats={name: evaluation.mean(name) for name in ("si_snr", "si_snr_i", "sdr_i")},
     )
     best = hparams["checkpointer"].find_checkpoint(max_key="si_snr_i")
-    minutes = hparams["epoch_counter"].seconds / 60
     files = {"bundle": out / "bundle", "log": hparams["train_log"],
              "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
-    print(*summary(hparams["epoch_counter"].current, minutes, brain.audio_hours, best, files),
-          sep="\n")
+    if not brain.test_only:
+        print(*summary(*spent, best, files), sep="\n")
 
 
 if __name__ == "__main__":
@@ -102,9 +102,11 @@ if __name__ == "__main__":
             )
         if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:
             raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
-        brain.on_evaluate_start(max_key="si_snr_i")  # all of them load the best checkpoint
+        counter = hparams["epoch_counter"]
+        spent = (counter.current, counter.seconds / 60, brain.audio_hours)
+        brain.on_evaluate_start(max_key="si_snr_i")  # all processes load the best checkpoint
         main = if_main_process()
         if torch.distributed.is_initialized():  # from here on no process waits for another
             torch.distributed.destroy_process_group()
         if main:
-            test(brain, experiment, manifests["tt"])
+            test(brain, experiment, manifests["tt"], spent)
