@@ -3,18 +3,23 @@
 import csv
 import heapq
 import multiprocessing
+import os
+import re
 import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
+from papez_lobes.data.manifests import Mixture, inspect_mixture
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.measures import measure
 from papez_lobes.separator import match_mixture, separate
@@ -23,6 +28,8 @@ from papez_lobes.training.metrics import score
 
 WORST = 10  # mixtures whose signals are kept for the page
 AHEAD = 4  # mixtures a worker that may wait to be measured
+# of a worker's linear algebra, whose threads would compete with the other workers' and the model's
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Evaluation:
     rows : list of dict
         One a mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
         `si_snr_i`, `sdr`, `sdr_i`, ...), each source's (`si_snr_s1`, ...), `mean_depth`, `seconds`
-        and `rtf` (real-time factor).
+        and `rtf` (real-time factor, while workers measure). NaN where a measure is not defined.
     worst : list of Example
         Those of the lowest SI-SNRi, worst first.
     first : list of Example
@@ -71,11 +78,11 @@ def read_manifest(path, num_spks, sample_rate, limit=None):
     Raises
     ------
     UserError
-        It is missing, no manifest, empty, of another number of speakers or sampling rate, or names
-        an ID twice.
+        It is missing, no manifest, empty, of another number of speakers or sampling rate, has a
+        line that is not whole, or names an ID twice.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
+        with open(path, encoding="utf-8-sig", newline="") as stream:  # as spreadsheets save it
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: no manifest can be read there; name a CSV file with the columns "
@@ -85,6 +92,9 @@ def read_manifest(path, num_spks, sample_rate, limit=None):
     if not rows or not {"ID", *columns} <= found or f"s{num_spks + 1}_wav" in found:
         raise UserError(f"{path}: is empty, or no manifest of mixtures of {num_spks} speakers, for "
                         f"which the model is (columns ID, {', '.join(columns)})")
+    for number, row in enumerate(rows, 2):
+        if not all(row[column] for column in ("ID", *columns)):
+            raise UserError(f"{path}: line {number} lacks a value; complete it or leave it out")
     names = [row["ID"] for row in rows]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: names an ID twice; each mixture needs one of its own")
@@ -128,12 +138,14 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
     Raises
     ------
     UserError
-        See `read_manifest`; or a file cannot be read, or differs in length from its mixture.
+        See `read_manifest`; or a file cannot be read, is of another rate, or differs in length
+        from its mixture. All headers are read before the first mixture is separated.
     """
     mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
+    _check_headers(mixtures, sample_rate)
     for module in modules.values():
         module.eval()
-    rows, worst, first, pending = {}, [], [], {}
+    rows, worst, first, pending, gains = {}, [], [], {}, []
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
     with bar, _workers(jobs) as pool:
         for number, (name, paths) in enumerate(mixtures):
@@ -147,7 +159,8 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
             heapq.heappush(worst, (np.inf if np.isnan(key) else -key, -number, example))
             if len(worst) > WORST:
                 heapq.heappop(worst)
-            bar.set_postfix({"SI-SNRi": f"{mean_of(rows.values(), 'si_snr_i'):.2f} dB"})
+            gains += [key] if np.isfinite(key) else []
+            bar.set_postfix({"SI-SNRi": f"{fmean(gains):.2f} dB"} if gains else {})
             work = (example.estimates.T, example.sources.T, example.mixture, sample_rate, measures)
             if pool is None:
                 _add(example.row, measure(*work), bar)
@@ -160,7 +173,7 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
 
 
 def write_examples(examples, folder, sample_rate):
-    """Write `<ID>_{mix,s1,s1hat,...}.wav` of each; returns ID -> {kind: path}."""
+    """Write `<ID>_{mix,s1,s1hat,...}.wav` of each (see `file_stem`); returns ID -> {kind: path}."""
     written = {}
     for example in examples:
         signals = {"mix": example.mixture}
@@ -168,18 +181,42 @@ def write_examples(examples, folder, sample_rate):
             signals[f"s{speaker + 1}"] = example.sources[:, speaker]
             signals[f"s{speaker + 1}hat"] = np.nan_to_num(example.estimates[:, speaker])
         name = example.row["snt_id"]
-        written[name] = {kind: Path(folder, f"{name}_{kind}.wav") for kind in signals}
+        written[name] = {kind: Path(folder, f"{file_stem(name)}_{kind}.wav") for kind in signals}
         for kind, samples in signals.items():
             write_audio(written[name][kind], samples, sample_rate)
     return written
 
 
+def file_stem(name):
+    """A mixture's ID as the beginning of a file's name, which stays in its folder.
+
+    Example
+    -------
+    >>> file_stem("../session 1/a.b")
+    '.._session 1_a.b'
+    """
+    return re.sub(r"[/\\\0]", "_", name)
+
+
+@contextmanager
 def _workers(jobs):
+    """Processes to measure in, or None where there is to be none."""
     if jobs < 1:
-        return nullcontext()
-    # Ctrl-C is for the parent; a process of this one's own kind could not share its threads
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal,
-                               (signal.SIGINT, signal.SIG_IGN))
+        yield None
+        return
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)  # for the processes, which inherit it; this one has begun
+    try:
+        # Ctrl-C is for the parent; a process of this one's own kind could not share its threads
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal,
+                                 (signal.SIGINT, signal.SIG_IGN)) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise UserError("a process that measures was ended from outside, or by PESQ or STOI; try "
+                        "fewer jobs, or leave these measures out") from error
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _add(row, measured, bar):
@@ -196,6 +233,15 @@ def _collect(pending, rows, bar, most):
             _add(rows[pending.pop(future)], future.result(), bar)
         if len(pending) <= most:
             return
+
+
+def _check_headers(mixtures, sample_rate):
+    """Raises UserError for the first file that would stop the evaluation, maybe hours later."""
+    for name, paths in tqdm(mixtures, "reading headers", unit="mixture", leave=False, disable=None):
+        _, problems = inspect_mixture(Mixture(name, tuple(paths)), sample_rate, check_audio=False)
+        if problems:
+            path, reason = problems[0]
+            raise UserError(f"{path}: {reason}")
 
 
 def _read(name, paths, sample_rate):
@@ -215,11 +261,12 @@ def _separate(modules, name, mixture, sources, sample_rate, device):
     estimates, trace = separate(modules, batch, return_trace=True)
     _finish(device)
     taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
-    estimates = estimates.float()
-    scores = score(estimates, torch.from_numpy(sources).unsqueeze(0).to(device), batch)
-    row = {"snt_id": name}
+    estimates, batch = estimates.float().cpu(), batch.cpu()  # not every device has float64
+    scores = score(estimates, torch.from_numpy(sources).unsqueeze(0), batch)
+    row, heard = {"snt_id": name}, sources.any(axis=0)  # what is silent cannot be estimated
     for metric in ("si_snr", "si_snr_i"):
-        row |= _per_source(metric, getattr(scores, metric)[0].tolist())
+        values = getattr(scores, metric)[0].numpy()
+        row |= _per_source(metric, np.where(heard, values, np.nan).tolist())
     depth = None if trace is None else trace.depth[0].cpu().numpy()
     if depth is not None:
         row["mean_depth"] = float(depth.mean())
@@ -227,7 +274,7 @@ def _separate(modules, name, mixture, sources, sample_rate, device):
     estimates = reorder(estimates, scores.permutation)
     if estimates.isfinite().all():
         estimates = match_mixture(estimates, batch)
-    return Example(row, mixture, sources, estimates[0].cpu().numpy(), depth)
+    return Example(row, mixture, sources, estimates[0].numpy(), depth)
 
 
 def _per_source(name, values):

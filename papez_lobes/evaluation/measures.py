@@ -16,13 +16,14 @@ PACKAGES = {"sdr": "mir_eval", "pesq": "pesq", "stoi": "pystoi"}
 PESQ_RATES = {8000: ("nb",), 16000: ("nb", "wb")}  # Hz: the modes that ITU-T P.862 has for it
 
 
-def available(wanted=None):
+def available(wanted=None, sample_rate=None):
     """The measures to compute: those wanted, or by default all whose packages are installed.
 
     Raises
     ------
     UserError
-        A wanted one is unknown, or its package is missing.
+        A wanted one is unknown, its package is missing, or it is PESQ and the rate (Hz), if given,
+        is not one of its own.
 
     Example
     -------
@@ -37,6 +38,9 @@ def available(wanted=None):
         if not importlib.util.find_spec(PACKAGES[name]):
             raise UserError(f"{name} needs the package {PACKAGES[name]}; pip install "
                             "'papez-lobes[evaluate]' (PESQ needs a C compiler), or leave it out")
+    if "pesq" in wanted and sample_rate not in (None, *PESQ_RATES):
+        raise UserError(f"pesq: is of {' and '.join(map(str, PESQ_RATES))} Hz, the model of "
+                        f"{sample_rate}; leave it out")
     return tuple(wanted)
 
 
@@ -101,13 +105,17 @@ def _each(function, sources, estimates, *arguments):
 def _pesq(source, estimate, sample_rate, mode):
     from pesq import PesqError, pesq
 
-    value = pesq(sample_rate, source, estimate, mode, on_error=PesqError.RETURN_VALUES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of silence, which it divides by
+        value = pesq(sample_rate, source, estimate, mode, on_error=PesqError.RETURN_VALUES)
     return float(value) if value > 0 else float("nan")  # its codes for "no utterance" and so on
 
 
 def _stoi(source, estimate, sample_rate):
     from pystoi import stoi
 
+    if not source.any():  # pystoi would say 0
+        return float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import numpy as np
 
 from papez_lobes.data.audio import write_bytes
-from papez_lobes.evaluation.evaluate import write_examples
+from papez_lobes.evaluation.evaluate import file_stem, write_examples
 from papez_lobes.evaluation.picture import draw_separation, new_figure, png_of
-from papez_lobes.evaluation.summary import SHOWN
+from papez_lobes.evaluation.summary import SHOWN, cell, notes
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -45,7 +45,8 @@ def write_page(evaluation, groups, about, folder):
         The page.
     """
     folder = Path(folder)
-    parts = [_table(groups), _image(_spread(evaluation.rows), "how SI-SNRi is spread")]
+    parts = [_table(groups), *(f"<p>{_text(note)}</p>" for note in notes(groups)),
+             _image(_spread(evaluation.rows), "how SI-SNRi is spread")]
     files = write_examples(evaluation.worst, folder / "worst", evaluation.sample_rate)
     parts.append(f"<h2>The worst {len(evaluation.worst)}</h2>")
     for example in evaluation.worst:
@@ -71,33 +72,29 @@ def _table(groups):
     head = "".join(f"<th>{_text(SHOWN[name][0])}</th>" for name in shown)
     rows = ""
     for name, group in groups.items():
-        cells = "".join(
-            f"<td>{_number(group.get(key), SHOWN[key][1])}</td>" for key in shown
-        )
+        cells = "".join(f"<td>{_text(cell(group, key))}</td>" for key in shown)
         rows += f"<tr><td>{_text(name)}</td><td>{group['mixtures']}</td>{cells}</tr>"
-    low, high = groups["all"].get("si_snr_i_95", (float("nan"),) * 2)
     return (f"<table><tr><th></th><th>mixtures</th>{head}</tr>{rows}</table>"
-            f"<p>95 % interval of the mean SI-SNRi: {low:.2f} to {high:.2f} dB.</p>")
-
-
-def _number(value, digits):
-    return "–" if value is None else f"{value:.{digits}f}"
+            "<p>In brackets: the 95 % interval of the mean, by a bootstrap.</p>")
 
 
 def _spread(rows):
-    """A PNG: histogram of SI-SNRi, and SI-SNRi against the SI-SNR of the mixture."""
-    gained = np.array([row["si_snr_i"] for row in rows])
-    given = np.array([row["si_snr"] for row in rows]) - gained
-    good = np.isfinite(gained) & np.isfinite(given)
+    """A PNG: histogram of the mixtures' SI-SNRi, and each source's against its SI-SNR before."""
     figure, (left, right) = new_figure(1, 2, (10, 3.4))
-    left.hist(gained[good], bins=min(40, max(5, len(rows) // 5)), color="#4878a8")
-    if good.any():
-        left.axvline(gained[good].mean(), color="#b03030", label=f"mean {gained[good].mean():.2f}")
+    gained = np.array([row["si_snr_i"] for row in rows])
+    gained = gained[np.isfinite(gained)]
+    left.hist(gained, bins=min(40, max(5, len(rows) // 5)), color="#4878a8")
+    if gained.size:
+        left.axvline(gained.mean(), color="#b03030", label=f"mean {gained.mean():.2f}")
         left.legend(frameon=False)
     left.set(xlabel="SI-SNRi, dB", ylabel="mixtures")
-    right.scatter(given[good], gained[good], s=8, alpha=0.5, color="#4878a8")
+    # the mean over the sources of a mixture is always near 0 dB before
+    sources = [name for name in rows[0] if name.startswith("si_snr_i_s")]
+    gained = np.array([row[name] for row in rows for name in sources])
+    given = np.array([row[name.replace("_i_", "_")] for row in rows for name in sources]) - gained
+    right.scatter(given, gained, s=8, alpha=0.5, color="#4878a8")
     right.axhline(0, color="#999", linewidth=0.8)
-    right.set(xlabel="SI-SNR of the mixture, dB", ylabel="SI-SNRi, dB")
+    right.set(xlabel="SI-SNR of the mixture to a source, dB", ylabel="SI-SNRi of the source, dB")
     return png_of(figure)
 
 
@@ -110,7 +107,7 @@ def _example(example, files, folder, sample_rate):
     name, speakers = example.row["snt_id"], example.sources.shape[1]
     gains = [example.row[f"si_snr_i_s{number}"] for number in range(1, speakers + 1)]
     picture = draw_separation(
-        folder / "worst" / f"{name}.png", example.mixture, example.sources,
+        folder / "worst" / f"{file_stem(name)}.png", example.mixture, example.sources,
         np.nan_to_num(example.estimates), example.depth, sample_rate,
         [f"estimate {number} ({gain:+.1f} dB SI-SNRi)" for number, gain in enumerate(gains, 1)],
     )
@@ -118,7 +115,9 @@ def _example(example, files, folder, sample_rate):
         f"<label>{_text(kind)}<audio controls preload='none' src='{_link(path, folder)}'></audio>"
         "</label>" for kind, path in files.items()
     )
-    return (f"<h3>{_text(name)}: {example.row['si_snr_i']:+.2f} dB</h3>"
+    gain = example.row["si_snr_i"]
+    said = "not defined" if np.isnan(gain) else f"{gain:+.2f} dB"
+    return (f"<h3>{_text(name)}: {said}</h3>"
             f"<div class='players'>{players}</div>"
             f"<img loading='lazy' alt='spectrograms' src='{_link(picture, folder)}'>")
 

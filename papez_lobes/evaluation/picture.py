@@ -99,7 +99,7 @@ def _draw(axis, signal, sample_rate, loudest, title):
 def _draw_depth(axis, depth, seconds):
     edges = np.linspace(0, seconds, len(depth) + 1)
     axis.stairs(depth, edges, fill=True, color="#9fc3e8", linewidth=0)
-    width = max(1, int(0.05 * len(depth) / seconds))
+    width = min(len(depth), max(1, int(0.05 * len(depth) / seconds)))
     smooth = np.convolve(depth, np.ones(width), "same") / np.convolve(
         np.ones(len(depth)), np.ones(width), "same"
     )

@@ -7,6 +7,13 @@ from papez_lobes.evaluation.page import write_page
 from papez_lobes.evaluation.summary import summarise, table, write_rows, write_summary
 
 
+def check_folder(folder):
+    """Raises UserError where no results could be written: before the work, not after it."""
+    probe = Path(folder, ".probe.tmp")
+    write_bytes(probe, b"")
+    probe.unlink()
+
+
 def write_evaluation(evaluation, about, folder, group_by=None, rows="results.csv"):
     """Write an evaluation's results: CSV, `summary.json`, `summary.md` and `evaluation.html`.
 

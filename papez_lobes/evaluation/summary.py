@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
@@ -100,21 +101,28 @@ def _means(rows):
 
 
 def table(groups):
-    """The groups as a Markdown table, and a line on what their means leave out."""
+    """The groups as a Markdown table, and a line on each measure whose mean leaves out some."""
     titles = {name: title for name, (title, _) in SHOWN.items() if name in groups["all"]}
     lines = [f"| | mixtures | {' | '.join(titles.values())} |",
              f"| --- | --: | {' | '.join(['--:'] * len(titles))} |"]
     for name, group in groups.items():
-        cells = [_cell(group, key) for key in titles]
+        cells = [cell(group, key) for key in titles]
         lines.append(f"| {name} | {group['mixtures']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes(groups))
+
+
+def notes(groups):
+    """A line on each measure that is not defined for some mixtures: how many, and the first."""
+    lines = []
     for name, ids in groups["all"].get("undefined", {}).items():
         shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-        lines.append(f"\n{SHOWN[name][0]} is not defined for {len(ids)} mixture(s), which its mean "
+        lines.append(f"{SHOWN[name][0]} is not defined for {len(ids)} mixture(s), which its mean "
                      f"leaves out: {shown}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _cell(group, name):
+def cell(group, name):
+    """A mean as text, for SI-SNRi with its 95 % interval."""
     if group.get(name) is None:
         return "–"
     text = f"{group[name]:.{SHOWN[name][1]}f}"
@@ -125,7 +133,8 @@ def _cell(group, name):
 
 
 def provenance(bundle=None, **settings):
-    """What another needs to repeat an evaluation: versions, a bundle's hash, settings, time."""
+    """What another needs to repeat an evaluation: versions, a bundle's hash, settings, time, and
+    the threads of the model, on which its real-time factor depends."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -133,7 +142,7 @@ def provenance(bundle=None, **settings):
         except PackageNotFoundError:
             continue
     about = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-             "versions": versions, **settings}
+             "versions": versions, "threads": torch.get_num_threads(), **settings}
     if bundle is not None:
         about |= {"bundle": str(bundle), "bundle_sha256": hash_of(bundle)}
     return about

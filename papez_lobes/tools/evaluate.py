@@ -15,7 +15,7 @@ from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.measures import MEASURES, available
-from papez_lobes.evaluation.results import write_evaluation
+from papez_lobes.evaluation.results import check_folder, write_evaluation
 from papez_lobes.evaluation.summary import provenance, summarise
 from papez_lobes.inference.bundle import FILES, load_bundle
 
@@ -48,18 +48,21 @@ def run(arguments):
     for name in ("limit", "jobs"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise UserError(f"{name} {value}: must be 1 or more")
-    measures = available(arguments.measures)
     summarise([], arguments.group_by)  # a broken expression shows before the work
     model = load_model(arguments.bundle, _knobs(arguments.knobs), arguments.device)
     num_spks, sample_rate = model.hparams.num_spks, model.hparams.sample_rate
+    measures = available(arguments.measures, sample_rate)
     name = Path(arguments.bundle).resolve().name
     out = Path(arguments.out or Path("results/evaluation", name))
+    check_folder(out)
     manifest = find_manifest(arguments.data, out / "manifests", model.hparams, arguments.split,
                              arguments.version)
     evaluation = evaluate(model.mods, manifest, num_spks, sample_rate, model.device, measures,
                           arguments.jobs, arguments.limit)
+    dtype = str(next(model.mods.parameters()).dtype).removeprefix("torch.")
     about = provenance(arguments.bundle, command=shlex.join(["papez", *sys.argv[1:]]),
-                       knobs=arguments.knobs, data=str(arguments.data), device=arguments.device)
+                       knobs=arguments.knobs, data=str(arguments.data), device=model.device,
+                       dtype=dtype, jobs=arguments.jobs)
     print(write_evaluation(evaluation, about, out, arguments.group_by))
 
 
@@ -73,13 +76,17 @@ def load_model(folder, knobs, device):
     device = checked_device(device)
     with tempfile.TemporaryDirectory() as savedir:
         try:
-            return SepformerSeparation.from_hparams(
+            model = SepformerSeparation.from_hparams(
                 source=str(folder.resolve()), savedir=savedir, overrides=knobs,
                 run_opts={"device": str(device)},
             )
         except Exception as error:  # whatever foreign constructors raise
-            line = " ".join(str(error).split())
+            line = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{folder}: SpeechBrain cannot load it: {line}") from error
+    for name in ("num_spks", "sample_rate"):
+        if not hasattr(model.hparams, name):
+            raise UserError(f"{folder}: its hyperparams.yaml has no '{name}'; add it")
+    return model
 
 
 def find_manifest(data, folder, hparams, split="tt", version="min"):

@@ -1,7 +1,9 @@
 """The recipe from its command line, at tiny size: train, resume, test, bundle, and mistakes."""
 
 import csv
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,17 @@ def test_training_goes_on_where_it_stopped_and_its_loss_falls(trained, tmp_path)
     assert "Going into epoch" not in done.stderr
     again = results_of(out)[0]
     assert [{**row, "rtf": 0} for row in again] == [{**row, "rtf": 0} for row in before]
+
+
+def test_test_only_with_other_knobs_leaves_the_bundle_alone(trained, tmp_path):
+    tree, out = trained[0], shutil.copytree(trained[1], tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (out / "bundle").iterdir()}
+    train(tree, out, "--test_only", N_epochs=2, max_depth=1)
+    assert {path.name: path.read_bytes() for path in (out / "bundle").iterdir()} == before
+    assert float(results_of(out)[1]["mean_depth"]) == 1
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["knobs"]["max_depth"] == 1 and "bundle" not in summary
+    assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 
 def test_three_speakers(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import warnings
 
 import numpy as np
@@ -16,7 +17,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.wsj0mix import prepare_wsj0mix, split_folder
 from papez_lobes.errors import UserError
-from papez_lobes.evaluation.evaluate import evaluate
+from papez_lobes.evaluation.evaluate import _workers, evaluate
 from papez_lobes.evaluation.measures import available, measure, sdr
 from papez_lobes.evaluation.summary import hash_of, summarise, table
 from papez_lobes.inference.bundle import load_bundle, write_bundle
@@ -250,6 +251,13 @@ def test_a_mistake_is_one_line(case, tmp_path, capsys, argv, message):
     assert message in lines[-1] and "Traceback" not in "".join(lines)
 
 
+def test_a_folder_that_cannot_be_written_shows_before_the_work(case, capsys, monkeypatch):
+    monkeypatch.setattr("papez_lobes.tools.evaluate.evaluate", None)  # not to be called
+    out = str(case[1] / "below a file")
+    assert main(["evaluate", str(case[2]), str(case[1]), "--out", out]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_manifests_that_do_not_fit_the_model(case, tmp_path):
     model = load_bundle(case[2])
     three = write_case(tmp_path, np.random.default_rng(0).normal(0, 0.1, (800, 3)))
@@ -258,13 +266,80 @@ def test_manifests_that_do_not_fit_the_model(case, tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             evaluate(model.mods, manifest, 2, rate)
-    (tmp_path / "empty.csv").write_text("ID,mix_wav,s1_wav,s2_wav\n")
-    with pytest.raises(UserError, match="is empty, or no manifest"):
-        evaluate(model.mods, tmp_path / "empty.csv", 2, SAMPLE_RATE)
+    bad = tmp_path / "bad.csv"
+    whole, header = case[1].read_text(), "ID,mix_wav,s1_wav,s2_wav\n"
+    write_audio(tmp_path / "wide.wav", np.ones(1600), 2 * SAMPLE_RATE)
+    for text, message in [
+        (header, "is empty, or no manifest"),
+        (f"{whole}a,1,/a.wav\n", "line 6 lacks a value"),
+        (f"{whole}a,1,/a.wav,/b.wav,/c.wav\n", "/a.wav: no such file"),
+        (f"{whole}a,0.1" + f",{tmp_path}/wide.wav" * 3, "is sampled at 16000 Hz, not 8000"),
+        (whole + whole.partition("\n")[2], "names an ID twice"),
+    ]:
+        bad.write_text(text)
+        with pytest.raises(UserError, match=message):
+            evaluate({}, bad, 2, SAMPLE_RATE)  # the last file stops it before the first mixture
+    bad.write_text(f"\ufeff{whole}", encoding="utf-8")  # as spreadsheets save it
+    assert len(evaluate(model.mods, bad, 2, SAMPLE_RATE, measures=(), jobs=0).rows) == 4
 
 
-def test_one_sample(tmp_path):
-    manifest = write_case(tmp_path, np.full((1, 2), 0.1, np.float32))
-    modules = build_modules(separator_file("papez_small"), TINY)
-    row, = evaluate(modules, manifest, 2, SAMPLE_RATE).rows
-    assert np.isfinite(row["si_snr"]) and row["mean_depth"] >= 1
+def test_what_speechbrain_cannot_say_of_a_foreign_model_is_asked_for(case, tmp_path, capsys):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    text = "num_spks: 2\npretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer\n"
+    parts = [f"    {part}: !new:torch.nn.Identity\n" for part in ("encoder", "masknet", "decoder")]
+    (folder / "hyperparams.yaml").write_text(f"{text}modules:\n{''.join(parts)}")
+    assert main(["evaluate", str(folder), str(case[1]), "--out", str(tmp_path / "out")]) == 2
+    assert "has no 'sample_rate'; add it" in capsys.readouterr().err
+
+
+def test_pesq_has_rates_of_its_own(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "pystoi")
+    assert available(["sdr", "pesq"], 16000) == ("sdr", "pesq") and "stoi" not in available()
+    with pytest.raises(UserError, match="8000 and 16000 Hz, the model of 44100"):
+        available(["pesq"], 44100)
+    with pytest.raises(UserError, match=r"stoi needs the package pystoi; pip install '[\w-]+\[eval"):
+        available(["stoi"])
+
+
+def test_workers_compute_in_one_thread_and_end_in_one_line():
+    before = dict(os.environ)
+    with pytest.raises(UserError, match="a process that measures was ended"):
+        with _workers(1) as pool:
+            assert pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
+            pool.submit(os._exit, 1).result()
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("samples", [1, 300])
+def test_the_shortest_have_a_page_too(case, tmp_path, samples):
+    sources = np.random.default_rng(0).normal(0, 0.1, (samples, 2)).astype(np.float32)
+    manifest, out = write_case(tmp_path, sources), tmp_path / "out"
+    argv = ["evaluate", str(case[2]), str(manifest), "--measures", "--out", str(out)]
+    assert main(argv) == 0
+    row, _ = csv.DictReader((out / "results.csv").open())
+    assert np.isfinite(float(row["si_snr"])) and float(row["mean_depth"]) >= 1
+    assert (out / "worst/m.png").is_file()
+
+
+def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(case, tmp_path):
+    sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
+    sources[:, 1] = 0
+    manifest, out = write_case(tmp_path, sources), tmp_path / "out"
+    manifest.write_text(manifest.read_text().replace("\nm,", "\n../../<b>,") + "".join(
+        case[1].read_text().splitlines(keepends=True)[1:]))
+    assert main(["evaluate", str(case[2]), str(manifest), "--measures", "sdr", "stoi", "--out",
+                 str(out), "--jobs", "1"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    means, silent = summary["results"]["all"], "../../<b>"
+    assert set(means["undefined"]) == {"si_snr", "si_snr_i", "sdr", "sdr_i", "stoi"}
+    assert all(ids == [silent] for ids in means["undefined"].values())
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert np.isfinite(float(rows[0]["si_snr_s1"])) and rows[0]["si_snr_s2"] == "nan"
+    assert means["si_snr"] == pytest.approx(np.mean([float(row["si_snr"]) for row in rows[1:-1]]))
+    page = (out / "evaluation.html").read_text()
+    assert "SDR, dB is not defined for 1 mixture(s)" in page and "<b>" not in page
+    assert "&lt;b&gt;: not defined" in page
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mix.wav", "s1.wav", "s2.wav", "tt.csv", "out"}
+    assert summary["dtype"] == "float32" and summary["device"] == "cpu" and summary["threads"]

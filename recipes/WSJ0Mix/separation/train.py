@@ -41,7 +41,11 @@ def test(brain, experiment, manifest, spent):
         jobs=hparams["num_workers"], examples=hparams["save_audio"],
         context=lambda: brain.evaluation_ctx,
     )
-    about = provenance(knobs=experiment.knobs, command=shlex.join(sys.argv))
+    about = provenance(
+        None if brain.test_only else out / "bundle", command=shlex.join(sys.argv),
+        knobs=experiment.knobs, data=str(manifest), device=brain.device,
+        dtype=brain.eval_precision, jobs=hparams["num_workers"],
+    )
     write_examples(evaluation.first, out / "audio_results", hparams["sample_rate"])
     print(write_evaluation(evaluation, about, out, rows="test_results.csv"))
     hparams["train_logger"].log_stats(
