@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from papez_lobes.checks import check_flag, check_number, check_whole
 from papez_lobes.norms import StepLayerNorm
 
 
@@ -42,9 +43,13 @@ class ChunkAttention(nn.Module):
 
     def __init__(self, dim, num_heads, num_slots, chunk_tokens, dropout=0.0):
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        check_whole("N_encoder_out", dim)
+        check_whole("num_heads", num_heads)
+        check_whole("num_slots", num_slots, 0)
+        check_whole("chunk_tokens", chunk_tokens)
+        if dim % num_heads:
             raise ValueError(f"num_heads is {num_heads}: it must divide the width of {dim}")
-        if chunk_tokens < 2 or chunk_tokens % 2:
+        if chunk_tokens % 2:
             raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
         self.num_heads, self.num_slots, self.chunk_tokens = num_heads, num_slots, chunk_tokens
         self.dropout = dropout
@@ -114,6 +119,8 @@ class RecurrentBlock(nn.Module):
         True reproduces the authors, where padding is attended and counted. It takes soft pruning.
     norm : type
         Of both layer norms, called with `num_steps` and `dim`.
+    copies : int
+        Chunks that a token is in: 2, or 1 for chunks that do not overlap (an ablation).
 
     Example
     -------
@@ -129,16 +136,18 @@ class RecurrentBlock(nn.Module):
 
     def __init__(
         self, dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens,
-        dropout=0.0, attend_padding=False, norm=StepLayerNorm,
+        dropout=0.0, attend_padding=False, norm=StepLayerNorm, copies=2,
     ):
         super().__init__()
-        if ffn_dim < 1:
-            raise ValueError(f"ffn_dim is {ffn_dim}: it must be at least 1")
-        if num_steps < 1:
-            raise ValueError(f"num_steps is {num_steps}: it must be at least 1")
+        check_whole("ffn_dim", ffn_dim)
+        check_whole("num_steps", num_steps)
+        check_number("dropout", dropout)
+        check_flag("attend_padding", attend_padding)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: it must be in [0, 1)")
-        self.num_steps, self.attend_padding = num_steps, attend_padding
+        if copies not in (1, 2) or (copies == 1 and attend_padding):
+            raise ValueError(f"copies is {copies}: it must be 2, or 1 with attend_padding: False")
+        self.num_steps, self.attend_padding, self.copies = num_steps, attend_padding, copies
         self.attention = ChunkAttention(dim, num_heads, num_slots, chunk_tokens, dropout)
         self.norm1 = norm(num_steps, dim)
         self.linear1 = nn.Linear(dim, ffn_dim)
@@ -175,8 +184,8 @@ class RecurrentBlock(nn.Module):
 class SeparateBlocks(nn.Module):
     """A block of its own for each step, in place of one that recurs (an ablation).
 
-    For several processes it needs SpeechBrain's `--find_unused_parameters`: the blocks of steps
-    that no token reaches get no gradient.
+    In training, the blocks of steps that no token reaches get a gradient of zeros, not none, which
+    would abort distributed training.
 
     Arguments
     ---------
@@ -193,14 +202,14 @@ class SeparateBlocks(nn.Module):
     def __init__(self, dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens,
                  dropout=0.0, attend_padding=False):
         super().__init__()
-        if num_steps < 1:
-            raise ValueError(f"num_steps is {num_steps}: it must be at least 1")
+        check_whole("num_steps", num_steps)
         self.steps = nn.ModuleList(
             RecurrentBlock(dim, num_heads, ffn_dim, 1, num_slots, chunk_tokens, dropout,
                            attend_padding)
             for _ in range(num_steps)
         )
         self.num_steps, self.attend_padding = num_steps, attend_padding
+        self.copies = self.steps[0].copies
 
     @property
     def attention(self):
@@ -214,7 +223,10 @@ class SeparateBlocks(nn.Module):
 
     def project_positions(self):
         """As `RecurrentBlock.project_positions`, a list of each step's."""
-        return [step.project_positions() for step in self.steps]
+        first, *others = (step.project_positions() for step in self.steps)
+        if self.training:  # the first step always runs: through it, zeros reach all parameters
+            first = first + 0 * sum(parameter.sum() for parameter in self.parameters())
+        return [first, *others]
 
     def macs(self, rows, pairs):
         """As `RecurrentBlock.macs`."""

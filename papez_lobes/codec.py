@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from papez_lobes.checks import check_whole
 from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.norms import TimeNorm
 
@@ -23,8 +24,11 @@ def num_frames(num_samples, kernel_size, stride):
     return (missing + stride - 1) // stride + 1
 
 
-def _check_codec(kernel_size, kernel_stride):
-    if not 1 <= kernel_stride <= kernel_size:
+def _check_codec(channels, kernel_size, kernel_stride):
+    check_whole("N_encoder_out", channels)
+    check_whole("kernel_size", kernel_size)
+    check_whole("kernel_stride", kernel_stride)
+    if kernel_stride > kernel_size:
         raise ValueError(
             f"kernel_stride is {kernel_stride}, kernel_size {kernel_size}: "
             "the stride must be between 1 and the kernel size, or samples would be skipped"
@@ -56,7 +60,7 @@ class Encoder(nn.Module):
 
     def __init__(self, out_channels, kernel_size, stride):
         super().__init__()
-        _check_codec(kernel_size, stride)
+        _check_codec(out_channels, kernel_size, stride)
         self.conv = nn.Conv1d(1, out_channels, kernel_size, stride)
         self.norm = TimeNorm(out_channels)
         self.pointwise = nn.Linear(out_channels, out_channels)
@@ -118,7 +122,7 @@ class Decoder(nn.Module):
 
     def __init__(self, in_channels, kernel_size, stride):
         super().__init__()
-        _check_codec(kernel_size, stride)
+        _check_codec(in_channels, kernel_size, stride)
         self.pointwise = nn.Linear(in_channels, in_channels)
         self.norm = TimeNorm(in_channels)
         self.deconv = nn.ConvTranspose1d(in_channels, 1, kernel_size, stride)

@@ -3,6 +3,9 @@
 A chunk holds K tokens, the next begins P = K / 2 tokens later, and P zeros stand in front of the
 first token, so that each token is in exactly two chunks. In blocks of P tokens, chunk s is
 therefore [block s - 1 | block s], which makes both directions a matter of two views.
+
+With one `copies` of each token instead of two, chunks lie side by side: P = K, and chunk s is
+block s.
 """
 
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from papez_lobes.lengths import to_mask
 from papez_lobes.memory import merge_memory
 
 
-def num_chunks(num_tokens, chunk_tokens, authors=False):
+def num_chunks(num_tokens, chunk_tokens, authors=False, copies=2):
     """How many chunks L tokens take; works on ints and on integer tensors.
 
     With `authors` the count of the authors' padding, whose last one or two chunks may hold
@@ -26,16 +29,18 @@ def num_chunks(num_tokens, chunk_tokens, authors=False):
     [2, 2, 3, 3, 4]
     >>> [num_chunks(n, 4, authors=True) for n in (1, 2, 3, 4, 5)]
     [2, 4, 4, 4, 4]
+    >>> [num_chunks(n, 4, copies=1) for n in (1, 4, 5)]
+    [1, 1, 2]
     """
-    hop = chunk_tokens // 2
+    hop = chunk_tokens // copies
     if not authors:
-        return (num_tokens + hop - 1) // hop + 1
+        return (num_tokens + hop - 1) // hop + copies - 1
     gap = chunk_tokens - (hop + num_tokens % chunk_tokens) % chunk_tokens
     return (num_tokens + gap + hop) // hop
 
 
-def split(x, chunk_tokens, chunks):
-    """Tokens [B, L, D] to their chunks, as two halves: a pair of [B, S, P, D] views.
+def split(x, chunk_tokens, chunks, copies=2):
+    """Tokens [B, L, D] to their chunks, in parts of P: a tuple of `copies` [B, S, P, D] views.
 
     Example
     -------
@@ -43,14 +48,14 @@ def split(x, chunk_tokens, chunks):
     >>> torch.cat(split(x, 4, num_chunks(5, 4)), dim=2).squeeze().int().tolist()
     [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 0], [5, 0, 0, 0]]
     """
-    hop = chunk_tokens // 2
-    after = chunks * hop - x.shape[1]
-    blocks = F.pad(x, (0, 0, hop, after)).view(x.shape[0], chunks + 1, hop, x.shape[2])
-    return blocks[:, :-1], blocks[:, 1:]
+    hop = chunk_tokens // copies
+    before, after = chunk_tokens - hop, chunks * hop - x.shape[1]
+    blocks = F.pad(x, (0, 0, before, after)).unflatten(1, (chunks + copies - 1, hop))
+    return tuple(blocks[:, part:part + chunks] for part in range(copies))
 
 
-def join(chunks, num_tokens):
-    """The inverse: the mean of each token's two copies.
+def join(chunks, num_tokens, copies=2):
+    """The inverse: the mean of each token's copies.
 
     Arguments
     ---------
@@ -58,6 +63,8 @@ def join(chunks, num_tokens):
         [B, S, K, D].
     num_tokens : int
         L.
+    copies : int
+        Chunks that a token is in: 2, or 1 where they do not overlap.
 
     Returns
     -------
@@ -72,6 +79,8 @@ def join(chunks, num_tokens):
     True
     """
     batch, _, size, dim = chunks.shape
+    if copies == 1:
+        return chunks.flatten(1, 2)[:, :num_tokens]
     hop = size // 2
     tokens = (chunks[:, 1:, :hop] + chunks[:, :-1, hop:]) * 0.5
     return tokens.reshape(batch, -1, dim)[:, :num_tokens]
@@ -99,6 +108,8 @@ class DenseFraming:
         [B, S], bool: chunks whose memory counts. None where all do.
     token_mask : torch.Tensor, optional
         [B, L], bool: tokens that are not to be read as zeros. None where none is.
+    copies : int
+        Chunks that a token is in: 2, or 1 where they do not overlap.
     """
 
     shape: tuple[int, int]
@@ -107,6 +118,7 @@ class DenseFraming:
     key_mask: torch.Tensor | None = None
     chunk_mask: torch.Tensor | None = None
     token_mask: torch.Tensor | None = None
+    copies: int = 2
 
     @classmethod
     def of_padding(cls, counts, shape, chunk_tokens):
@@ -125,13 +137,14 @@ class DenseFraming:
         return cls(shape, chunk_tokens, largest, None, mask, token_mask)
 
     @classmethod
-    def of_tokens(cls, alive, chunk_tokens):
+    def of_tokens(cls, alive, chunk_tokens, copies=2):
         """Our framing: only the tokens where alive [B, L] is True are attended; only chunks that
         hold one of them count."""
-        chunks = num_chunks(alive.shape[1], chunk_tokens)
-        halves = split(alive.unsqueeze(-1), chunk_tokens, chunks)
-        key_mask = torch.cat(halves, dim=2).squeeze(-1)
-        return cls(tuple(alive.shape), chunk_tokens, chunks, key_mask, key_mask.any(dim=-1))
+        chunks = num_chunks(alive.shape[1], chunk_tokens, copies=copies)
+        parts = split(alive.unsqueeze(-1), chunk_tokens, chunks, copies)
+        key_mask = torch.cat(parts, dim=2).squeeze(-1)
+        chunk_mask = key_mask.any(dim=-1)
+        return cls(tuple(alive.shape), chunk_tokens, chunks, key_mask, chunk_mask, copies=copies)
 
     def pairs(self, num_slots):
         """Query-key pairs that one step computes."""
@@ -156,16 +169,16 @@ class DenseFraming:
         if self.token_mask is not None:
             tokens = tokens.masked_fill(~self.token_mask.unsqueeze(-1), 0)
         memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
-        halves = split(tokens, self.chunk_tokens, self.chunks)
-        sequence = torch.cat([memory, *halves], dim=2).add_(positions)  # [B, S, M + K, D]
+        parts = split(tokens, self.chunk_tokens, self.chunks, self.copies)
+        sequence = torch.cat([memory, *parts], dim=2).add_(positions)  # [B, S, M + K, D]
         return [(sequence.flatten(0, 1), self._attention_mask(slots))]
 
     def merge(self, attended, num_slots):
         """The inverse: attended sequences [n, M + W, N] to tokens [B, L, N], the mean of each
-        one's two copies, and memory [B, M, N], the mean over all chunks that count."""
+        one's copies, and memory [B, M, N], the mean over all chunks that count."""
         (attended,) = attended
         attended = attended.unflatten(0, (-1, self.chunks))
-        tokens = join(attended[:, :, num_slots:], self.shape[1])
+        tokens = join(attended[:, :, num_slots:], self.shape[1], self.copies)
         return tokens, merge_memory(attended[:, :, :num_slots], self.chunk_mask)
 
     def _attention_mask(self, num_slots):

@@ -1,10 +1,11 @@
 """Which token stops when: the state of halting and one pure update (paper, Sec. 2.3)."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from papez_lobes.checks import check_flag, check_number, check_whole
 
 
 @dataclass
@@ -51,10 +52,11 @@ class Halting(nn.Module):
 
     def __init__(self, threshold=0.9, bias=0.0, close_remainder=True):
         super().__init__()
+        check_number("halting_threshold", threshold)
+        check_number("halting_bias", bias)
+        check_flag("close_remainder", close_remainder)
         if not 0 < threshold <= 1:
             raise ValueError(f"halting_threshold is {threshold}: it must be in (0, 1]")
-        if not math.isfinite(bias):
-            raise ValueError(f"halting_bias is {bias}: it must be a finite number")
         self.threshold = threshold
         self.bias = bias
         self.close_remainder = close_remainder
@@ -114,6 +116,7 @@ class NetworkHalting(Halting):
 
     def __init__(self, dim, hidden_dim, threshold=0.9, bias=0.0, close_remainder=True):
         super().__init__(threshold, bias, close_remainder)
+        check_whole("halting_dim", hidden_dim)
         self.network = nn.Sequential(
             nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1)
         )

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from papez_lobes.checks import check_whole
 from papez_lobes.lengths import to_counts, to_mask
 from papez_lobes.norms import NormedMLP
 
@@ -37,8 +38,7 @@ class MaskNet(nn.Module):
 
     def __init__(self, dim, num_spks, memory, transformer):
         super().__init__()
-        if num_spks < 1:
-            raise ValueError(f"num_spks is {num_spks}: it must be at least 1")
+        check_whole("num_spks", num_spks)
         if memory.num_slots != transformer.block.attention.num_slots:
             raise ValueError(
                 f"num_slots is {memory.num_slots} for the memory and "

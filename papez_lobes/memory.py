@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from papez_lobes.checks import check_whole
+
 
 class WorkingMemory(nn.Module):
     """The constant first state of the slots, and how they join the tokens.
@@ -28,7 +30,9 @@ class WorkingMemory(nn.Module):
 
     def __init__(self, num_slots, dim):
         super().__init__()
-        if not 0 <= num_slots <= dim:
+        check_whole("N_encoder_out", dim)
+        check_whole("num_slots", num_slots, 0)
+        if num_slots > dim:
             raise ValueError(
                 f"num_slots is {num_slots}: it must be between 0 and the width of the features "
                 f"(N_encoder_out, {dim}), since each slot starts as a channel of its own"

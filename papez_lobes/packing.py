@@ -1,7 +1,8 @@
 """Running tokens alone, as chunks: nothing is gathered, projected or attended for a halted one.
 
 Rows are the running tokens of all items, item by item and in order of time. The tokens of a chunk
-then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens.
+then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens (or, where each
+token has one copy, a block of P = K).
 """
 
 import torch
@@ -26,6 +27,8 @@ class PackedFraming:
         K.
     num_slots : int
         M.
+    copies : int
+        Chunks that a token is in: 2, or 1 where they do not overlap.
 
     Example
     -------
@@ -39,18 +42,20 @@ class PackedFraming:
     [0.0, 1.0, 2.0]
     """
 
-    def __init__(self, rows, shape, chunk_tokens, num_slots):
+    def __init__(self, rows, shape, chunk_tokens, num_slots, copies=2):
         batch, length = shape
-        hop = chunk_tokens // 2
-        self.batch, self.chunk_tokens = batch, chunk_tokens
-        self.chunks = (length + hop - 1) // hop + 1  # of each item
+        hop = chunk_tokens // copies
+        self.batch, self.chunk_tokens, self.copies = batch, chunk_tokens, copies
+        self.chunks = (length + hop - 1) // hop + copies - 1  # of each item
         position = rows % length
         # Block s of an item is the second half of its chunk s and the first half of chunk s + 1.
         # An item has one block less than chunks, so the block before its first chunk is empty.
+        # With one copy, block s is chunk s.
         block = rows.div(length, rounding_mode="floor") * self.chunks + position // hop
         counts = torch.bincount(block, minlength=batch * self.chunks)
         self.sizes = counts.clone()
-        self.sizes[1:] += counts[:-1]
+        if copies == 2:
+            self.sizes[1:] += counts[:-1]
         self.first = counts.cumsum(0) - self.sizes  # row of each chunk's first token
         order = self.sizes.argsort(descending=True, stable=True)
         order = order[: int((self.sizes > 0).sum())]
@@ -64,7 +69,8 @@ class PackedFraming:
         self.active = order
         self.slot_places = base[order].unsqueeze(1) + torch.arange(num_slots, device=rows.device)
         own = num_slots + torch.arange(len(rows), device=rows.device)
-        self.places = [base[chunk] + own - self.first[chunk] for chunk in (block, block + 1)]
+        chunks_of_token = (block, block + 1)[:copies]
+        self.places = [base[chunk] + own - self.first[chunk] for chunk in chunks_of_token]
 
     def _group(self, order):
         """Chunks, longest first, in groups of like length: (chunks, length) of each."""
@@ -88,7 +94,9 @@ class PackedFraming:
         rows = (self.first[chosen].unsqueeze(1) + steps).clamp(max=tokens - 1)
         codes = mask = None
         if shortest < self.chunk_tokens:
-            begin = (chosen % self.chunks - 1).unsqueeze(1) * (self.chunk_tokens // 2)
+            before = self.copies - 1  # blocks in front of the first token
+            hop = self.chunk_tokens // self.copies
+            begin = (chosen % self.chunks - before).unsqueeze(1) * hop
             # what pads a chunk may have any place: it is masked
             codes = (position[rows] - begin).clamp(0, self.chunk_tokens - 1)
             codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes], dim=1)
@@ -114,7 +122,9 @@ class PackedFraming:
     def merge(self, attended, num_slots):
         """As `DenseFraming.merge`, to rows [n, N]."""
         flat = torch.cat([sequence.flatten(0, 1) for sequence in attended])
-        tokens = _rows_of(flat, self.places[0]).add_(_rows_of(flat, self.places[1])).mul_(0.5)
+        tokens = _rows_of(flat, self.places[0])
+        if self.copies == 2:
+            tokens = tokens.add_(_rows_of(flat, self.places[1])).mul_(0.5)
         item = self.active.div(self.chunks, rounding_mode="floor")
         written = flat.new_zeros(self.batch, num_slots, flat.shape[1])
         written = written.index_add(0, item, _rows_of(flat, self.slot_places))

@@ -43,7 +43,7 @@ class DenseRun:
         if block.attend_padding:
             self.framing = DenseFraming.of_padding(counts, valid.shape, block.chunk_tokens)
         else:
-            self.framing = DenseFraming.of_tokens(valid, block.chunk_tokens)
+            self._frame(valid)
         wide = torch.promote_types(tokens.dtype, torch.float32)  # sums are never in half precision
         self.output = torch.zeros_like(tokens, dtype=wide)
         self.depth = torch.zeros_like(valid, dtype=torch.long)
@@ -64,8 +64,11 @@ class DenseRun:
         """Let the halted tokens go; returns the halting state of those that stay."""
         self.running = state.running
         if self.hard:
-            self.framing = DenseFraming.of_tokens(state.running, self.framing.chunk_tokens)
+            self._frame(state.running)
         return state
+
+    def _frame(self, alive):
+        self.framing = DenseFraming.of_tokens(alive, self.block.chunk_tokens, self.block.copies)
 
 
 class PackedRun:
@@ -119,7 +122,9 @@ class PackedRun:
         return type(state)(state.cumulative[stay], state.running[stay])
 
     def _frame(self):
-        self.framing = PackedFraming(self.rows, self.shape, self.block.chunk_tokens, self.slots)
+        self.framing = PackedFraming(
+            self.rows, self.shape, self.block.chunk_tokens, self.slots, self.block.copies
+        )
 
 
 class Pruning:

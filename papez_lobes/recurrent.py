@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from papez_lobes.checks import check_whole
 from papez_lobes.lengths import to_mask
 from papez_lobes.pruning import Pruning
 
@@ -88,11 +89,14 @@ class RecurrentTransformer(nn.Module):
                  min_train_depth=None):
         super().__init__()
         max_depth = block.num_steps if max_depth is None else max_depth
-        if not 1 <= max_depth <= block.num_steps:
+        for key, depth in (("max_depth", max_depth), ("min_train_depth", min_train_depth)):
+            if depth is not None:
+                check_whole(key, depth)
+        if max_depth > block.num_steps:
             raise ValueError(
                 f"max_depth is {max_depth}: it must be between 1 and num_steps, {block.num_steps}"
             )
-        if min_train_depth is not None and not 1 <= min_train_depth <= max_depth:
+        if min_train_depth is not None and min_train_depth > max_depth:
             raise ValueError(
                 f"min_train_depth is {min_train_depth}: it must be between 1 and max_depth, "
                 f"{max_depth}, or null"

@@ -8,20 +8,28 @@ from pathlib import Path
 
 import torch
 from ruamel.yaml import YAML
+from tqdm import tqdm
 
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.picture import new_figure, png_of
-from papez_lobes.inference.bundle import load_bundle
-from papez_lobes.knobs import separator_file
-from papez_lobes.separator import separate
-from papez_lobes.tools.cost import count_macs, count_parameters
+from papez_lobes.knobs import read_knobs, separator_file, set_knobs
+from papez_lobes.tools.contestants import Entry, build
+from papez_lobes.tools.machine import describe
+from papez_lobes.tools.race import Race
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes/WSJ0Mix/separation/train.py"
 EXPERIMENT = TRAIN.parent / "hparams/papez.yaml"
+INCLUDE = "separator: !include:"
 HANDS_ON = True  # words after --, to train.py
-SECONDS = 4  # of the noise on which multiply-accumulates are counted
+SECONDS, ROUNDS = 4, 5  # of audio, and how often, for operations and the real-time factor
+# of a row: column, unit, digits
+COLUMNS = {
+    "si_snr_i": ("SI-SNRi, dB", 1, 2), "params": ("parameters, M", 1e6, 2),
+    "macs_per_second": ("GMAC/s", 1e9, 2), "mean_depth": ("mean depth", 1, 2),
+    "rtf": ("RTF", 1, 3),
+}
 
 
 def add_arguments(parser):
@@ -53,25 +61,17 @@ def run(arguments):
             raise UserError(f"{name}: no such ablation; there are: {', '.join(known)}")
     names, out = arguments.names or list(known), Path(arguments.out).absolute()
     if not arguments.report:
+        if not TRAIN.is_file():
+            raise UserError(f"{TRAIN}: no such file; train from a checkout of the project")
         for name in names:
             command = train_command(name, known[name], out, arguments.experiment,
                                     arguments.handed_on)
             if arguments.only_print:
                 print(shlex.join(command))
-            elif not (out / name / "summary.json").is_file():
-                print(f"{name}: {shlex.join(command)}", flush=True)
-                if subprocess.run(command).returncode:
-                    raise UserError(f"{name}: its training stopped; repeat the command to go on")
-    if arguments.only_print:
-        return
-    rows = collect(names, out)
-    if not rows:
-        raise UserError(f"{out}: none of {', '.join(names)} is finished there")
-    text = table(rows)
-    write_bytes(out / "ablations.json", (json.dumps(rows, indent=1) + "\n").encode())
-    write_bytes(out / "ablations.md", text.encode())
-    write_bytes(out / "ablations.png", draw(rows))
-    print(f"{text}\ntable: {out / 'ablations.md'}\nfigure: {out / 'ablations.png'}")
+            else:
+                _train(name, command, out / name)
+    if not arguments.only_print:
+        _report(names, out)
 
 
 def ablations():
@@ -87,39 +87,130 @@ def ablations():
 
 
 def train_command(name, knobs, out, experiment, overrides):
-    """The command that trains an ablation; where it has a separator file of its own, its
-    experiment is written beside its results."""
-    knobs = dict(knobs)
+    """The words that train an ablation in the folder `out/name`.
+
+    Arguments
+    ---------
+    name : str
+        Of the ablation.
+    knobs : dict
+        What differs, see `ablations`. For a separator file of its own, an experiment that includes
+        that is written to the folder.
+    out, experiment : pathlib.Path
+        The folder of all ablations, and the experiment file.
+    overrides : list of str
+        Options of train.py; the ablation's own win.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    UserError
+        A separator file of its own is wanted, and the experiment includes none that it could stand
+        in for.
+    """
+    knobs, experiment = dict(knobs), Path(experiment).absolute()
     own = knobs.pop("separator", None)
     if own is not None:
-        text = experiment.read_text(encoding="utf-8")
-        included = separator_file("papez").parent / "ablations" / own
-        lines = [f"separator: !include:{included}" if line.startswith("separator:") else line
-                 for line in text.splitlines()]
-        experiment = out / name / "experiment.yaml"
-        write_bytes(experiment, ("\n".join(lines) + "\n").encode())
+        experiment = _derive(experiment, own, out / name)
     words = [word for knob, value in knobs.items() for word in (f"--{knob}", str(value))]
     return [sys.executable, str(TRAIN), str(experiment), *overrides, *words,
             "--output_folder", str(out / name)]
 
 
+def _derive(experiment, own, folder):
+    """Write the experiment with a separator file of the ablations instead of its own, whose knobs
+    that gets. Both lie in one folder, since a path with a space cannot be included."""
+    if not experiment.is_file():
+        raise UserError(f"{experiment}: no such file; name an experiment file")
+    lines = experiment.read_text(encoding="utf-8").splitlines()
+    found = [index for index, line in enumerate(lines) if line.startswith(INCLUDE)]
+    if len(found) != 1:
+        raise UserError(f"{experiment}: has no line '{INCLUDE}FILE'; name an experiment file")
+    theirs = experiment.parent / lines[found[0]].removeprefix(INCLUDE).split()[0]
+    text = set_knobs(separator_file("papez").parent / "ablations" / own, read_knobs(theirs))
+    lines[found[0]] = f"{INCLUDE}{own}"
+    write_bytes(folder / own, text.encode())
+    write_bytes(folder / "experiment.yaml", ("\n".join(lines) + "\n").encode())
+    return folder / "experiment.yaml"
+
+
+def _train(name, command, folder):
+    """Run train.py, which resumes what was interrupted, unless its results are there."""
+    summary = _summary(folder)
+    if summary is not None:
+        words = shlex.join(command[1:])
+        other = "" if summary.get("command") == words else f", by: {summary.get('command')}"
+        print(f"{name}: is finished in {folder}{other}", flush=True)
+        return
+    print(f"{name}: {shlex.join(command)}", flush=True)
+    if subprocess.run(command).returncode:
+        raise UserError(f"{name}: its training stopped; repeat the command to go on")
+
+
+def _summary(folder):
+    """What train.py wrote last, or None if it has not ended."""
+    path = Path(folder, "summary.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _report(names, out):
+    """Write and print what is finished."""
+    names = [name for name in names if _summary(out / name) is not None]
+    if not names:
+        raise UserError(f"{out}: no ablation that was asked for is finished there")
+    rows, about = collect(names, out)
+    text = f"{about['conditions']}\n\n{table(rows)}"
+    content = json.dumps([row | about for row in rows], indent=1, ensure_ascii=False)
+    write_bytes(out / "ablations.json", (content + "\n").encode())
+    write_bytes(out / "ablations.md", text.encode())
+    write_bytes(out / "ablations.png", draw(rows))
+    print(f"{text}\ntable: {out / 'ablations.md'}\nfigure: {out / 'ablations.png'}")
+
+
 def collect(names, out):
-    """A row for each ablation that is finished: scores of its test, and the cost of its bundle."""
-    rows = []
+    """The rows of ablations that are finished.
+
+    SI-SNRi and mean depth are those of each one's test. Operations and the real-time factor are
+    measured here, of all bundles in one process and interleaved, since the tests may have run on
+    different machines.
+
+    Arguments
+    ---------
+    names : list of str
+        Finished ablations.
+    out : pathlib.Path
+        Their folder.
+
+    Returns
+    -------
+    (list of dict, dict)
+        A row for each, with the keys of `COLUMNS`, and under which `conditions` it was measured.
+    """
+    heard = (sorted(Path(out, name, "audio_results").glob("*_mix.wav")) for name in names)
+    speech = tuple(next(filter(None, heard), ()))
+    entries = [Entry(name, "bundle", str(Path(out, name, "bundle"))) for name in names]
+    threads = torch.get_num_threads()
+    runs = len(entries) * (ROUNDS + 1)
+    with tqdm(total=runs, desc="measuring", unit="run", disable=None) as bar:
+        race = Race([build(entry, "cpu") for entry in entries], speech, "cpu", ROUNDS,
+                    memory=False, note=lambda line: print(line, file=sys.stderr), tick=bar.update)
+        race.separate(SECONDS, "float32", [threads])
+    costs, rows = {row["model"]: row for row in race.results}, []
     for name in names:
-        folder = Path(out, name)
-        if not (folder / "summary.json").is_file():
-            continue
-        scores = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["results"]["all"]
-        model = load_bundle(folder / "bundle")
-        torch.manual_seed(0)
-        mixture = torch.randn(1, SECONDS * model.hparams.sample_rate)
-        with torch.inference_mode():
-            macs = count_macs(lambda m=model, x=mixture: separate(m.mods, x)) / SECONDS
-        rows.append({"name": name, "si_snr_i": scores["si_snr_i"],
-                     "params": count_parameters(model.mods), "macs_per_second": macs,
-                     "mean_depth": scores.get("mean_depth"), "rtf": scores["rtf"]})
-    return rows
+        scores, cost = _summary(out / name)["results"]["all"], costs.get(name, {})
+        rows.append({"name": name} | {
+            key: (scores if key in ("si_snr_i", "mean_depth") else cost).get(key)
+            for key in COLUMNS
+        })
+    what = "test mixtures" if speech else "a synthetic mixture"
+    conditions = (
+        f"SI-SNRi and mean depth of the test; GMAC/s and RTF on {SECONDS} s of {what}, float32, "
+        f"threads {threads}, median of {ROUNDS} interleaved rounds. {describe('cpu')}."
+    )
+    return rows, {"conditions": conditions}
 
 
 def table(rows):
@@ -128,26 +219,35 @@ def table(rows):
     Example
     -------
     >>> row = {"name": "hard", "si_snr_i": 9.0, "params": 1473795, "macs_per_second": 5e9,
-    ...        "mean_depth": 4.5, "rtf": 0.1}
+    ...        "mean_depth": 4.5, "rtf": None}
     >>> print(table([row]).splitlines()[-1])
-    | hard | 9.00 | 1.47 M | 5.00 | 4.50 | 0.100 |
+    | hard | 9.00 | 1.47 | 5.00 | 4.50 | – |
     """
-    lines = ["| ablation | SI-SNRi, dB | parameters | GMAC/s | mean depth | RTF |",
-             "| --- | --: | --: | --: | --: | --: |"]
-    for row in rows:
-        lines.append(
-            f"| {row['name']} | {row['si_snr_i']:.2f} | {row['params'] / 1e6:.2f} M "
-            f"| {row['macs_per_second'] / 1e9:.2f} | {row['mean_depth']:.2f} | {row['rtf']:.3f} |"
-        )
+    titles = [title for title, _, _ in COLUMNS.values()]
+    lines = [f"| ablation | {' | '.join(titles)} |", "| --- |" + " --: |" * len(titles)]
+    lines += [f"| {row['name']} | {' | '.join(_shown(row, key) for key in COLUMNS)} |"
+              for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def draw(rows):
-    """SI-SNRi of each ablation against its cost, as PNG bytes."""
-    figure, axis = new_figure(1, 1, (8, 5))
-    for row in rows:
-        point = row["macs_per_second"] / 1e9, row["si_snr_i"]
-        axis.scatter(*point, color="#4878a8")
-        axis.annotate(row["name"], point, textcoords="offset points", xytext=(4, 4), fontsize=8)
-    axis.set(xlabel="GMAC per second of audio", ylabel="SI-SNRi, dB")
+    """A bar for each row in each column, as PNG bytes."""
+    figure, axes = new_figure(
+        1, len(COLUMNS), (2.2 * len(COLUMNS) + 1.2, 0.28 * len(rows) + 1), sharey=True
+    )
+    for axis, (key, (title, unit, _)) in zip(axes, COLUMNS.items()):
+        values = [(row[key] or 0) / unit for row in rows]
+        bars = axis.barh(range(len(rows)), values, color="#9fc3e8")
+        axis.bar_label(bars, [_shown(row, key) for row in rows], padding=2, fontsize=7)
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.margins(x=0.25)
+        axis.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes[0].invert_yaxis()
     return png_of(figure)
+
+
+def _shown(row, key):
+    """A number as table and figure show it."""
+    _, unit, digits = COLUMNS[key]
+    return "–" if row[key] is None else f"{row[key] / unit:.{digits}f}"

@@ -1,4 +1,4 @@
-"""papez ablate at its smallest: trains, skips what is finished, reports."""
+"""papez ablate at its smallest: trains, resumes, skips what is finished, reports."""
 
 import json
 
@@ -17,8 +17,23 @@ def test_two_ablations_one_table(tmp_path, capfd):
     rows = json.loads((out / "ablations.json").read_text())
     assert [row["name"] for row in rows] == ["slots_0", "learned_memory"]
     assert rows[1]["params"] == rows[0]["params"] + 10 * 17
+    assert all(row["macs_per_second"] > 0 and row["rtf"] > 0 for row in rows)
     assert (out / "ablations.png").stat().st_size > 3000
+    assert "| slots_0 |" in (out / "ablations.md").read_text()
     capfd.readouterr()
-    assert main(command) == 0  # nothing is trained again
+    # one is interrupted after its epoch; the other is not touched
+    log = (out / "slots_0/train_log.txt").read_text()
+    (out / "slots_0/summary.json").unlink()
+    before = (out / "learned_memory/summary.json").stat().st_mtime_ns
+    assert main(command) == 0
     said = capfd.readouterr()
-    assert "Going into epoch" not in said.err and "| learned_memory |" in said.out
+    assert "Going into epoch" not in said.err
+    assert "epoch: 1" in log and (out / "slots_0/train_log.txt").read_text().startswith(log)
+    assert (out / "learned_memory/summary.json").stat().st_mtime_ns == before
+    lines = said.out.splitlines()
+    assert f"learned_memory: is finished in {out / 'learned_memory'}" in lines
+    assert "| learned_memory |" in said.out
+    (out / "ablations.json").unlink()
+    assert main(["ablate", "learned_memory", "--out", str(out), "--report"]) == 0
+    assert [row["name"] for row in json.loads((out / "ablations.json").read_text())] == [
+        "learned_memory"]

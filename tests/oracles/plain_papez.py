@@ -25,7 +25,8 @@ def recur(loop, tokens, memory, hard):
     """`loop` on tokens [L, N] and memory [M, N]; returns output [L, N] and depth [L]."""
     block, halting = loop.block, loop.halting
     attention = attention_of(block)
-    hop, slots, length = block.chunk_tokens // 2, memory.shape[0], tokens.shape[0]
+    size, slots, length = block.chunk_tokens, memory.shape[0], tokens.shape[0]
+    hop = size // block.copies
     code = block.attention.positions.to(tokens.dtype)
     output, total = torch.zeros_like(tokens), [0.0] * length
     depth, running = [0] * length, list(range(length))
@@ -40,8 +41,8 @@ def recur(loop, tokens, memory, hard):
             weights[token] = 1 - total[token] if stops or last else p
             total[token] = total[token] + p
         heard, written = {token: [] for token in members_of_step}, []
-        for first in range(-hop, length, hop):  # position of the chunk's first token
-            members = [t for t in members_of_step if first <= t < first + 2 * hop]
+        for first in range(hop - size, length, hop):  # position of the chunk's first token
+            members = [t for t in members_of_step if first <= t < first + size]
             if not members:
                 continue
             places = list(range(slots)) + [slots + t - first for t in members]
@@ -50,10 +51,10 @@ def recur(loop, tokens, memory, hard):
             written.append(attended[:slots])
             for token, row in zip(members, attended[slots:]):
                 heard[token].append(row)
-        assert all(len(rows) == 2 for rows in heard.values())
+        assert all(len(rows) == block.copies for rows in heard.values())
         updated = tokens.clone()
         for token, rows in heard.items():
-            updated[token] = _finish(block, tokens[token] + (rows[0] + rows[1]) / 2, step)
+            updated[token] = _finish(block, tokens[token] + sum(rows) / len(rows), step)
         memory = _finish(block, memory + torch.stack(written).mean(dim=0), step)
         tokens = updated
         for token, weight in weights.items():

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
-    ("lengths",), ("errors", "norms", "memory", "packing", "stock"),
+    ("lengths", "checks"), ("errors", "norms", "memory", "packing", "stock"),
     ("codec", "framing", "halting"), ("block", "pruning"), ("recurrent",), ("masknet",),
     ("separator",),
 ]
