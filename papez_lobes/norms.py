@@ -76,6 +76,12 @@ class StepLayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_steps, dim))
         self.bias = nn.Parameter(torch.zeros(num_steps, dim))
 
+    @torch.no_grad()
+    def repeat_from(self, step):
+        """Make the affines of all later steps that of `step` (0-based)."""
+        for affine in (self.weight, self.bias):
+            affine[step + 1 :] = affine[step]
+
     def forward(self, x, step):
         """Normalise x [..., N] with the affine of `step` (0-based)."""
         return F.layer_norm(x, x.shape[-1:], self.weight[step], self.bias[step], EPS)

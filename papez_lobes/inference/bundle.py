@@ -141,16 +141,37 @@ def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparat
     _check_complete(folder)
     hparams = load_hparams(folder / HYPERPARAMS, overrides)
     modules = {part: hparams[node] for part, node in PARTS.items()}
-    for part, module in modules.items():
-        path = folder / f"{part}.ckpt"
-        state = read_checkpoint(path)
-        problem = _mismatch(module.state_dict(), state)
-        if problem:
-            knobs = f" with {overrides}" if overrides else ""
-            raise UserError(f"{path}: does not fit {HYPERPARAMS}{knobs}: {problem}")
-        module.load_state_dict(state)
+    load_weights(folder, modules, f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS)
     hparams["savedir"] = None  # as SpeechBrain's loader sets it
     return interface(modules=modules, hparams=hparams, run_opts={"device": device})
+
+
+def load_weights(folder, modules, what="the separator with these knobs"):
+    """Load a bundle's weights into modules that fit them; nothing is loaded if one does not.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        The bundle.
+    modules : mapping of str to torch.nn.Module
+        `encoder`, `masknet` and `decoder`.
+    what : str
+        What the modules are, for the message.
+
+    Raises
+    ------
+    UserError
+        If the bundle is missing, incomplete or damaged, or does not fit.
+    """
+    folder = Path(folder)
+    _check_complete(folder)
+    states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
+    for part, state in states.items():
+        problem = _mismatch(modules[part].state_dict(), state)
+        if problem:
+            raise UserError(f"{folder / part}.ckpt: does not fit {what}: {problem}")
+    for part, state in states.items():
+        modules[part].load_state_dict(state)
 
 
 def read_checkpoint(path):

@@ -33,8 +33,8 @@ class Separation(sb.Brain):
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
     `papez_lobes.data.loading.separation_dataset`. From the experiment file: `loss`,
-    `ponder_cost`, `loss_threshold`, `warmup_steps`, `lr_scheduler`, `train_logger`, `tensorboard`,
-    `output_folder`, `sample_rate` and `seed`. Testing is `papez_lobes.evaluation`'s.
+    `ponder_cost`, `loss_threshold`, `warmup_steps`, `average`, `lr_scheduler`, `train_logger`,
+    `tensorboard`, `output_folder`, `sample_rate` and `seed`. Testing is `papez_lobes.evaluation`'s.
     """
 
     train_data = board = None  # made by `fit`
@@ -70,6 +70,7 @@ class Separation(sb.Brain):
         if self.scaler.is_enabled() or torch.nn.utils.get_total_norm(gradients).isfinite():
             with self._warming_up():
                 super().optimizers_step()
+            self.hparams.average.update()
             return
         self.zero_grad(set_to_none=True)
         self.nonfinite_count += 1
@@ -130,6 +131,7 @@ class Separation(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Empties the stage's records, and tells the training data which epoch it is."""
         self.rows = []
+        self.hparams.average.put(stage != sb.Stage.TRAIN)
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
             if self.train_data is not None:

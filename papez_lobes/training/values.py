@@ -11,6 +11,7 @@ NEEDED = (
     "data_folder", "num_spks", "sample_rate", "seed", "output_folder", "save_folder", "modules",
     "optimizer", "lr", "lr_scheduler", "epoch_counter", "checkpointer", "train_logger", "loss",
     "train_dataloader_opts", "eval_dataloader_opts", "segment_seconds", "ponder_cost",
+    "average", "start_from",
 )
 INFINITY = float("inf")
 # key: (kind, least, most) and None where null is allowed too; "+0": above 0
@@ -22,6 +23,7 @@ RANGES = {
     "warmup_steps": (int, 0, INFINITY), "lr": (float, "+0", INFINITY),
     "lr_decay": (float, "+0", 1), "weight_decay": (float, 0, INFINITY),
     "ponder_cost": (float, 0, INFINITY), "max_grad_norm": (float, "+0", INFINITY),
+    "ema_decay": (float, 0, 0.999999),
     "ckpt_interval_minutes": (float, 0, INFINITY), "training_minutes": (float, 0, INFINITY, None),
     "segment_seconds": (float, "+0", INFINITY, None), "max_gain_db": (float, 0, INFINITY),
     "speed_change": (float, 0, 0.49), "memory_gigabytes": (float, 0, INFINITY),

@@ -9,6 +9,7 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 
 from papez_lobes.knobs import build_modules, separator_file
+from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
 
@@ -38,7 +39,7 @@ def gradients_of(name, own):
     torch.manual_seed(0)
     modules = build_modules(separator_file(name), TINY[name])
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0, "sample_rate": 8000,
-               "seed": 0, "loss_threshold": None}
+               "seed": 0, "loss_threshold": None, "average": WeightAverage(modules)}
     options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}
     brain = Separation(modules, None, hparams, options)
     brain._wrap_distributed()

@@ -127,6 +127,18 @@ def test_training_goes_on_where_it_stopped_and_its_loss_falls(trained, tmp_path)
     assert [{**row, "rtf": 0} for row in again] == [{**row, "rtf": 0} for row in before]
 
 
+def test_training_begins_with_a_bundle_and_grows(trained, tmp_path):
+    tree, old = trained
+    begun = {"start_from": old / "bundle", "lr": 1e-12, "weight_decay": 0.0}
+    train(tree, tmp_path / "out", N_epochs=1, max_depth=2, chunk_tokens=10, **begun)
+    before, after = (torch.load(out / "bundle/masknet.ckpt") for out in (old, tmp_path / "out"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
+    wrong = train(tree, tmp_path / "wrong", check=False, start_from=old / "bundle", ffn_dim=16)
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+    assert "does not fit the separator with these knobs" in wrong.stderr
+
+
 def test_test_only_with_other_knobs_leaves_the_bundle_alone(trained, tmp_path):
     tree, out = trained[0], shutil.copytree(trained[1], tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (out / "bundle").iterdir()}

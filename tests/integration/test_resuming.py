@@ -17,7 +17,7 @@ OPTIONS = {
     "N_epochs": 2, "mixtures_per_epoch": 60, "segment_seconds": 0.5, "batch_size": 2,
     "dropout": 0.1, "min_train_depth": 1, "num_workers": 1, "ckpt_interval_minutes": 0,
     "ckpt_interval_steps": 1,
-    "warmup_steps": 40, "save_audio": 0,
+    "warmup_steps": 40, "save_audio": 0, "ema_decay": 0.9,
 }
 
 

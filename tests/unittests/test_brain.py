@@ -9,6 +9,7 @@ from speechbrain.dataio.batch import PaddedBatch
 
 from papez_lobes.errors import UserError
 from papez_lobes.separator import separate
+from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
 
@@ -22,7 +23,8 @@ def item(name, samples, speakers=2):
 def make_brain(modules, ponder_cost=0.0):
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost,
-               "loss_threshold": None, "warmup_steps": 0, "seed": 0, "sample_rate": 8000}
+               "loss_threshold": None, "warmup_steps": 0, "seed": 0, "sample_rate": 8000,
+               "average": WeightAverage(modules)}
     brain = Separation(modules, None, hparams, {"device": "cpu"})
     brain.on_stage_start(sb.Stage.TRAIN)
     return brain
@@ -125,20 +127,23 @@ class Items(torch.utils.data.Dataset):
         self.epoch = epoch
 
 
-def fit(modules, data, warmup_steps=0, **options):
+def fit(modules, data, warmup_steps=0, ema_decay=0.0, **options):
     """One epoch of a step an item, without validation; the brain, and each step's rate."""
-    rates = []
+    rates, trained = [], []
 
     class Recording(torch.optim.SGD):
         def step(self, closure=None):
             rates.append(self.param_groups[0]["lr"])
             super().step(closure)
+            trained.append([weight.detach().clone() for weight in modules.parameters()])
 
     hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
-               "warmup_steps": warmup_steps, "sample_rate": 8000}
+               "warmup_steps": warmup_steps, "sample_rate": 8000,
+               "average": WeightAverage(modules, ema_decay)}
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
     brain = Separation(modules, lambda p: Recording(p, lr=0.1), hparams, run_opts)
     brain.fit(range(1, 2), data, train_loader_kwargs={"batch_size": 1})
+    brain.trained = trained  # the weights after each step
     return brain, rates
 
 
@@ -162,6 +167,31 @@ def test_the_learning_rate_warms_up(tiny):
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
     assert brain.optimizer.param_groups[0]["lr"] == 0.1
     assert brain.train_data.epoch == 1
+
+
+def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(tiny, tmp_path):
+    modules, _ = tiny()
+    brain, _ = fit(modules.float(), Items(20), ema_decay=0.5)
+    averages = brain.trained[0]
+    for step, weights in enumerate(brain.trained):
+        share = min(0.5, (1 + step) / (10 + step))
+        averages = [share * old + (1 - share) * new for old, new in zip(averages, weights)]
+    holds = lambda wanted: torch.testing.assert_close(  # noqa: E731
+        [weight.detach() for weight in modules.parameters()], list(wanted), atol=1e-6, rtol=1e-5)
+    holds(brain.trained[-1])
+    brain.on_stage_start(sb.Stage.VALID)
+    holds(averages)
+    average = brain.hparams.average
+    average._save(tmp_path / "average.ckpt")
+    brain.on_stage_start(sb.Stage.TRAIN, epoch=2)
+    holds(brain.trained[-1])
+    average.put(True)  # a new process has what the checkpoint's modules hold, and then the rest
+    again = WeightAverage(modules, 0.5)
+    again._recover(tmp_path / "average.ckpt")
+    again.put(True)
+    holds(averages)
+    again.put(False)
+    holds(brain.trained[-1])
 
 
 def test_a_loss_below_the_threshold_teaches_nothing(tiny):

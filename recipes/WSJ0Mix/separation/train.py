@@ -27,6 +27,7 @@ from papez_lobes.training.experiment import load_experiment
 from papez_lobes.training.loaders import train_loader_options
 from papez_lobes.training.logs import summary
 from papez_lobes.training.resuming import keep_knobs
+from papez_lobes.training.starting import start_from
 
 
 def test(brain, experiment, manifest, spent):
@@ -96,6 +97,9 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
+        fresh = hparams["checkpointer"].find_checkpoint() is None
+        if hparams["start_from"] is not None and fresh:
+            start_from(hparams["start_from"], hparams["modules"])
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],
