@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from papez_lobes.checks import check_flag, check_number, check_whole
 from papez_lobes.norms import StepLayerNorm
+from papez_lobes.precision import Linear
 
 
 def sinusoidal_positions(length, dim):
@@ -53,7 +54,7 @@ class ChunkAttention(nn.Module):
             raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
         self.num_heads, self.num_slots, self.chunk_tokens = num_heads, num_slots, chunk_tokens
         self.dropout = dropout
-        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.in_proj = Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj.weight)  # as torch.nn.MultiheadAttention
         nn.init.zeros_(self.in_proj.bias)
@@ -63,7 +64,7 @@ class ChunkAttention(nn.Module):
 
     def project_positions(self):
         """The position code through the input projection, bias included: [M + K, 3 N]."""
-        return self.in_proj(self.positions.to(self.in_proj.weight.dtype))
+        return self.in_proj(self.positions.to(self.in_proj.bias.dtype))
 
     def forward(self, tokens, memory, framing, positions):
         """Attend within each chunk.
@@ -83,10 +84,10 @@ class ChunkAttention(nn.Module):
             The mean of each token's two chunks, shaped as `tokens`, and of all chunks that count,
             [B, M, N].
         """
-        weight, slots = self.in_proj.weight, self.num_slots
-        sequences = framing.spread(F.linear(tokens, weight), F.linear(memory, weight), positions)
+        project = self.in_proj.product
+        sequences = framing.spread(project(tokens), project(memory), positions)
         attended = [self._attend(sequence, mask) for sequence, mask in sequences]
-        tokens, memory = framing.merge(attended, slots)
+        tokens, memory = framing.merge(attended, self.num_slots)
         return self.out_proj(tokens), self.out_proj(memory)
 
     def _attend(self, sequence, mask):

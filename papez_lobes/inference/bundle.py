@@ -30,6 +30,7 @@ from papez_lobes.knobs import (
     load_hparams,
     set_knobs,
 )
+from papez_lobes.precision import lower_precision
 
 HYPERPARAMS = "hyperparams.yaml"
 FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
@@ -108,7 +109,8 @@ def write_bundle(folder, separator, knobs, modules):
     return folder
 
 
-def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparation):
+def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
+                interface=SepformerSeparation):
     """Load a bundle as SpeechBrain's interface: as `from_hparams`, but strict and never online.
 
     Only the bundle is read, in place; nothing is written anywhere. As every HyperPyYAML file its
@@ -123,6 +125,8 @@ def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparat
         `halting_threshold`.
     device : str or torch.device
         Where the modules go.
+    dtype : str
+        What they compute in, see `papez_lobes.precision.lower_precision`.
     interface : type
         `SepformerSeparation` or a subclass.
 
@@ -134,7 +138,8 @@ def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparat
     Raises
     ------
     UserError
-        If the bundle is missing, incomplete or damaged, or an override or the device is wrong.
+        If the bundle is missing, incomplete or damaged, or an override, the device or the
+        dtype is wrong.
     """
     folder = Path(folder)
     device = checked_device(device)
@@ -143,7 +148,9 @@ def load_bundle(folder, overrides=None, device="cpu", interface=SepformerSeparat
     modules = {part: hparams[node] for part, node in PARTS.items()}
     load_weights(folder, modules, f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS)
     hparams["savedir"] = None  # as SpeechBrain's loader sets it
-    return interface(modules=modules, hparams=hparams, run_opts={"device": device})
+    model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
+    lower_precision(model.mods, dtype, device)
+    return model
 
 
 def load_weights(folder, modules, what="the separator with these knobs"):

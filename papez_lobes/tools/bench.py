@@ -12,6 +12,7 @@ from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.knobs import separator_names
+from papez_lobes.precision import DTYPES
 from papez_lobes.tools.breakdown import breakdown_table
 from papez_lobes.tools.contestants import Entry, build, entries_of
 from papez_lobes.tools.dial_curve import dial_curve, dial_table, draw_dial
@@ -29,8 +30,8 @@ def add_arguments(parser):
         help="separators (default: all of the project's)")
     add("--seconds", nargs="+", type=float, default=[1, 4, 16], help="of audio (default 1 4 16)")
     add("--threads", nargs="+", type=int, help="of the CPU (default: 1, and all)")
-    add("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16", "float16"],
-        help="other than float32: torch.autocast (default float32)")
+    add("--dtype", nargs="+", default=["float32"], choices=DTYPES,
+        help="half precision by autocast, int8 for linear maps on a CPU (default float32)")
     add("--device", default="cpu", help="cpu (default), cuda, ...")
     add("--mean-depth", type=float, default=4.5, metavar="D",
         help="of a Papez that prunes, set on the speech (default %(default)s)")
@@ -102,7 +103,7 @@ def _turn_dial(arguments):
     """Measure, print and write the dial of one bundle."""
     if len(arguments.names) != 1:
         raise UserError("--dial: name one bundle, e.g. papez bench BUNDLE --dial MANIFEST")
-    model = load_bundle(arguments.names[0], device=arguments.device)
+    model = load_bundle(arguments.names[0], device=arguments.device, dtype=arguments.dtype[0])
     with tempfile.TemporaryDirectory() as folder:
         manifest = find_manifest(arguments.dial, folder, model.hparams)
         points = dial_curve(model, manifest, arguments.dial_limit)
@@ -150,7 +151,7 @@ def _measure(contestants, arguments, note):
     threads = arguments.threads or sorted({1, all_threads()})
     lengths = sorted(arguments.seconds)
     runs = len(contestants) * (arguments.rounds + 1) * len(threads) * len(arguments.dtype)
-    total = runs * (len(lengths) + arguments.train)
+    total = runs * (len(lengths) + arguments.train)  # at most
     with tqdm(total=total, desc="measuring", unit="run", disable=None) as bar:
         race = Race(
             contestants, tuple(arguments.speech), arguments.device, arguments.rounds,
@@ -160,7 +161,7 @@ def _measure(contestants, arguments, note):
             for seconds in lengths:
                 bar.set_description(f"{dtype}, {seconds:g} s")
                 race.separate(seconds, dtype, threads)
-            if arguments.train:
+            if arguments.train and dtype != "int8":  # which is for inference
                 bar.set_description(f"{dtype}, training")
                 race.train(arguments.train_seconds, dtype, threads)
         profiles = _profiles(race, arguments, max(threads)) if arguments.profile else ""

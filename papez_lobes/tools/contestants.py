@@ -1,7 +1,7 @@
 """Who is compared: separators by name, by YAML file, as bundles, and a baseline from a file."""
 
+import copy
 import importlib.util
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle
 from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.knobs import PARTS, load_hparams, read_knobs, separator_file
+from papez_lobes.precision import lower_precision
 from papez_lobes.separator import separate
 
 SEED = 0  # of untrained weights
@@ -119,6 +120,14 @@ class Contestant:
         """Set the halting bias."""
         self.modules["masknet"].transformer.halting.bias = bias
 
+    def lowered(self, dtype, device):
+        """This one in another precision, see `papez_lobes.precision`: a copy, or itself."""
+        if dtype == "float32":
+            return self
+        modules = copy.deepcopy(dict(self.modules))
+        lower_precision(modules, dtype, device)
+        return Contestant(self.entry, modules, self.sample_rate)
+
     def settle(self, mixture):
         """Set the depth that the row stands for, on this mixture; the bias, or None."""
         if self.entry.kind != "mean depth":
@@ -151,13 +160,6 @@ def build(entry, device):
     if entry.kind in ("same depth", "all steps") and has_recurrence(modules):
         contestant.set_bias(LOWEST)  # nothing halts before the last step
     return contestant
-
-
-def precision(dtype, device):
-    """A context that computes in that dtype: nothing for float32, else torch's autocast."""
-    if dtype == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, getattr(torch, dtype))
 
 
 def _load_baseline(entry):

@@ -68,12 +68,19 @@ def _counter():
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         aten.mkldnn_rnn_layer: _layer_flops,
         aten._cudnn_rnn: _stack_flops,
+        torch.ops.quantized.linear_dynamic: _packed_flops,
     }
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 def _attention_flops(query, key, value, *_, **__):
     return sdpa_flop_count(query, key, value)
+
+
+def _packed_flops(rows, packed, *_, **__):
+    """Of a linear map in 8-bit integers."""
+    weight, _ = torch.ops.quantized.linear_unpack(packed)
+    return 2 * math.prod(rows[:-1]) * weight.numel()
 
 
 def _layer_flops(rows, weight_ih, weight_hh, *_, **__):
@@ -165,7 +172,7 @@ def peak_in_child(entry, seconds, dtype="float32", threads=1, bias=None, speech=
     seconds : float
         Of audio.
     dtype : str
-        'float32', or another that autocast takes.
+        One of `papez_lobes.precision.DTYPES`.
     threads : int
         Of torch.
     bias : float, optional
@@ -197,11 +204,11 @@ def peak_in_child(entry, seconds, dtype="float32", threads=1, bias=None, speech=
 
 def _child(order):
     """What `peak_in_child` starts: measures, and prints the bytes as its last line."""
-    from papez_lobes.tools.contestants import Entry, build, precision
+    from papez_lobes.tools.contestants import Entry, build
     from papez_lobes.tools.signals import mixture as make_mixture
 
     torch.set_num_threads(order["threads"])
-    contestant = build(Entry(**order["entry"]), "cpu")
+    contestant = build(Entry(**order["entry"]), "cpu").lowered(order["dtype"], "cpu")
     if order["bias"] is not None:
         contestant.set_bias(order["bias"])
     rate = contestant.sample_rate
@@ -209,7 +216,7 @@ def _child(order):
         torch.from_numpy(make_mixture(seconds, rate, order["speech"])).unsqueeze(0)
         for seconds in (order["seconds"], _WARM_UP_SECONDS)
     )
-    with torch.inference_mode(), precision(order["dtype"], "cpu"):
+    with torch.inference_mode():
         print(peak_bytes(lambda: contestant(mixture), lambda: contestant(short)))
 
 

@@ -18,6 +18,7 @@ from papez_lobes.evaluation.measures import MEASURES, available
 from papez_lobes.evaluation.results import check_folder, write_evaluation
 from papez_lobes.evaluation.summary import provenance, summarise
 from papez_lobes.inference.bundle import FILES, load_bundle
+from papez_lobes.precision import DTYPES, lower_precision
 
 
 def add_arguments(parser):
@@ -41,6 +42,8 @@ def add_arguments(parser):
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), metavar="N",
                         help="processes that measure (default: one less than there are processors)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what it computes in: "
+                        "half precision by autocast, int8 for linear maps on a CPU")
 
 
 def run(arguments):
@@ -49,7 +52,8 @@ def run(arguments):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise UserError(f"{name} {value}: must be 1 or more")
     summarise([], arguments.group_by)  # a broken expression shows before the work
-    model = load_model(arguments.bundle, _knobs(arguments.knobs), arguments.device)
+    model = load_model(arguments.bundle, _knobs(arguments.knobs), arguments.device,
+                       arguments.dtype)
     num_spks, sample_rate = model.hparams.num_spks, model.hparams.sample_rate
     measures = available(arguments.measures, sample_rate)
     name = Path(arguments.bundle).resolve().name
@@ -59,18 +63,17 @@ def run(arguments):
                              arguments.version)
     evaluation = evaluate(model.mods, manifest, num_spks, sample_rate, model.device, measures,
                           arguments.jobs, arguments.limit)
-    dtype = str(next(model.mods.parameters()).dtype).removeprefix("torch.")
     about = provenance(arguments.bundle, command=shlex.join(["papez", *sys.argv[1:]]),
                        knobs=arguments.knobs, data=str(arguments.data), device=model.device,
-                       dtype=dtype, jobs=arguments.jobs)
+                       dtype=arguments.dtype, jobs=arguments.jobs)
     print(write_evaluation(evaluation, about, out, arguments.group_by))
 
 
-def load_model(folder, knobs, device):
+def load_model(folder, knobs, device, dtype="float32"):
     """A bundle of ours, or anything else that SpeechBrain's interface loads from a folder."""
     folder = Path(folder)
     if all((folder / name).is_file() for name in FILES):
-        return load_bundle(folder, knobs, device)
+        return load_bundle(folder, knobs, device, dtype)
     if not (folder / "hyperparams.yaml").is_file():
         raise UserError(f"{folder}: no such bundle; name a folder with hyperparams.yaml")
     device = checked_device(device)
@@ -86,6 +89,7 @@ def load_model(folder, knobs, device):
     for name in ("num_spks", "sample_rate"):
         if not hasattr(model.hparams, name):
             raise UserError(f"{folder}: its hyperparams.yaml has no '{name}'; add it")
+    lower_precision(model.mods, dtype, device)
     return model
 
 

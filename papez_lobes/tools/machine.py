@@ -3,9 +3,12 @@
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
+
+from papez_lobes.precision import Int8Linear
 
 # of /proc/cpuinfo: what decides the speed of products
 UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
@@ -52,7 +55,7 @@ def product_rate(dtype, device):
     Arguments
     ---------
     dtype : str
-        'float32', 'bfloat16', ...
+        One of `papez_lobes.precision.DTYPES`.
     device : str or torch.device
         Where.
 
@@ -60,12 +63,18 @@ def product_rate(dtype, device):
     -------
     float
     """
-    left, right = (torch.randn(_SIDE, _SIDE).to(device, getattr(torch, dtype)) for _ in range(2))
+    left, right = (torch.randn(_SIDE, _SIDE) for _ in range(2))
+    if dtype == "int8":
+        linear = torch.nn.Linear(_SIDE, _SIDE, bias=False)
+        product = partial(Int8Linear(linear), left)
+    else:
+        kind = getattr(torch, dtype)
+        product = partial(torch.mm, left.to(device, kind), right.to(device, kind))
     best = float("inf")
     for _ in range(_RUNS):
         synchronize(device)
         started = time.perf_counter()
-        torch.mm(left, right)
+        product()
         synchronize(device)
         best = min(best, time.perf_counter() - started)
     return _SIDE**3 / best

@@ -8,7 +8,6 @@ import torch
 
 from papez_lobes.inference.dial import depth_spread
 from papez_lobes.tools.breakdown import breakdown
-from papez_lobes.tools.contestants import precision
 from papez_lobes.tools.cost import count_macs, count_parameters, peak_bytes, peak_in_child
 from papez_lobes.tools.machine import product_rate, synchronize
 from papez_lobes.tools.signals import mixture as make_mixture
@@ -54,20 +53,21 @@ class Race:
         seconds : float
             Of audio.
         dtype : str
-            'float32', or another that autocast takes.
+            One of `papez_lobes.precision.DTYPES`.
         threads : list of int
             Of torch; depth, operations and memory are measured at the largest.
         """
         torch.set_num_threads(max(threads))
         with torch.inference_mode():
-            mixtures = {c: self._mixture(c, seconds) for c in self.contestants}
+            contestants = self._lowered(dtype)
+            mixtures = {c: self._mixture(c, seconds) for c in contestants}
             costs = self._each(
-                self.contestants, lambda c: self._cost(c, mixtures[c], seconds, dtype, max(threads))
+                contestants, lambda c: self._cost(c, mixtures[c], seconds, dtype, max(threads))
             )
             for count in threads:
                 torch.set_num_threads(count)
                 rate = product_rate(dtype, self.device)
-                times = self._times(list(costs), lambda c: c(mixtures[c]), dtype)
+                times = self._times(list(costs), lambda c: c(mixtures[c]))
                 for contestant, taken in times.items():
                     row = self._row(contestant, "separate", seconds, dtype, count, taken)
                     row |= costs[contestant]
@@ -76,9 +76,9 @@ class Race:
     def train(self, seconds, dtype, threads):
         """Measure training steps (forward, PIT loss, backward) of one mixture of that length."""
         torch.set_num_threads(max(threads))
-        with torch.inference_mode(), precision(dtype, self.device):
+        with torch.inference_mode():
             settled = self._each(
-                self.contestants, lambda c: c.settle(self._mixture(c, seconds))
+                self._lowered(dtype), lambda c: c.settle(self._mixture(c, seconds))
             )
         # not in inference mode: tensors made in it cannot be trained on
         data = {c: self._training_pair(c, seconds) for c in settled}
@@ -87,7 +87,7 @@ class Race:
         try:
             for count in threads:
                 torch.set_num_threads(count)
-                times = self._times(list(data), lambda c: _training_step(c, *data[c]), dtype)
+                times = self._times(list(data), lambda c: _training_step(c, *data[c]))
                 for contestant, taken in times.items():
                     row = self._row(contestant, "train", seconds, dtype, count, taken)
                     self.results.append(row)
@@ -99,9 +99,9 @@ class Race:
         """Where the time goes in the rows at a mean depth and in the baseline: row's name to what
         `papez_lobes.tools.breakdown.breakdown` gives."""
         torch.set_num_threads(threads)
-        with torch.inference_mode(), precision(dtype, self.device):
+        with torch.inference_mode():
             parts = self._each(
-                [c for c in self.contestants if c.entry.kind in ("mean depth", "baseline")],
+                [c for c in self._lowered(dtype) if c.entry.kind in ("mean depth", "baseline")],
                 lambda c: self._breakdown(c, self._mixture(c, seconds)),
             )
         return {contestant.entry.model: part for contestant, part in parts.items()}
@@ -112,31 +112,34 @@ class Race:
 
     def _cost(self, contestant, mixture, seconds, dtype, threads):
         """All of a separation's cost that does not depend on the clock."""
-        with precision(dtype, self.device):
-            bias = contestant.settle(mixture)
-            estimates, trace = contestant(mixture)
-            if not estimates.isfinite().all():
-                self.note(f"{contestant.entry.model}: {dtype}, {seconds:g} s: not finite")
-            cost = {"macs_per_second": count_macs(lambda: contestant(mixture)) / seconds}
-            cost |= _depths(trace) | {"halting_bias": bias, "peak_bytes": None}
-            if self.memory and torch.device(self.device).type == "cuda":
-                run = lambda: contestant(mixture)  # noqa: E731
-                cost["peak_bytes"] = peak_bytes(run, run, self.device)
+        bias = contestant.settle(mixture)
+        estimates, trace = contestant(mixture)
+        if not estimates.isfinite().all():
+            self.note(f"{contestant.entry.model}: {dtype}, {seconds:g} s: not finite")
+        cost = {"macs_per_second": count_macs(lambda: contestant(mixture)) / seconds}
+        cost |= _depths(trace) | {"halting_bias": bias, "peak_bytes": None}
+        if self.memory and torch.device(self.device).type == "cuda":
+            run = lambda: contestant(mixture)  # noqa: E731
+            cost["peak_bytes"] = peak_bytes(run, run, self.device)
         if self.memory and torch.device(self.device).type == "cpu":
             cost["peak_bytes"] = peak_in_child(
                 contestant.entry, seconds, dtype, threads, bias, self.speech
             )
         return cost
 
-    def _times(self, contestants, run, dtype):
+    def _lowered(self, dtype):
+        return list(self._each(
+            self.contestants, lambda c: c.lowered(dtype, self.device)
+        ).values())
+
+    def _times(self, contestants, run):
         """Interleaved times: each contestant's list of seconds, one a round."""
 
         def timed(contestant):
-            with precision(dtype, self.device):
-                synchronize(self.device)
-                started = time.perf_counter()
-                run(contestant)
-                synchronize(self.device)
+            synchronize(self.device)
+            started = time.perf_counter()
+            run(contestant)
+            synchronize(self.device)
             self.tick()
             return time.perf_counter() - started
 

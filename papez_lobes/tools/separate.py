@@ -11,6 +11,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.dial import set_mean_depth, set_real_time_factor
 from papez_lobes.inference.files import separate_file, write_estimates
+from papez_lobes.precision import DTYPES
 
 KNOBS = ("max_depth", "halting_threshold")  # of the bundle, and flags of this command
 
@@ -21,6 +22,8 @@ def add_arguments(parser):
     parser.add_argument("--bundle", required=True, help="folder of a trained separator")
     parser.add_argument("--out", required=True, help="folder for <stem>_s1.wav, <stem>_s2.wav, ...")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what it computes in: "
+                        "half precision by autocast, int8 for linear maps on a CPU")
     parser.add_argument("--max-depth", type=int, metavar="D", help="steps allowed to each token")
     parser.add_argument(
         "--halting-threshold", type=float, metavar="X", help="in (0, 1]; lower stops earlier"
@@ -39,7 +42,7 @@ def run(arguments):
     """Separate each file; those that cannot be read are named, and the others still done."""
     _check_stems(arguments.files, arguments.out)
     overrides = {name: value for name in KNOBS if (value := getattr(arguments, name)) is not None}
-    model = load_bundle(arguments.bundle, overrides, arguments.device)
+    model = load_bundle(arguments.bundle, overrides, arguments.device, arguments.dtype)
     if arguments.mean_depth is not None or arguments.rtf is not None:
         tqdm.write(_set_budget(model, arguments))
     failed = 0

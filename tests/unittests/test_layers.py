@@ -8,7 +8,7 @@ PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
     ("lengths", "checks"), ("errors", "norms", "memory", "packing", "stock"),
-    ("codec", "framing", "halting"), ("block", "pruning"), ("recurrent",), ("masknet",),
+    ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",), ("masknet",),
     ("separator",),
 ]
 LOBES = [name for names in ORDER for name in names]
@@ -44,7 +44,9 @@ def test_rooms_import_only_the_rooms_below_them():
         "evaluation": {
             "evaluation", "training", "data", "devices", "errors", "separator",
         },
-        "inference": {"inference", "data", "devices", "errors", "knobs", "separator"},
+        "inference": {
+            "inference", "data", "devices", "errors", "knobs", "precision", "separator",
+        },
     }
     for room, rooms in allowed.items():
         for path in (PACKAGE / room).glob("*.py"):

@@ -22,12 +22,12 @@ from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.results import write_evaluation
 from papez_lobes.evaluation.summary import provenance
 from papez_lobes.inference.bundle import write_bundle
+from papez_lobes.inference.starting import start_from
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.experiment import load_experiment
 from papez_lobes.training.loaders import train_loader_options
 from papez_lobes.training.logs import summary
 from papez_lobes.training.resuming import keep_knobs
-from papez_lobes.training.starting import start_from
 
 
 def test(brain, experiment, manifest, spent):

@@ -1,7 +1,6 @@
 """Training that begins with the weights of a bundle."""
 
 from papez_lobes.inference.bundle import load_bundle, load_weights
-from papez_lobes.norms import StepLayerNorm
 
 
 def start_from(folder, modules):
@@ -40,5 +39,5 @@ def start_from(folder, modules):
     load_weights(folder, modules)
     depth = getattr(load_bundle(folder).hparams, "max_depth", None)
     for module in modules["masknet"].modules():
-        if isinstance(module, StepLayerNorm) and depth is not None:
+        if hasattr(module, "repeat_from") and depth is not None:
             module.repeat_from(depth - 1)
