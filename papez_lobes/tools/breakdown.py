@@ -4,8 +4,9 @@ from torch.profiler import ProfilerActivity, profile
 
 # kind: beginnings of the names of torch's operations; the first that fits
 KINDS = {
-    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "mkldnn"),
-    "attention": ("aten::_scaled_dot_product",),
+    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "mkldnn",
+                        "quantized::linear"),
+    "attention": ("aten::_scaled_dot_product"),
     "convolutions": (
         "aten::mkldnn_convolution", "aten::_slow_conv", "aten::convolution", "aten::im2col",
         "aten::col2im", "aten::thnn_conv",
