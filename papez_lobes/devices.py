@@ -20,6 +20,6 @@ def checked_device(device):
     """
     try:
         device = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise UserError(f"device '{device}' cannot be used here; try cpu") from error
     return str(device)

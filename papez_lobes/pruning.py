@@ -74,7 +74,7 @@ class DenseRun:
 class PackedRun:
     """The same, packed: `tokens` are the rows [n, N] of the tokens that run."""
 
-    def __init__(self, tokens, memory, counts, valid, block, hard=True):
+    def __init__(self, tokens, memory, counts, valid, block):
         self.shape, self.block = tuple(valid.shape), block
         self.batch, self.slots = memory.shape[:2]
         everything = tokens.flatten(0, 1)
@@ -167,5 +167,6 @@ class Pruning:
         packed = self.execution == "packed" or (
             self.execution == "auto" and tokens.device.type == "cpu"
         )
-        run = PackedRun if self.hard and packed else DenseRun
-        return run(tokens, memory, counts, valid, block, self.hard)
+        if self.hard and packed:
+            return PackedRun(tokens, memory, counts, valid, block)
+        return DenseRun(tokens, memory, counts, valid, block, self.hard)

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from papez_lobes.data.audio import write_bytes
+from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.knobs import separator_names
@@ -120,10 +121,7 @@ def _turn_dial(arguments):
 
 def _entries(arguments):
     """All rows; what is wrong in the arguments ends the command before anything is measured."""
-    try:
-        torch.empty(0, device=arguments.device)
-    except (RuntimeError, AssertionError, ImportError) as error:  # no such device, or not here
-        raise UserError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
+    checked_device(arguments.device)
     if arguments.rounds < 1 or min(arguments.seconds) <= 0 or arguments.train_seconds <= 0:
         raise UserError("--rounds must be at least 1, and --seconds above 0")
     names = arguments.names or separator_names()

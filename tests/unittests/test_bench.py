@@ -95,7 +95,7 @@ def test_each_round_begins_with_another():
     [
         (["papezz"], "papezz: no such separator"),
         (["papez", "--rounds", "0"], "--rounds must be at least 1"),
-        (["papez", "--device", "cuda:99"], "--device cuda:99"),
+        (["papez", "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
         (["papez", "--scores", "/nowhere.json"], "/nowhere.json"),
         (["papez", "--baseline-options", "{", "--baseline", "a.py:A"], "not JSON"),
     ],

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional as F
 from speechbrain.lobes.models import dual_path
 
 from papez_lobes.separator import match_mixture, separate
@@ -68,7 +69,20 @@ def test_bfloat16_autocast_gives_numbers_near_those_of_single_precision(tiny, ex
     with torch.autocast("cpu", torch.bfloat16):
         got = separate(modules, mixture, lengths)
     assert (got.float() - expected).square().mean() < 0.01 * expected.square().mean()
-    got.float().square().sum().backward()
+
+
+@pytest.mark.parametrize("execution", ["packed", "masked"])
+def test_gradients_in_bfloat16_are_near_those_of_single_precision(tiny, execution):
+    modules, _ = tiny(execution=execution, halting_bias=-40.0)
+    mixture, lengths = torch.randn(2, 2000), torch.tensor([1.0, 0.6])
+    target, gradients = torch.randn(2, 2000, 2), []
+    for enabled in (False, True):
+        modules.float().zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            estimates = separate(modules, mixture, lengths)
+        (estimates.float() * target).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in modules.parameters()]))
+    assert F.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 @pytest.mark.parametrize("execution", ["packed", "masked"])
