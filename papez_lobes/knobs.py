@@ -9,8 +9,8 @@ from hyperpyyaml.core import load_hyperpyyaml, recursive_resolve
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-import papez_lobes
 from papez_lobes.errors import UserError
+from papez_lobes.resources import resource_folder
 
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
 _NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
@@ -185,9 +185,7 @@ def load_hparams(path, knobs=None):
 
 def _separators():
     """Name to path of the project's separator files."""
-    package = Path(papez_lobes.__file__).parent
-    folder = package / "hparams"  # an installed package; in a checkout it lies at the top
-    folder = folder if folder.is_dir() else package.parent / "hparams"
+    folder = resource_folder("hparams")
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {
         name: path for name, path in files.items()

@@ -31,8 +31,10 @@ from papez_lobes.knobs import (
     set_knobs,
 )
 from papez_lobes.precision import lower_precision
+from papez_lobes.resources import resource_folder
 
 HYPERPARAMS = "hyperparams.yaml"
+DEFAULT = "papez-small-8k"  # of those that come with the package
 FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
 _TAIL = """
 modules:
@@ -109,6 +111,18 @@ def write_bundle(folder, separator, knobs, modules):
     return folder
 
 
+def bundle_folder(name):
+    """The folder of a bundle: of one that comes with the package, by its name, or as it is.
+
+    Example
+    -------
+    >>> bundle_folder("papez-small-8k").parent.name, bundle_folder("results/mine").name
+    ('pretrained', 'mine')
+    """
+    shipped = resource_folder("pretrained") / name
+    return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
+
+
 def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
                 interface=SepformerSeparation):
     """Load a bundle as SpeechBrain's interface: as `from_hparams`, but strict and never online.
@@ -119,7 +133,7 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
     Arguments
     ---------
     folder : str or pathlib.Path
-        The bundle.
+        The bundle, or the name of one that comes with the package.
     overrides : dict, optional
         Knobs to change that keep the weights' shapes, such as `max_depth` or
         `halting_threshold`.
@@ -141,7 +155,7 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
         If the bundle is missing, incomplete or damaged, or an override, the device or the
         dtype is wrong.
     """
-    folder = Path(folder)
+    folder = bundle_folder(folder)
     device = checked_device(device)
     _check_complete(folder)
     hparams = load_hparams(folder / HYPERPARAMS, overrides)
@@ -170,7 +184,7 @@ def load_weights(folder, modules, what="the separator with these knobs"):
     UserError
         If the bundle is missing, incomplete or damaged, or does not fit.
     """
-    folder = Path(folder)
+    folder = bundle_folder(folder)
     _check_complete(folder)
     states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
     for part, state in states.items():
@@ -262,7 +276,9 @@ def _mismatch(wanted, state):
 
 def _check_complete(folder):
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such bundle; name a folder with {', '.join(FILES)}")
+        shipped = ", ".join(sorted(path.name for path in resource_folder("pretrained").glob("*")))
+        raise UserError(f"{folder}: no such bundle; name a folder with {', '.join(FILES)}, or one "
+                        f"of {shipped}")
     for name in FILES:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: not a bundle, or an incomplete one: {name} is missing")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from papez_lobes.errors import UserError
-from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle
+from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle
 from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.knobs import PARTS, load_hparams, read_knobs, separator_file
 from papez_lobes.precision import lower_precision
@@ -66,8 +66,8 @@ def entries_of(name, mean_depth):
     >>> [entry.model for entry in entries_of("papez_official", 4.5)]
     ['papez_official, all 16 steps']
     """
-    if (Path(name) / HYPERPARAMS).is_file():
-        folder = Path(name).resolve()
+    if (bundle_folder(name) / HYPERPARAMS).is_file():
+        folder = bundle_folder(name).resolve()
         label = folder.parent.name if folder.name == "bundle" else folder.name
         return [Entry(f"{label} (bundle)", "bundle", str(folder))]
     path = separator_file(name)

@@ -1,4 +1,4 @@
-"""Train on real voices for a few minutes, evaluate, separate, and show it.
+"""Separate real voices with the shipped weights; then train for a few minutes, and show it.
 
 Speech is fetched (or taken from --speech), mixed in WSJ0-mix's folder layout, and goes through
 the recipe's front door: the same train.py and the same commands that a user would type.
@@ -17,9 +17,11 @@ import torch
 from papez_lobes.data.audio import read_audio
 from papez_lobes.data.wsj0mix import mixture_files, split_folder
 from papez_lobes.errors import UserError
+from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.picture import draw_separation
-from papez_lobes.inference.bundle import load_bundle
+from papez_lobes.inference.bundle import DEFAULT, load_bundle
 from papez_lobes.inference.files import separate_file, write_estimates
+from papez_lobes.tools.evaluate import find_manifest
 from papez_lobes.tools.mix import mix_tree
 from papez_lobes.tools.voices import fetch_voices
 from papez_lobes.training.losses import reorder
@@ -48,7 +50,7 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """Five steps, each announced; the last says where everything lies."""
+    """Six steps, each announced; the last says where everything lies."""
     if not (RECIPE / "train.py").is_file():
         raise UserError(f"{RECIPE}: no such folder; run the demo from a checkout of the project")
     started, out = time.monotonic(), Path(arguments.out).absolute()
@@ -57,16 +59,23 @@ def run(arguments):
     print(f"speech of real speakers: {speech}")
     _announce(2, "mixtures")
     tree = mix_tree(speech, out, COUNTS, NUM_SPKS, sample_rate=SAMPLE_RATE, seed=SEED)
-    _announce(3, f"training for about {arguments.minutes:g} minutes, then the test")
+    _announce(3, f"separating with the weights that come with the project ({DEFAULT})")
+    shipped = _separate(DEFAULT, tree, out / "shipped")
+    gains = _evaluate(DEFAULT, tree, out / "shipped")
+    print(f"{shipped['mix']}: {_both(shipped)}\n"
+          f"all {len(gains)} test mixtures: {sum(gains) / len(gains):+.2f} dB SI-SNRi in the mean, "
+          f"{min(gains):+.1f} to {max(gains):+.1f}\nhear {_joined(shipped)}, see "
+          f"{shipped['picture']}")
+    _announce(4, f"training from nothing for about {arguments.minutes:g} minutes, then the test")
     _train(tree, out / "training", arguments.minutes)
-    _announce(4, "separating a mixture of the test set")
-    shown = _separate(tree, out)
-    _announce(5, "done")
+    _announce(5, "separating the same mixture with what was trained")
+    shown = _separate(out / "training/bundle", tree, out)
+    _announce(6, "done")
     _summarise(out, tree, shown, time.monotonic() - started)
 
 
 def _announce(step, what):
-    print(f"\n[{step}/5] {what}", flush=True)
+    print(f"\n[{step}/6] {what}", flush=True)
 
 
 def _train(tree, folder, minutes):
@@ -81,9 +90,17 @@ def _train(tree, folder, minutes):
         raise UserError(f"training stopped; its log is {folder / 'log.txt'}")
 
 
-def _separate(tree, out):
+def _evaluate(bundle, tree, out):
+    """SI-SNRi of all test mixtures, in dB."""
+    model = load_bundle(bundle)
+    manifest = find_manifest(tree, out / "manifests", model.hparams)
+    rows = evaluate(model.mods, manifest, NUM_SPKS, SAMPLE_RATE, measures=(), jobs=0).rows
+    return [row["si_snr_i"] for row in rows]
+
+
+def _separate(bundle, tree, out):
     """Separate one test mixture to files and a picture; returns what there is to say of it."""
-    model = load_bundle(out / "training/bundle")
+    model = load_bundle(bundle)
     folder = split_folder(tree, "tt", SAMPLE_RATE)
     name = sorted(path.stem for path in (folder / "mix").glob("*.wav"))[0]
     mix, *references = mixture_files(folder, name, NUM_SPKS)
@@ -107,6 +124,15 @@ def _separate(tree, out):
     return {"mix": mix, "files": files, "picture": picture, "improvement": improvement}
 
 
+def _both(shown):
+    """The improvement of each speaker, in words."""
+    return ", ".join(f"{db:+.2f} dB" for db in shown["improvement"]) + " SI-SNRi"
+
+
+def _joined(shown):
+    return ", ".join(map(str, shown["files"]))
+
+
 def _summarise(out, tree, shown, seconds):
     training = out / "training"
     best = checkpoints.Checkpointer(training / "save").find_checkpoint(max_key="si_snr_i")
@@ -118,7 +144,7 @@ def _summarise(out, tree, shown, seconds):
         f"mean depth {float(average['mean_depth']):.2f} steps",
         "": "(the same voices as in training, other utterances)",
         "mixture": shown["mix"],
-        "estimates": ", ".join(map(str, shown["files"])),
+        "estimates": f"{_joined(shown)} ({_both(shown)})",
         "picture": shown["picture"],
         "bundle": training / "bundle",
         "log": training / "train_log.txt",

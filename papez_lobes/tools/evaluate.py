@@ -17,7 +17,7 @@ from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.measures import MEASURES, available
 from papez_lobes.evaluation.results import check_folder, write_evaluation
 from papez_lobes.evaluation.summary import provenance, summarise
-from papez_lobes.inference.bundle import FILES, load_bundle
+from papez_lobes.inference.bundle import FILES, bundle_folder, load_bundle
 from papez_lobes.precision import DTYPES, lower_precision
 
 
@@ -63,7 +63,7 @@ def run(arguments):
                              arguments.version)
     evaluation = evaluate(model.mods, manifest, num_spks, sample_rate, model.device, measures,
                           arguments.jobs, arguments.limit)
-    about = provenance(arguments.bundle, command=shlex.join(["papez", *sys.argv[1:]]),
+    about = provenance(bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
                        knobs=arguments.knobs, data=str(arguments.data), device=model.device,
                        dtype=arguments.dtype, jobs=arguments.jobs)
     print(write_evaluation(evaluation, about, out, arguments.group_by))
@@ -71,7 +71,7 @@ def run(arguments):
 
 def load_model(folder, knobs, device, dtype="float32"):
     """A bundle of ours, or anything else that SpeechBrain's interface loads from a folder."""
-    folder = Path(folder)
+    folder = bundle_folder(folder)
     if all((folder / name).is_file() for name in FILES):
         return load_bundle(folder, knobs, device, dtype)
     if not (folder / "hyperparams.yaml").is_file():

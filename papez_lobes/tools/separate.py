@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError
-from papez_lobes.inference.bundle import load_bundle
+from papez_lobes.inference.bundle import DEFAULT, load_bundle
 from papez_lobes.inference.dial import set_mean_depth, set_real_time_factor
 from papez_lobes.inference.files import separate_file, write_estimates
 from papez_lobes.precision import DTYPES
@@ -19,7 +19,8 @@ KNOBS = ("max_depth", "halting_threshold")  # of the bundle, and flags of this c
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a mixture")
-    parser.add_argument("--bundle", required=True, help="folder of a trained separator")
+    parser.add_argument("--bundle", default=DEFAULT, help="folder of a trained separator, or the "
+                        "name of one that comes with the package (default %(default)s)")
     parser.add_argument("--out", required=True, help="folder for <stem>_s1.wav, <stem>_s2.wav, ...")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what it computes in: "

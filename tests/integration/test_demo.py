@@ -26,13 +26,16 @@ def test_it_trains_separates_and_says_where_everything_lies(
     out = tmp_path / "out"
     assert main(["demo", "--speech", str(speech), "--out", str(out), "--minutes", "0.01"]) == 0
     said = capsys.readouterr().out
-    for step in range(1, 6):
-        assert f"[{step}/5]" in said
+    for step in range(1, 7):
+        assert f"[{step}/6]" in said
     names = {path.name for path in out.iterdir()}
     assert {"separation.png", "2speakers", "training"} <= names
     estimates = sorted(path for path in out.glob("*.wav"))
     assert len(estimates) == 2
-    for path in [*estimates, out / "separation.png", out / "training/bundle"]:
+    shipped = sorted((out / "shipped").glob("*.wav")), out / "shipped/separation.png"
+    assert len(shipped[0]) == 2 and "all 2 test mixtures: " in said
+    for path in [*estimates, out / "separation.png", out / "training/bundle", *shipped[0],
+                 shipped[1]]:
         assert str(path) in said
     mixture = min((out / "2speakers/wav8k/min/tt/mix").iterdir())
     assert audio_info(estimates[0]).frames == audio_info(mixture).frames

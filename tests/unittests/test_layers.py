@@ -45,7 +45,8 @@ def test_rooms_import_only_the_rooms_below_them():
             "evaluation", "training", "data", "devices", "errors", "separator",
         },
         "inference": {
-            "inference", "data", "devices", "errors", "knobs", "precision", "separator",
+            "inference", "data", "devices", "errors", "knobs", "precision", "resources",
+            "separator",
         },
     }
     for room, rooms in allowed.items():
@@ -65,4 +66,6 @@ def test_nothing_imports_recipes_tests_or_tools():
 
 
 def test_every_module_of_the_package_is_placed():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == {*LOBES, "__init__", "devices", "knobs"}
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {
+        *LOBES, "__init__", "devices", "knobs", "resources",
+    }
