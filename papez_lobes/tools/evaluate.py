@@ -63,9 +63,11 @@ def run(arguments):
                              arguments.version)
     evaluation = evaluate(model.mods, manifest, num_spks, sample_rate, model.device, measures,
                           arguments.jobs, arguments.limit)
-    about = provenance(bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
-                       knobs=arguments.knobs, data=str(arguments.data), device=model.device,
-                       dtype=arguments.dtype, jobs=arguments.jobs)
+    about = provenance(
+        bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
+        knobs=arguments.knobs, data=str(arguments.data), device=model.device,
+        dtype=arguments.dtype, jobs=arguments.jobs,
+    )
     print(write_evaluation(evaluation, about, out, arguments.group_by))
 
 

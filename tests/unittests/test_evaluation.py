@@ -298,7 +298,7 @@ def test_pesq_has_rates_of_its_own(monkeypatch):
     assert available(["sdr", "pesq"], 16000) == ("sdr", "pesq") and "stoi" not in available()
     with pytest.raises(UserError, match="8000 and 16000 Hz, the model of 44100"):
         available(["pesq"], 44100)
-    with pytest.raises(UserError, match=r"stoi needs the package pystoi; pip install '[\w-]+\[eval"):
+    with pytest.raises(UserError, match="stoi needs the package pystoi; pip install"):
         available(["stoi"])
 
 

@@ -8,8 +8,8 @@ PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
     ("lengths", "checks"), ("errors", "norms", "memory", "packing", "stock"),
-    ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",), ("masknet",),
-    ("separator",),
+    ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",),
+    ("masknet",), ("separator",),
 ]
 LOBES = [name for names in ORDER for name in names]
 

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 import torch
-from torch.nn import functional as F
 from speechbrain.lobes.models import dual_path
+from torch.nn import functional as F
 
 from papez_lobes.separator import match_mixture, separate
 
