@@ -4,12 +4,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from papez_lobes.data.device_rendering import RecordedBatch, record_plan
 from papez_lobes.data.mixing import MixingRules, draw_mixture, mixture_rng
 from papez_lobes.data.rendering import render
 from papez_lobes.data.speakers import scan_speakers
 from papez_lobes.data.store import build_store, scan_files
 from papez_lobes.errors import UserError
 
+QUIET = 0.01  # a source that peaks above it has an active level
 ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
 TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose splits count from 0
 
@@ -78,28 +80,50 @@ class DynamicMixtures(Dataset):
 
     def __getitem__(self, index):
         for attempt in range(ATTEMPTS):
-            plan = self._plan(index, attempt)
             try:
-                mixture, sources = render(plan, self.sample_rate, self.speech.root, read=self._read)
+                return self._make(self._plan(index, attempt))
             except UserError as error:  # silence: the next attempt is as good
                 problem = error
-                continue
-            noise = (mixture - sources.sum(axis=1)).astype(np.float32) if plan.noise else None
-            sources = torch.from_numpy(sources.astype(np.float32))
-            mixture = sources.sum(dim=-1)
-            if noise is not None:
-                mixture = mixture + torch.from_numpy(noise)
-            return {"id": plan.name, "mix_sig": mixture, "sources": sources}
         raise UserError(f"{problem} ({ATTEMPTS} mixtures in a row could not be made)")
+
+    def _make(self, plan):
+        mixture, sources = self._render(plan)
+        noise = (mixture - sources.sum(axis=1)).astype(np.float32) if plan.noise else None
+        sources = torch.from_numpy(sources.astype(np.float32))
+        mixture = sources.sum(dim=-1)
+        if noise is not None:
+            mixture = mixture + torch.from_numpy(noise)
+        return {"id": plan.name, "mix_sig": mixture, "sources": sources}
+
+    def _render(self, plan):
+        return render(plan, self.sample_rate, self.speech.root, read=self._read)
 
     def _read(self, kind, path, start, frames):
         return getattr(self, kind).read(path, start, frames)
 
 
+class DeviceMixtures(DynamicMixtures):
+    """The same mixtures, of which workers only decode the recordings: batches of them are made
+    where they are trained on, see `papez_lobes.data.device_rendering`.
+
+    Items are `Recorded`, and `collate` makes batches of them.
+    """
+
+    def _make(self, plan):
+        recorded = record_plan(plan, self._read)
+        if recorded.peak < QUIET:
+            self._render(plan)  # raises where there is silence
+        return recorded
+
+    def collate(self, items):
+        """A batch of items."""
+        return RecordedBatch(items, self.sample_rate)
+
+
 def dynamic_mixtures(
     speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds, seed=0,
     max_gain_db=2.5, speed_change=0.0, noise_folder=None, noise_snr_db=(0.0, 15.0),
-    room_folder=None, memory_gigabytes=4.0,
+    room_folder=None, memory_gigabytes=4.0, on_device=False,
 ):
     """Find and decode the recordings, and mix on the fly: what experiment files name.
 
@@ -125,6 +149,8 @@ def dynamic_mixtures(
         Recordings of noise, and impulse responses of rooms (their first channels are averaged).
     memory_gigabytes : float
         Decoded recordings of a folder are kept if they take no more.
+    on_device : bool
+        Whether batches are made on the training's device, rather than mixtures in the workers.
 
     Returns
     -------
@@ -145,4 +171,5 @@ def dynamic_mixtures(
         num_spks, (segment_seconds, segment_seconds), max_gain_db, speed_change,
         tuple(noises[""]) if noises else (), tuple(noise_snr_db), tuple(rooms[""]) if rooms else (),
     )
-    return DynamicMixtures(speech, rules, count, sample_rate, seed, noises, rooms)
+    kind = DeviceMixtures if on_device else DynamicMixtures
+    return kind(speech, rules, count, sample_rate, seed, noises, rooms)

@@ -1,6 +1,7 @@
 """From the plan of a mixture to its samples, by WSJ0-mix's rules.
 
-Files, training items and benchmarks all come from `render`.
+Files, training items and benchmarks all come from `render`; batches on a GPU from its like in
+`papez_lobes.data.device_rendering`.
 """
 
 from functools import partial
@@ -69,9 +70,7 @@ def render(plan, sample_rate, root, version="min", read=None):
 
 def render_source(source, sample_rate, root, read=None):
     """String a source's pieces together at its gain over an active level of 1: [T], float64."""
-    read = read or partial(_read_file, root)
-    recordings = _record("speech", source.pieces, read, source.speed)
-    room = _record("rooms", [Piece(source.room)], read) if source.room else None
+    recordings, room = record_source(source, read or partial(_read_file, root))
     samples = _in_room(_string(recordings, sample_rate), room, sample_rate)
     narrow = samples
     if sample_rate != LEVEL_RATE:
@@ -80,6 +79,13 @@ def render_source(source, sample_rate, root, read=None):
     if power <= SILENCE:
         raise UserError(f"{Path(root)}: {_heard(source)} is silent; leave its files out")
     return samples * 10 ** (source.gain_db / 20) / np.sqrt(power)
+
+
+def record_source(source, read):
+    """What a source is made of: recordings (see `record`) of its pieces, and of its room or None;
+    `read` as for `render`."""
+    room = record("rooms", [Piece(source.room)], read) if source.room else None
+    return record("speech", source.pieces, read, source.speed), room
 
 
 def _in_room(samples, room, sample_rate):
@@ -94,7 +100,7 @@ def _in_room(samples, room, sample_rate):
 def _render_noise(plan, sources, sample_rate, read):
     """[T]: noise at its SNR, of mean powers, to the sum of the sources; silence stays silence."""
     speech = sources.sum(axis=0)
-    noise = _string(_record("noises", plan.noise, read), sample_rate)
+    noise = _string(record("noises", plan.noise, read), sample_rate)
     noise = np.pad(noise, (0, max(0, len(speech) - len(noise))))[: len(speech)]
     power = np.mean(noise**2)
     if power == 0:
@@ -107,7 +113,7 @@ def _read_file(root, kind, path, start, frames):
     return read_audio(file, start=start, frames=frames), audio_info(file).sample_rate
 
 
-def _record(kind, pieces, read, speed=1.0):
+def record(kind, pieces, read, speed=1.0):
     """Of each piece (seconds of silence before it, its samples in float64, their rate in Hz); a
     recording played faster is one of a higher rate."""
     recordings = []

@@ -85,7 +85,8 @@ def run(arguments):
     text = _heading(arguments) + tables(results) + profiles
     if arguments.mixing:
         title = f"Mixing on the fly, {arguments.train_seconds:g} s a mixture"
-        table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds)
+        table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds,
+                             arguments.device)
         text += f"\n### {title}\n\n{table}"
     if problems:
         text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)

@@ -54,7 +54,7 @@ class Separation(sb.Brain):
         """As SpeechBrain's; training data are also told the epoch, see `on_stage_start`."""
         if stage == sb.Stage.TRAIN:
             self.train_data = dataset
-        options.setdefault("collate_fn", PaddedBatch)  # for any dataset of dictionaries
+        options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
         return super().make_dataloader(dataset, stage, *arguments, **options)
 
     def on_fit_batch_start(self, batch, should_step):
