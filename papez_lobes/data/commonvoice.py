@@ -5,7 +5,7 @@ from pathlib import Path
 
 from papez_lobes.errors import UserError
 
-CLIPS = "clips"
+CLIPS, TABLE_SUFFIX = "clips", ".tsv"
 # The table that is read unless another is named: the speakers of dev and test are not in train.
 TABLES = ("train.tsv", "validated.tsv")
 

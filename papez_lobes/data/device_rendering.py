@@ -216,7 +216,7 @@ def _resample(samples, from_rate, to_rate):
     common = gcd(from_rate, to_rate)
     up, down = to_rate // common, from_rate // common
     half = ZERO_CROSSINGS * max(up, down)
-    # output[j * up + phase] = sum over i of input[j * down + i] * taps[half + phase * down - i * up]
+    # out[j * up + phase] = sum over i of in[j * down + i] * taps[half + phase * down - i * up]
     first, last = -(half // up), ((up - 1) * down + half) // up
     steps = torch.arange(first, last + 1)
     places = half + torch.arange(up).unsqueeze(1) * down - steps * up

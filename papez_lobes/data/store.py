@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio
+from papez_lobes.data.commonvoice import TABLE_SUFFIX
 from papez_lobes.data.lookup import AUDIO_SUFFIXES
 from papez_lobes.data.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
@@ -247,12 +248,13 @@ def _is_of(folder, fingerprint):
 
 
 def _fingerprint(root, settings):
-    """A hash of names, sizes and times of the audio below a folder, and of the settings."""
+    """A hash of names, sizes and times of the audio (and of Common Voice's tables) below a folder,
+    and of the settings."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for parent, folders, files in os.walk(root, followlinks=True):
         folders.sort()
         for name in sorted(files):
-            if name.lower().endswith(AUDIO_SUFFIXES):
+            if name.lower().endswith((*AUDIO_SUFFIXES, TABLE_SUFFIX)):
                 status = os.stat(os.path.join(parent, name))
                 digest.update(f"{parent}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import pytest
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.speakers import scan_speakers
+from papez_lobes.data.store import build_store
 from papez_lobes.errors import UserError
 from papez_lobes.tools.cli import main
 
@@ -34,6 +35,14 @@ def common_voice(tmp_path):
         text = "\n".join(["client_id\tpath\tsentence\tnote\tup_votes\tdown_votes", *lines])
         (folder / name).write_text(f"{text}\n", encoding="utf-8")
     return folder
+
+
+def test_a_store_of_common_voice_follows_its_table(common_voice, tmp_path):
+    store = build_store(common_voice, tmp_path / "store", 8000)
+    table = common_voice / "train.tsv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if not line.startswith(f"{0:064x}")))
+    assert set(store) - set(build_store(common_voice, tmp_path / "store", 8000)) == {f"{0:064x}"}
 
 
 def test_common_voice_by_its_table(common_voice):
