@@ -110,15 +110,15 @@ class ChunkAttention(nn.Module):
 
     def _attend(self, sequence, mask):
         """Multi-head attention of sequences [n, T, 3 N], already projected: [n, T, N]."""
-        sequence = sequence.unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = sequence.permute(2, 0, 3, 1, 4)  # each [n, H, T, N / H]
-        # on a CPU the fused attention's backward pass in bfloat16 takes five times that of products
-        trains = sequence.requires_grad and sequence.device.type == "cpu"
-        by_products = trains and sequence.dtype == torch.bfloat16
-        attend = attend_by_products if by_products else F.scaled_dot_product_attention
+        sequence = sequence.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attend = F.scaled_dot_product_attention
+        on_cpu_in_bfloat16 = sequence.dtype == torch.bfloat16 and sequence.device.type == "cpu"
+        if sequence.requires_grad and on_cpu_in_bfloat16:
+            # its backward pass takes five times that of products there
+            sequence, attend = sequence.contiguous(), attend_by_products
+        query, key, value = sequence  # each [n, H, T, N / H]
         dropout = self.dropout if self.training else 0.0
-        attended = attend(query, key, value, mask, dropout_p=dropout)
-        return attended.transpose(1, 2).flatten(2)
+        return attend(query, key, value, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
 
 class RecurrentBlock(nn.Module):

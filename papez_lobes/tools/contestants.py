@@ -13,6 +13,7 @@ from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.knobs import PARTS, load_hparams, read_knobs, separator_file
 from papez_lobes.precision import lower_precision
 from papez_lobes.separator import separate
+from papez_lobes.tools.cost import count_parameters
 
 SEED = 0  # of untrained weights
 BASELINE_RATE = 8000  # Hz; a baseline is a plain module, which does not say its own
@@ -100,6 +101,7 @@ class Contestant:
 
     def __init__(self, entry, modules, sample_rate):
         self.entry, self.modules, self.sample_rate = entry, modules, sample_rate
+        self.params = count_parameters(modules)
 
     def __call__(self, mixture):
         """Mixture [1, T] to estimates [1, T, C] and the trace of the recurrence, or None."""
@@ -126,7 +128,9 @@ class Contestant:
             return self
         modules = copy.deepcopy(dict(self.modules))
         lower_precision(modules, dtype, device)
-        return Contestant(self.entry, modules, self.sample_rate)
+        lowered = Contestant(self.entry, modules, self.sample_rate)
+        lowered.params = self.params  # which int8 packs away
+        return lowered
 
     def settle(self, mixture):
         """Set the depth that the row stands for, on this mixture; the bias, or None."""

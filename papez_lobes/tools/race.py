@@ -8,7 +8,7 @@ import torch
 
 from papez_lobes.inference.dial import depth_spread
 from papez_lobes.tools.breakdown import breakdown
-from papez_lobes.tools.cost import count_macs, count_parameters, peak_bytes, peak_in_child
+from papez_lobes.tools.cost import count_macs, peak_bytes, peak_in_child
 from papez_lobes.tools.machine import product_rate, synchronize
 from papez_lobes.tools.signals import mixture as make_mixture
 from papez_lobes.training.losses import pit_si_snr_loss
@@ -177,7 +177,7 @@ class Race:
             "rtf": float(np.median(factors)), "rtf_min": float(factors.min()),
             "rtf_max": float(factors.max()), "rounds": len(taken),
             "audio_seconds_per_second": float(1 / np.median(factors)),
-            "params": count_parameters(contestant.modules), "mean_depth": None,
+            "params": contestant.params, "mean_depth": None,
             "macs_per_second": None, "peak_bytes": None,
         }
 

@@ -3,7 +3,8 @@
 An independent second implementation: it shares no line with `papez_lobes`, so that an agreement of
 the two says something. It computes step by step what the authors' released code computes (batch 1,
 dense, every chunk padded and attended, soft halting), and its state dict has the authors' names.
-Dropout is left out: it is for comparing outputs, and it is the "before" of the benchmark.
+It is for comparing outputs, and it is the "before" of the benchmark; for a fair training step it has
+the authors' dropout as an option.
 
 Letters: T samples, L tokens, N channels, H heads, M memory slots, K tokens a chunk, P = K/2 the
 hop, S chunks, C speakers, R steps.
@@ -67,10 +68,11 @@ class StepNorm(nn.Module):
 class AuthorsLayer(nn.Module):
     """The one transformer layer that is applied at every step."""
 
-    def __init__(self, N, H, M, K, R, ffn):
+    def __init__(self, N, H, M, K, R, ffn, dropout):
         super().__init__()
         self.slots, self.chunk = M, K
-        self.self_attn = nn.MultiheadAttention(N, H, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(N, H, dropout, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
         self.linear1 = nn.Linear(N, ffn)
         self.linear2 = nn.Linear(ffn, N)
         self.norm1 = StepNorm(R, N)
@@ -89,19 +91,20 @@ class AuthorsLayer(nn.Module):
 
     def forward(self, tokens, memory, step):
         to_tokens, to_memory = self.attend(tokens, memory)
-        z = torch.cat([memory, tokens], dim=1) + torch.cat([to_memory, to_tokens], dim=1)
-        z = self.norm1(z, step)
-        z = self.norm2(z + self.linear2(torch.relu(self.linear1(z))), step)
+        to_both = torch.cat([to_memory, self.dropout(to_tokens)], dim=1)
+        z = self.norm1(torch.cat([memory, tokens], dim=1) + to_both, step)
+        hidden = self.dropout(torch.relu(self.linear1(z)))
+        z = self.norm2(z + self.dropout(self.linear2(hidden)), step)
         return z[:, self.slots :], z[:, : self.slots]
 
 
 class AuthorsTransformer(nn.Module):
     """The layer in a loop, and halting on the last channel of the token state."""
 
-    def __init__(self, N, H, M, K, R, ffn, threshold, timing_signal):
+    def __init__(self, N, H, M, K, R, ffn, threshold, timing_signal, dropout):
         super().__init__()
         self.steps, self.threshold = R, threshold
-        self.enc = AuthorsLayer(N, H, M, K, R, ffn)
+        self.enc = AuthorsLayer(N, H, M, K, R, ffn, dropout)
         if timing_signal:  # dead: no computation reads it
             self.register_buffer("timing_signal", sinusoidal_code(R, N))
 
@@ -128,7 +131,7 @@ class AuthorsTransformer(nn.Module):
 class AuthorsMasknet(nn.Module):
     """features [1,N,L] and slots [1,N+1,M] -> masks [C,N,L]."""
 
-    def __init__(self, N, H, M, K, R, ffn, C, threshold, timing_signal):
+    def __init__(self, N, H, M, K, R, ffn, C, threshold, timing_signal, dropout):
         super().__init__()
         self.embed = nn.Sequential(
             nn.Conv1d(N + 1, N, 1),
@@ -136,7 +139,9 @@ class AuthorsMasknet(nn.Module):
             nn.PReLU(),
             nn.Conv1d(N, N, 1),
         )
-        self.transformer = AuthorsTransformer(N, H, M, K, R, ffn, threshold, timing_signal)
+        self.transformer = AuthorsTransformer(
+            N, H, M, K, R, ffn, threshold, timing_signal, dropout
+        )
         self.dislodge = nn.Sequential(
             nn.Conv1d(N, N * C, 1),
             nn.InstanceNorm1d(N * C, affine=True),
@@ -171,6 +176,7 @@ class AuthorsPapez(nn.Module):
         threshold=0.9,
         kernel=16,
         timing_signal=False,
+        dropout=0.0,
     ):
         super().__init__()
         stride = kernel // 2
@@ -180,7 +186,9 @@ class AuthorsPapez(nn.Module):
             nn.LeakyReLU(0.01),
             nn.Conv1d(N, N, 1),
         )
-        self.masknet = AuthorsMasknet(N, H, M, K, R, ffn, C, threshold, timing_signal)
+        self.masknet = AuthorsMasknet(
+            N, H, M, K, R, ffn, C, threshold, timing_signal, dropout
+        )
         self.decoder = nn.Sequential(
             nn.Conv1d(N, N, 1),
             nn.InstanceNorm1d(N, affine=True),

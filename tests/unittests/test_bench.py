@@ -57,6 +57,16 @@ def test_measurements_tables_and_figure(small, tmp_path, capsys):
     assert out["png"].read_bytes().startswith(b"\x89PNG")
 
 
+def test_eight_bits_are_measured_beside_single_precision(small, tmp_path):
+    out = tmp_path / "out.json"
+    assert bench(small, "--seconds", 0.5, "--dtype", "float32", "int8", "--json", out) == 0
+    rows = {(row["kind"], row["dtype"]): row for row in json.loads(out.read_text())}
+    for kind in ("mean depth", "all steps"):
+        wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
+        assert narrow["params"] == wide["params"] and narrow["peak_bytes"] > 0
+        assert narrow["macs_per_second"] == pytest.approx(wide["macs_per_second"], rel=0.05)
+
+
 def test_a_baseline_is_run_beside_it(small, tmp_path):
     file = tmp_path / "plain.py"
     file.write_text(
