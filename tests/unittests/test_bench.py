@@ -59,7 +59,8 @@ def test_measurements_tables_and_figure(small, tmp_path, capsys):
 
 def test_eight_bits_are_measured_beside_single_precision(small, tmp_path):
     out = tmp_path / "out.json"
-    assert bench(small, "--seconds", 0.5, "--dtype", "float32", "int8", "--json", out) == 0
+    options = ["--mean-depth", 1.5, "--dtype", "float32", "int8", "--json", out]
+    assert bench(small, "--seconds", 0.5, *options) == 0
     rows = {(row["kind"], row["dtype"]): row for row in json.loads(out.read_text())}
     for kind in ("mean depth", "all steps"):
         wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
