@@ -3,8 +3,8 @@
 An independent second implementation: it shares no line with `papez_lobes`, so that an agreement of
 the two says something. It computes step by step what the authors' released code computes (batch 1,
 dense, every chunk padded and attended, soft halting), and its state dict has the authors' names.
-It is for comparing outputs, and it is the "before" of the benchmark; for a fair training step it has
-the authors' dropout as an option.
+It is for comparing outputs, and it is the "before" of the benchmark; for a fair training step it
+has the authors' dropout as an option.
 
 Letters: T samples, L tokens, N channels, H heads, M memory slots, K tokens a chunk, P = K/2 the
 hop, S chunks, C speakers, R steps.
