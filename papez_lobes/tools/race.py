@@ -76,10 +76,9 @@ class Race:
     def train(self, seconds, dtype, threads):
         """Measure training steps (forward, PIT loss, backward) of one mixture of that length."""
         torch.set_num_threads(max(threads))
+        contestants = self._lowered(dtype)  # copies made in inference mode could not be trained
         with torch.inference_mode():
-            settled = self._each(
-                self._lowered(dtype), lambda c: c.settle(self._mixture(c, seconds))
-            )
+            settled = self._each(contestants, lambda c: c.settle(self._mixture(c, seconds)))
         # not in inference mode: tensors made in it cannot be trained on
         data = {c: self._training_pair(c, seconds) for c in settled}
         for contestant in data:

@@ -57,11 +57,15 @@ def test_measurements_tables_and_figure(small, tmp_path, capsys):
     assert out["png"].read_bytes().startswith(b"\x89PNG")
 
 
-def test_eight_bits_are_measured_beside_single_precision(small, tmp_path):
+def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
     out = tmp_path / "out.json"
-    options = ["--mean-depth", 1.5, "--dtype", "float32", "int8", "--json", out]
+    options = ["--mean-depth", 1.5, "--dtype", "float32", "bfloat16", "int8", "--json", out]
+    options += ["--train", "--train-seconds", 0.5]
     assert bench(small, "--seconds", 0.5, *options) == 0
-    rows = {(row["kind"], row["dtype"]): row for row in json.loads(out.read_text())}
+    rows = json.loads(out.read_text())
+    trained = {row["dtype"] for row in rows if row["task"] == "train"}
+    assert trained == {"float32", "bfloat16"}  # int8 is for inference
+    rows = {(row["kind"], row["dtype"]): row for row in rows if row["task"] == "separate"}
     for kind in ("mean depth", "all steps"):
         wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
         assert narrow["params"] == wide["params"] and narrow["peak_bytes"] > 0
