@@ -2,7 +2,7 @@
 
 import pytest
 
-import papez_lobes
+from papez_lobes import resources
 from papez_lobes.errors import UserError
 from papez_lobes.knobs import build_modules, read_knobs, separator_file, set_knobs
 
@@ -22,7 +22,7 @@ def test_separators_of_an_installed_package(tmp_path, monkeypatch):
     installed.mkdir(parents=True)
     (installed / "other.yaml").write_text("Encoder: 1\n")
     (installed / "ablations.yaml").write_text("no_memory: {num_slots: 0}\n")
-    monkeypatch.setattr(papez_lobes, "__file__", str(installed.parent / "__init__.py"))
+    monkeypatch.setattr(resources, "__file__", str(installed.parent / "resources.py"))
     assert separator_file("other") == installed / "other.yaml"
     with pytest.raises(UserError, match=r"no such separator; there are: other$"):
         separator_file("ablations")
