@@ -172,7 +172,7 @@ class RecurrentBlock(nn.Module):
         self.num_steps, self.attend_padding, self.copies = num_steps, attend_padding, copies
         self.attention = ChunkAttention(dim, num_heads, num_slots, chunk_tokens, dropout)
         self.norm1 = norm(num_steps, dim)
-        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear1 = Linear(dim, ffn_dim)
         self.linear2 = nn.Linear(ffn_dim, dim)
         self.norm2 = norm(num_steps, dim)
         self.dropout = nn.Dropout(dropout)
@@ -199,7 +199,7 @@ class RecurrentBlock(nn.Module):
         return tokens, memory
 
     def _feed_forward(self, x, step):
-        hidden = self.dropout(F.relu(self.linear1(x), inplace=True))
+        hidden = self.dropout(self.linear1.rectified(x))
         return self.norm2(x + self.dropout(self.linear2(hidden)), step)
 
 

@@ -11,11 +11,93 @@ _INT8_MAX = 127
 
 
 class Linear(nn.Linear):
-    """torch's linear map, whose product can also be had without the bias."""
+    """torch's linear map, whose product can also be had without the bias, or rectified."""
 
     def product(self, x):
-        """x [..., N_in] -> [..., N_out]."""
+        """x [..., N_in] -> [..., N_out], without the bias."""
         return F.linear(x, self.weight)
+
+    def rectified(self, x):
+        """x [..., N_in] -> [..., N_out], negative results as zeros."""
+        return F.relu(self(x), inplace=True)
+
+
+class PrepackedLinear(Linear):
+    """A linear map in single precision, for inference on a CPU: oneDNN's, from a weight that lies
+    as its product reads it. Faster than torch's by a tenth and more; equal but for rounding.
+
+    What changes the weight (training, loading, moving) also drops the packed one, and wherever
+    that is missing or cannot be used (with gradients, under autocast) torch's product is taken.
+
+    Arguments
+    ---------
+    linear : torch.nn.Linear
+        In single precision on a CPU; its parameters are shared.
+
+    Example
+    -------
+    >>> linear, x = torch.nn.Linear(64, 32), torch.randn(10, 64)
+    >>> with torch.inference_mode():
+    ...     result = PrepackedLinear(linear)(x)
+    >>> bool(torch.allclose(result, linear(x), atol=1e-5))
+    True
+    """
+
+    def __init__(self, linear):
+        super().__init__(1, 1, linear.bias is not None)  # of torch: its parameters are replaced
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        super().train(linear.training)
+
+    @staticmethod
+    def is_supported(linear):
+        """Whether this torch has the operation for that map."""
+        return (
+            torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+            and linear.weight.device.type == "cpu"
+            and linear.weight.dtype == torch.float32
+        )
+
+    def forward(self, x):
+        """x [..., N_in] -> [..., N_out]."""
+        return self._apply_packed(x, self.bias, "none") if self._usable(x) else super().forward(x)
+
+    def product(self, x):
+        """The same without the bias."""
+        return self._apply_packed(x, None, "none") if self._usable(x) else super().product(x)
+
+    def rectified(self, x):
+        """The same, negative results as zeros."""
+        return self._apply_packed(x, self.bias, "relu") if self._usable(x) else super().rectified(x)
+
+    def _apply_packed(self, x, bias, activation):
+        operation = torch.ops.mkldnn._linear_pointwise
+        return operation(x, self._packed, bias, activation, [], "")
+
+    def _usable(self, x):
+        return (
+            self._packed is not None and x.dtype == torch.float32 and x.numel() > 0
+            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        )
+
+    def train(self, mode=True):
+        """Training or evaluation mode; a map that is trained is no longer packed."""
+        if mode:
+            self._packed = None
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):  # every move and cast of a module comes by here
+        self._packed = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._packed = None
+        return super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self):  # for copies and files, which cannot hold what is packed
+        return self.__dict__ | {"_packed": None}
 
 
 class Int8Linear(nn.Module):
@@ -54,25 +136,30 @@ class Int8Linear(nn.Module):
 
     def forward(self, x):
         """x [..., N_in] -> [..., N_out], float32."""
-        return _apply(x, self._packed)
+        return _apply_int8(x, self._packed)
 
     def product(self, x):
         """The same without the bias, of what was a `Linear`."""
-        return _apply(x, self._product)
+        return _apply_int8(x, self._product)
+
+    def rectified(self, x):
+        """The same, negative results as zeros."""
+        return _apply_int8(x, self._packed, torch.ops.quantized.linear_relu_dynamic)
 
 
 def lower_precision(modules, dtype, device="cpu"):
     """Have trained modules compute in another precision from now on, for inference.
 
     Half precision is torch's autocast, which keeps norms, halting and sums in single precision.
-    int8 replaces the linear maps; all else stays in single precision.
+    int8 replaces the linear maps; all else stays in single precision. So does float32 on a CPU,
+    by `PrepackedLinear`.
 
     Arguments
     ---------
     modules : mapping of str to torch.nn.Module
         Changed in place.
     dtype : str
-        One of `DTYPES`; 'float32' changes nothing.
+        One of `DTYPES`.
     device : str or torch.device
         Where the modules are.
 
@@ -96,26 +183,34 @@ def lower_precision(modules, dtype, device="cpu"):
     if dtype == "int8":
         if kind != "cpu":
             raise UserError(f"int8 is for CPUs, not for {kind}; take bfloat16 or float16 there")
-        if not sum(_quantise(module) for module in modules.values()):
+        if not sum(_replace_linear(module, Int8Linear) for module in modules.values()):
             raise UserError("int8: this separator has no linear maps of torch's to compute in int8")
-    elif dtype != "float32":
+    elif dtype == "float32":
+        for module in modules.values():
+            _replace_linear(module, _prepacked)
+    else:
         for module in modules.values():
             module.forward = torch.autocast(kind, getattr(torch, dtype))(module.forward)
 
 
-def _quantise(module):
-    """Replace all linear maps below a module; how many there were."""
+def _replace_linear(module, make):
+    """Replace all linear maps below a module by what `make` gives for each; how many there were."""
     count = 0
     for name, child in module.named_children():
-        if type(child) in (nn.Linear, Linear):  # subclasses may use their weights in other ways
-            setattr(module, name, Int8Linear(child))
+        # other subclasses may use their weights in other ways
+        if type(child) in (nn.Linear, Linear, PrepackedLinear):
+            setattr(module, name, make(child))
             count += 1
         else:
-            count += _quantise(child)
+            count += _replace_linear(child, make)
     return count
 
 
-def _apply(x, packed):
+def _prepacked(linear):
+    return PrepackedLinear(linear) if PrepackedLinear.is_supported(linear) else linear
+
+
+def _apply_int8(x, packed, operation=torch.ops.quantized.linear_dynamic):
     # without units for 8-bit sums (VNNI) products of full 8 bits would overflow their 16
     reduced = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
-    return torch.ops.quantized.linear_dynamic(x.float(), packed, reduced)
+    return operation(x.float(), packed, reduced)

@@ -123,8 +123,9 @@ class Contestant:
         self.modules["masknet"].transformer.halting.bias = bias
 
     def lowered(self, dtype, device):
-        """This one in another precision, see `papez_lobes.precision`: a copy, or itself."""
-        if dtype == "float32":
+        """A copy in a precision, see `papez_lobes.precision`; or itself, for a baseline in float32,
+        which runs as it is written."""
+        if dtype == "float32" and self.entry.kind == "baseline":
             return self
         modules = copy.deepcopy(dict(self.modules))
         lower_precision(modules, dtype, device)

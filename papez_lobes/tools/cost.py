@@ -69,12 +69,19 @@ def _counter():
         aten.mkldnn_rnn_layer: _layer_flops,
         aten._cudnn_rnn: _stack_flops,
         torch.ops.quantized.linear_dynamic: _packed_flops,
+        torch.ops.quantized.linear_relu_dynamic: _packed_flops,
     }
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        formulas[torch.ops.mkldnn._linear_pointwise] = _prepacked_flops
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 def _attention_flops(query, key, value, *_, **__):
     return sdpa_flop_count(query, key, value)
+
+
+def _prepacked_flops(rows, weight, *_, **__):
+    return 2 * math.prod(rows[:-1]) * math.prod(weight)
 
 
 def _packed_flops(rows, packed, *_, **__):
