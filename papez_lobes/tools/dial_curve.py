@@ -11,11 +11,11 @@ from papez_lobes.evaluation.evaluate import evaluate, read_manifest
 from papez_lobes.evaluation.picture import new_figure, png_of
 from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
 
-WAYS = {"halting": "learned halting", "same depth": "every token at one depth"}
+WAYS = {"own": "as it is", "halting": "halting, by its bias", "same depth": "every token at one depth"}
 
 
 def dial_curve(model, manifest, limit=None):
-    """Evaluate a separator at every depth that it allows, in two ways.
+    """Evaluate a separator as it is, and at every depth that it allows, in two ways.
 
     With `halting`, the halting bias is set so that the first mixture has that mean depth; with
     `same depth` nothing halts before that depth. The settings of the model are put back.
@@ -32,7 +32,7 @@ def dial_curve(model, manifest, limit=None):
     Returns
     -------
     list of dict
-        `way`, `depth` (asked for), `mean_depth`, `si_snr_i` (dB), `rtf` (median of the mixtures'),
+        `way`, `depth` (asked for, or None), `mean_depth`, `si_snr_i` (dB), `rtf` (median of the mixtures'),
         `halting_bias`, `max_depth`.
 
     Raises
@@ -47,14 +47,15 @@ def dial_curve(model, manifest, limit=None):
     mixture = torch.from_numpy(read_audio(mixture, rate)).unsqueeze(0).to(model.device)
     transformer = model.mods["masknet"].transformer
     before, points = (transformer.halting.bias, transformer.max_depth), []
-    settings = [(way, depth) for way in WAYS for depth in range(1, transformer.block.num_steps + 1)]
+    depths = range(1, transformer.max_depth + 1)
+    settings = [("own", None), *((way, d) for way in ("halting", "same depth") for d in depths)]
     try:
         for way, depth in tqdm(settings, desc="turning the dial", unit="setting", disable=None):
-            transformer.max_depth = transformer.block.num_steps
+            transformer.max_depth, transformer.halting.bias = before[1], before[0]
             if way == "halting":
                 with torch.inference_mode():
                     set_mean_depth(model.mods, mixture, depth)
-            else:
+            elif way == "same depth":
                 transformer.max_depth, transformer.halting.bias = depth, LOWEST
             result = evaluate(model.mods, manifest, speakers, rate, model.device, (), 0, limit)
             points.append({
@@ -76,7 +77,7 @@ def dial_table(points):
     >>> point = {"way": "halting", "depth": 2, "mean_depth": 2.1, "si_snr_i": 3.0, "rtf": 0.05,
     ...          "halting_bias": -1.0, "max_depth": 8}
     >>> print(dial_table([point]).splitlines()[-1])
-    | learned halting | 2.10 | 3.00 | 0.050 | -1.00 | 8 |
+    | halting, by its bias | 2.10 | 3.00 | 0.050 | -1.00 | 8 |
     """
     lines = ["| way | mean depth | SI-SNRi, dB | RTF | halting_bias | max_depth |",
              "| --- | --: | --: | --: | --: | --: |"]

@@ -194,6 +194,8 @@ def test_the_dial_is_turned_and_put_back(case, tmp_path, capsys):
     points = json.loads(out.read_text())
     same = [point for point in points if point["way"] == "same depth"]
     assert [point["mean_depth"] for point in same] == [1, 2, 3]
+    own, = (point for point in points if point["way"] == "own")
+    assert own["halting_bias"] == load_bundle(bundle).mods["masknet"].transformer.halting.bias
     halting = [point["mean_depth"] for point in points if point["way"] == "halting"]
     assert halting == pytest.approx([1, 2, 3], abs=0.3)
     assert figure.stat().st_size > 5000 and "| every token at one depth | 2.00 |" in (
