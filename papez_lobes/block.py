@@ -11,6 +11,10 @@ from papez_lobes.norms import StepLayerNorm
 from papez_lobes.precision import Linear
 
 
+# Chunks whose attention by products is computed at a time, so that it stays in a core's cache
+CHUNKS_AT_A_TIME = 8
+
+
 def sinusoidal_positions(length, dim):
     """The fixed code of Vaswani et al. (2017, Sec. 3.5): [length, dim], sin on even channels.
 
@@ -38,7 +42,7 @@ def attend_by_products(query, key, value, mask=None, dropout_p=0.0):
     """
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
     weights = F.dropout(scores.softmax(dim=-1), dropout_p, training=dropout_p > 0)
     return torch.matmul(weights, value)
 
@@ -110,15 +114,26 @@ class ChunkAttention(nn.Module):
 
     def _attend(self, sequence, mask):
         """Multi-head attention of sequences [n, T, 3 N], already projected: [n, T, N]."""
-        sequence = sequence.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attend = F.scaled_dot_product_attention
         on_cpu_in_bfloat16 = sequence.dtype == torch.bfloat16 and sequence.device.type == "cpu"
-        if sequence.requires_grad and on_cpu_in_bfloat16:
-            # its backward pass takes five times that of products there
-            sequence, attend = sequence.contiguous(), attend_by_products
-        query, key, value = sequence  # each [n, H, T, N / H]
+        if not on_cpu_in_bfloat16:
+            return self._attend_by(F.scaled_dot_product_attention, self._heads(sequence), mask)
+        # there torch's fused attention is slower, and its backward pass five times as slow
+        if sequence.requires_grad:
+            return self._attend_by(attend_by_products, self._heads(sequence).contiguous(), mask)
+        parts = sequence.split(CHUNKS_AT_A_TIME)
+        masks = [None] * len(parts) if mask is None else mask.split(CHUNKS_AT_A_TIME)
+        return torch.cat([
+            self._attend_by(attend_by_products, self._heads(part).contiguous(), own)
+            for part, own in zip(parts, masks)
+        ])
+
+    def _heads(self, sequence):
+        """[n, T, 3 N] as queries, keys and values [3, n, H, T, N / H]."""
+        return sequence.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def _attend_by(self, attend, heads, mask):
         dropout = self.dropout if self.training else 0.0
-        return attend(query, key, value, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
+        return attend(*heads, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
 
 class RecurrentBlock(nn.Module):

@@ -1,7 +1,13 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
-from papez_lobes.block import RecurrentBlock, sinusoidal_positions
+from papez_lobes.block import (
+    CHUNKS_AT_A_TIME,
+    ChunkAttention,
+    RecurrentBlock,
+    sinusoidal_positions,
+)
 from papez_lobes.framing import DenseFraming
 
 
@@ -102,3 +108,23 @@ def test_knobs_that_do_not_fit_are_named(knobs, message):
     fit = {"dim": 12, "num_heads": 3, "ffn_dim": 20, "num_steps": 4, "num_slots": 2}
     with pytest.raises(ValueError, match=message):
         RecurrentBlock(**{**fit, "chunk_tokens": 8, **knobs})
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bfloat16_on_a_cpu_is_torchs_own(masked):
+    torch.manual_seed(0)
+    attention = ChunkAttention(16, 2, 2, 8)
+    sequence = torch.randn(2 * CHUNKS_AT_A_TIME + 3, 10, 48, dtype=torch.bfloat16)
+    mask = None
+    if masked:
+        mask = torch.rand(len(sequence), 1, 1, 10) < 0.6
+        mask[..., 0] = True  # a slot, which is always a key
+    query, key, value = sequence.float().view(-1, 10, 3, 2, 8).permute(2, 0, 3, 1, 4)
+    expected = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+    trained = attention._attend(sequence.clone().requires_grad_(), mask)
+    with torch.inference_mode():
+        got = attention._attend(sequence, mask)
+    for result in (got, trained):
+        assert result.dtype == torch.bfloat16
+        assert (result.float() - expected).abs().max() < 0.03
+    assert torch.equal(got, trained)
