@@ -91,6 +91,8 @@ def write_bundle(folder, separator, knobs, modules):
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
+    if "min_train_depth" in knobs:  # of training alone; it would refuse a lower max_depth in use
+        knobs = knobs | {"min_train_depth": None}
     text = set_knobs(separator, knobs, drop=("modules", "pretrainer")).rstrip() + "\n" + _TAIL
     states = {part: _cpu_state(modules[part]) for part in PARTS}
     aside = _sibling(folder)

@@ -99,6 +99,13 @@ def test_trained_for_one_step_and_wrapped(tmp_path, modules, mixture):
     assert_same_weights(modules, load_bundle(tmp_path / "bundle").mods)
 
 
+def test_what_was_trained_at_random_depths_may_run_shallower(tmp_path):
+    knobs = SMALL | {"min_train_depth": 2}
+    folder = write_bundle(tmp_path / "bundle", PAPEZ, knobs, build_modules(PAPEZ, knobs))
+    model = load_bundle(folder, {"max_depth": 1})
+    assert model.mods["masknet"].transformer.max_depth == 1
+
+
 def test_views_are_saved_compact(tmp_path, modules):
     norm = modules["encoder"].norm
     norm.weight.data = torch.randn(1_000_000)[: norm.weight.numel()]
