@@ -10,7 +10,6 @@ from papez_lobes.checks import check_flag, check_number, check_whole
 from papez_lobes.norms import StepLayerNorm
 from papez_lobes.precision import Linear
 
-
 # Chunks whose attention by products is computed at a time, so that it stays in a core's cache
 CHUNKS_AT_A_TIME = 8
 

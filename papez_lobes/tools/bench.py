@@ -27,7 +27,7 @@ from papez_lobes.tools.report import draw, reference_length, tables
 def add_arguments(parser):
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME|YAML|BUNDLE",
+    add("names", nargs="*", metavar="NAME|YAML|BUNDLE|asteroid:CLASS",
         help="separators (default: all of the project's)")
     add("--seconds", nargs="+", type=float, default=[1, 4, 16], help="of audio (default 1 4 16)")
     add("--threads", nargs="+", type=int, help="of the CPU (default: 1, and all)")

@@ -1,4 +1,5 @@
-"""Who is compared: separators by name, by YAML file, as bundles, and a baseline from a file."""
+"""Who is compared: separators by name, by YAML file, as bundles, asteroid's where it is installed,
+and a baseline from a file."""
 
 import copy
 import importlib.util
@@ -16,7 +17,9 @@ from papez_lobes.separator import separate
 from papez_lobes.tools.cost import count_parameters
 
 SEED = 0  # of untrained weights
-BASELINE_RATE = 8000  # Hz; a baseline is a plain module, which does not say its own
+WHOLE = "whole"  # the one module of a contestant that is not encoder, masknet and decoder
+WHOLE_RATE = 8000  # Hz; such a module does not say its own
+ASTEROID = "asteroid:"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,10 @@ class Entry:
         The row's name.
     kind : str
         'mean depth' (halting reaches `depth` in the mean), 'same depth' (every token runs
-        `depth` steps), 'all steps', 'own' (as built), 'bundle' (as trained) or 'baseline'.
+        `depth` steps), 'all steps', 'own' (as built), 'bundle' (as trained), 'asteroid' or
+        'baseline'.
     source : str
-        A YAML file, a bundle's folder, or FILE:CLASS.
+        A YAML file, a bundle's folder, a class of `asteroid.models`, or FILE:CLASS.
     depth : float, optional
         Steps.
     options : dict
@@ -50,7 +54,7 @@ class Entry:
 
 
 def entries_of(name, mean_depth):
-    """The rows that a name, a YAML file or a bundle's folder stands for.
+    """The rows that a name, a YAML file, a bundle's folder or asteroid:CLASS stands for.
 
     A Papez that prunes stands in three rows: at the mean depth, with every token at that depth
     (rounded up), and at all steps.
@@ -67,6 +71,8 @@ def entries_of(name, mean_depth):
     >>> [entry.model for entry in entries_of("papez_official", 4.5)]
     ['papez_official, all 16 steps']
     """
+    if name.startswith(ASTEROID):
+        return [Entry(name, "asteroid", name.removeprefix(ASTEROID))]
     if (bundle_folder(name) / HYPERPARAMS).is_file():
         folder = bundle_folder(name).resolve()
         label = folder.parent.name if folder.name == "bundle" else folder.name
@@ -105,8 +111,8 @@ class Contestant:
 
     def __call__(self, mixture):
         """Mixture [1, T] to estimates [1, T, C] and the trace of the recurrence, or None."""
-        if self.entry.kind == "baseline":
-            return self.modules["baseline"](mixture), None
+        if WHOLE in self.modules:
+            return self.modules[WHOLE](mixture), None
         return separate(self.modules, mixture, return_trace=True)
 
     def train(self, mode=True):
@@ -152,8 +158,9 @@ def build(entry, device):
     if entry.kind == "bundle":
         model = load_bundle(entry.source, device=device)
         return Contestant(entry, model.mods, model.hparams.sample_rate)
-    if entry.kind == "baseline":
-        modules, rate = {"baseline": _load_baseline(entry)}, BASELINE_RATE
+    if entry.kind in ("baseline", "asteroid"):
+        load = _load_baseline if entry.kind == "baseline" else _Asteroid
+        modules, rate = {WHOLE: load(entry)}, WHOLE_RATE
     else:
         knobs = {"max_depth": entry.depth} if entry.kind == "same depth" else None
         hparams = load_hparams(entry.source, knobs)
@@ -179,3 +186,25 @@ def _load_baseline(entry):
         return getattr(module, name)(**entry.options)
     except Exception as error:  # it is the user's own code
         raise UserError(f"{entry.source}: {type(error).__name__}: {error}") from error
+
+
+class _Asteroid(torch.nn.Module):
+    """A model of asteroid's for two speakers, at its own default settings: [1, T] -> [1, T, C]."""
+
+    def __init__(self, entry):
+        super().__init__()
+        try:
+            models = importlib.import_module("asteroid.models")
+        except ImportError as error:
+            raise UserError(
+                f"asteroid cannot be imported ({error}). It pins an old torchmetrics: in an "
+                "environment apart, pip install --no-deps asteroid asteroid-filterbanks"
+            ) from error
+        try:
+            self.model = getattr(models, entry.source)(n_src=2, sample_rate=WHOLE_RATE)
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"no separator of asteroid.models ({error}); "
+                            "try ConvTasNet, DPRNNTasNet, DPTNet or SuDORMRFNet") from error
+
+    def forward(self, mixture):
+        return self.model(mixture).transpose(1, 2)

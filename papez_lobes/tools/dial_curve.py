@@ -11,7 +11,9 @@ from papez_lobes.evaluation.evaluate import evaluate, read_manifest
 from papez_lobes.evaluation.picture import new_figure, png_of
 from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
 
-WAYS = {"own": "as it is", "halting": "halting, by its bias", "same depth": "every token at one depth"}
+WAYS = {
+    "own": "as it is", "halting": "halting, by its bias", "same depth": "every token at one depth",
+}
 
 
 def dial_curve(model, manifest, limit=None):
@@ -32,8 +34,8 @@ def dial_curve(model, manifest, limit=None):
     Returns
     -------
     list of dict
-        `way`, `depth` (asked for, or None), `mean_depth`, `si_snr_i` (dB), `rtf` (median of the mixtures'),
-        `halting_bias`, `max_depth`.
+        `way`, `depth` (asked for, or None), `mean_depth`, `si_snr_i` (dB), `rtf` (median of the
+        mixtures'), `halting_bias`, `max_depth`.
 
     Raises
     ------

@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
+import torch
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.knobs import separator_file, set_knobs
 from papez_lobes.tools.cli import main
+from papez_lobes.tools.contestants import Entry, build
 from papez_lobes.tools.race import interleave
 from tests.trees import SAMPLE_RATE, voice
 
@@ -87,6 +91,36 @@ def test_a_baseline_is_run_beside_it(small, tmp_path):
     out = tmp_path / "out.json"
     assert bench(small, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
     assert {row["kind"] for row in json.loads(out.read_text())} >= {"baseline", "all steps"}
+
+
+def test_asteroids_models_where_it_is_installed(monkeypatch, tmp_path, capsys):
+    """Against a stand-in of its interface, [B, T] -> [B, C, T]; the real one is run by hand, see
+    docs/results.md, since no environment holds both it and what the tests need."""
+
+    class ConvTasNet(torch.nn.Module):
+        def __init__(self, n_src, sample_rate):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.full((1, n_src, 1), 0.5))
+
+        def forward(self, mixture):
+            return mixture.unsqueeze(1) * self.gain
+
+    models = types.SimpleNamespace(ConvTasNet=ConvTasNet)
+    monkeypatch.setitem(sys.modules, "asteroid", types.ModuleType("asteroid"))
+    monkeypatch.setitem(sys.modules, "asteroid.models", models)
+    contestant = build(Entry("asteroid:ConvTasNet", "asteroid", "ConvTasNet"), "cpu")
+    estimates, trace = contestant(torch.randn(1, 800))
+    assert estimates.shape == (1, 800, 2) and trace is None
+    out = tmp_path / "out.json"
+    names = ["asteroid:ConvTasNet", "asteroid:Nothing"]
+    assert bench(*names, "--seconds", 0.5, "--no-memory", "--train", "--json", out) == 0
+    rows = json.loads(out.read_text())
+    assert {row["task"] for row in rows} == {"separate", "train"}
+    assert {row["kind"] for row in rows} == {"asteroid"} and rows[0]["params"] == 2
+    assert "Nothing" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "asteroid.models", None)  # as if it were not installed
+    assert bench("asteroid:ConvTasNet", "--seconds", 0.5) == 2
+    assert "pip install --no-deps asteroid asteroid-filterbanks" in capsys.readouterr().out
 
 
 def test_mixing_on_the_fly_is_measured_too(small, tmp_path, capsys):
