@@ -75,6 +75,7 @@ class ChunkAttention(nn.Module):
             raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
         self.num_heads, self.num_slots, self.chunk_tokens = num_heads, num_slots, chunk_tokens
         self.dropout = dropout
+        self.attention_dtype = None  # of queries, keys and values; None: what the projection gives
         self.in_proj = Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj.weight)  # as torch.nn.MultiheadAttention
@@ -105,8 +106,12 @@ class ChunkAttention(nn.Module):
             The mean of each token's two chunks, shaped as `tokens`, and of all chunks that count,
             [B, M, N].
         """
-        project = self.in_proj.product
-        sequences = framing.spread(project(tokens), project(memory), positions)
+        tokens, memory = self.in_proj.product(tokens), self.in_proj.product(memory)
+        if self.attention_dtype is not None:
+            tokens, memory, positions = (
+                x.to(self.attention_dtype) for x in (tokens, memory, positions)
+            )
+        sequences = framing.spread(tokens, memory, positions)
         attended = [self._attend(sequence, mask) for sequence, mask in sequences]
         tokens, memory = framing.merge(attended, self.num_slots)
         return self.out_proj(tokens), self.out_proj(memory)

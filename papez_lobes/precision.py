@@ -151,8 +151,8 @@ def lower_precision(modules, dtype, device="cpu"):
     """Have trained modules compute in another precision from now on, for inference.
 
     Half precision is torch's autocast, which keeps norms, halting and sums in single precision.
-    int8 replaces the linear maps; all else stays in single precision. So does float32 on a CPU,
-    by `PrepackedLinear`.
+    int8 replaces the linear maps; on a CPU with units for bfloat16, attention is in that; all else
+    stays in single precision. float32 on a CPU replaces the linear maps too, by `PrepackedLinear`.
 
     Arguments
     ---------
@@ -185,6 +185,11 @@ def lower_precision(modules, dtype, device="cpu"):
             raise UserError(f"int8 is for CPUs, not for {kind}; take bfloat16 or float16 there")
         if not sum(_replace_linear(module, Int8Linear) for module in modules.values()):
             raise UserError("int8: this separator has no linear maps of torch's to compute in int8")
+        if _has("avx512_bf16") or _has("amx_tile"):
+            for module in modules.values():
+                for child in module.modules():
+                    if hasattr(child, "attention_dtype"):
+                        child.attention_dtype = torch.bfloat16
     elif dtype == "float32":
         for module in modules.values():
             _replace_linear(module, _prepacked)
@@ -212,5 +217,10 @@ def _prepacked(linear):
 
 def _apply_int8(x, packed, operation=torch.ops.quantized.linear_dynamic):
     # without units for 8-bit sums (VNNI) products of full 8 bits would overflow their 16
-    reduced = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+    reduced = not _has("vnni")
     return operation(x.float(), packed, reduced)
+
+
+def _has(units):
+    """Whether this CPU has units of that name, as torch calls them."""
+    return getattr(torch.cpu, f"_is_{units}_supported", lambda: False)()
