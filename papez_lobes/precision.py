@@ -44,8 +44,8 @@ class PrepackedLinear(Linear):
     """
 
     def __init__(self, linear):
-        super().__init__(1, 1, linear.bias is not None)  # of torch: its parameters are replaced
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        sizes = linear.in_features, linear.out_features
+        super().__init__(*sizes, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         super().train(linear.training)
