@@ -60,6 +60,11 @@ def write_page(evaluation, groups, about, folder):
             f"<style>{STYLE}</style><h1>{_text(title)}</h1>{''.join(parts)}</html>\n")
     path = folder / "evaluation.html"
     write_bytes(path, page.encode())
+    shown = {file for own in files.values() for file in own.values()}
+    shown |= {folder / "worst" / f"{file_stem(name)}.png" for name in files}
+    for file in (folder / "worst").iterdir():  # those of an earlier evaluation in this folder
+        if file.suffix in (".wav", ".png") and file not in shown:
+            file.unlink()
     return path
 
 

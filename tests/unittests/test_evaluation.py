@@ -158,6 +158,12 @@ def test_the_command_writes_all_its_files(case, tmp_path, capsys):
     for name in ("m00", "m03"):
         assert f"worst/{name}_s1hat.wav" in page and (out / f"worst/{name}.png").is_file()
     assert "http" not in page.replace("https://", "")
+    # once more into the folder: what is no longer shown goes, other files stay
+    (out / "worst/mine.txt").write_text("")
+    assert main(["evaluate", str(bundle), str(tree), *options, "--limit", "1"]) == 0
+    left = {path.name for path in (out / "worst").iterdir()}
+    assert left == {"mine.txt", "m00.png"} | {
+        f"m00_{kind}.wav" for kind in ("mix", "s1", "s1hat", "s2", "s2hat")}
     # and from a manifest, one job: the same numbers
     other = tmp_path / "other"
     options = ["--out", str(other), "--jobs", "1", "--measures", "sdr", "--set", "max_depth=1"]
