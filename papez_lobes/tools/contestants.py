@@ -118,7 +118,7 @@ class Contestant:
     def train(self, mode=True):
         """Training or (False) evaluation mode."""
         for module in self.modules.values():
-            module.train(mode)
+            module.train(mode).requires_grad_(mode)  # a bundle's are frozen
 
     def parameters(self):
         """All parameters."""

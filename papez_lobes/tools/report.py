@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # files only; no display is needed
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogFormatter
 
 REFERENCE_SECONDS = 4  # the length at which latency, depth and growth are stated, if measured
 _GROUP = ("task", "dtype", "threads", "device")
@@ -204,6 +205,8 @@ def _draw_latency(axis, rows, colours, scores):
             textcoords="offset points", ha="center", fontsize=8,
         )
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(LogFormatter())
+    axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axis.margins(0.2)
     axis.set_xlabel(f"latency of {reference:g} s (ms)")
     axis.set_ylabel("SI-SNRi (dB)")
