@@ -48,7 +48,7 @@ class PrepackedLinear(Linear):
         super().__init__(*sizes, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        super().train(linear.training)
+        self.training = linear.training
 
     @staticmethod
     def is_supported(linear):
@@ -186,10 +186,7 @@ def lower_precision(modules, dtype, device="cpu"):
         if not sum(_replace_linear(module, Int8Linear) for module in modules.values()):
             raise UserError("int8: this separator has no linear maps of torch's to compute in int8")
         if _has("avx512_bf16") or _has("amx_tile"):
-            for module in modules.values():
-                for child in module.modules():
-                    if hasattr(child, "attention_dtype"):
-                        child.attention_dtype = torch.bfloat16
+            _attend_in(modules, torch.bfloat16)
     elif dtype == "float32":
         for module in modules.values():
             _replace_linear(module, _prepacked)
@@ -209,6 +206,13 @@ def _replace_linear(module, make):
         else:
             count += _replace_linear(child, make)
     return count
+
+
+def _attend_in(modules, dtype):
+    """Set what our attention computes in, wherever there is one."""
+    for child in (child for module in modules.values() for child in module.modules()):
+        if hasattr(child, "attention_dtype"):
+            child.attention_dtype = dtype
 
 
 def _prepacked(linear):

@@ -61,7 +61,7 @@ def write_page(evaluation, groups, about, folder):
     path = folder / "evaluation.html"
     write_bytes(path, page.encode())
     shown = {file for own in files.values() for file in own.values()}
-    shown |= {folder / "worst" / f"{file_stem(name)}.png" for name in files}
+    shown |= {_picture_of(name, folder) for name in files}
     for file in (folder / "worst").iterdir():  # those of an earlier evaluation in this folder
         if file.suffix in (".wav", ".png") and file not in shown:
             file.unlink()
@@ -108,11 +108,15 @@ def _image(content, what):
     return f"<img alt='{_text(what)}' src='data:image/png;base64,{data}'>"
 
 
+def _picture_of(name, folder):
+    return folder / "worst" / f"{file_stem(name)}.png"
+
+
 def _example(example, files, folder, sample_rate):
     name, speakers = example.row["snt_id"], example.sources.shape[1]
     gains = [example.row[f"si_snr_i_s{number}"] for number in range(1, speakers + 1)]
     picture = draw_separation(
-        folder / "worst" / f"{file_stem(name)}.png", example.mixture, example.sources,
+        _picture_of(name, folder), example.mixture, example.sources,
         np.nan_to_num(example.estimates), example.depth, sample_rate,
         [f"estimate {number} ({gain:+.1f} dB SI-SNRi)" for number, gain in enumerate(gains, 1)],
     )

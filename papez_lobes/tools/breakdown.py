@@ -4,8 +4,7 @@ from torch.profiler import ProfilerActivity, profile
 
 # kind: beginnings of the names of torch's operations; the first that fits
 KINDS = {
-    "matrix products": ("aten::addmm", "aten::mm", "mkldnn",
-                        "quantized::linear"),
+    "matrix products": ("aten::addmm", "aten::mm", "mkldnn", "quantized::linear"),
     "attention, fused, or its softmax": ("aten::_scaled_dot_product", "aten::_softmax"),
     "batched products": ("aten::bmm", "aten::baddbmm"),
     "convolutions": (

@@ -118,7 +118,7 @@ class Contestant:
     def train(self, mode=True):
         """Training or (False) evaluation mode."""
         for module in self.modules.values():
-            module.train(mode).requires_grad_(mode)  # a bundle's are frozen
+            module.train(mode)
 
     def parameters(self):
         """All parameters."""
@@ -157,6 +157,7 @@ def build(entry, device):
     torch.manual_seed(SEED)
     if entry.kind == "bundle":
         model = load_bundle(entry.source, device=device)
+        model.mods.requires_grad_()  # training steps are measured too
         return Contestant(entry, model.mods, model.hparams.sample_rate)
     if entry.kind in ("baseline", "asteroid"):
         load = _load_baseline if entry.kind == "baseline" else _Asteroid
@@ -207,4 +208,5 @@ class _Asteroid(torch.nn.Module):
                             "try ConvTasNet, DPRNNTasNet, DPTNet or SuDORMRFNet") from error
 
     def forward(self, mixture):
+        """Mixture [B, T] -> estimates [B, T, C]."""
         return self.model(mixture).transpose(1, 2)

@@ -81,6 +81,7 @@ def _attention_flops(query, key, value, *_, **__):
 
 
 def _prepacked_flops(rows, weight, *_, **__):
+    """Of a linear map whose weight lies as oneDNN reads it."""
     return 2 * math.prod(rows[:-1]) * math.prod(weight)
 
 

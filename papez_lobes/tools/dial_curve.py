@@ -53,7 +53,7 @@ def dial_curve(model, manifest, limit=None):
     settings = [("own", None), *((way, d) for way in ("halting", "same depth") for d in depths)]
     try:
         for way, depth in tqdm(settings, desc="turning the dial", unit="setting", disable=None):
-            transformer.max_depth, transformer.halting.bias = before[1], before[0]
+            transformer.halting.bias, transformer.max_depth = before
             if way == "halting":
                 with torch.inference_mode():
                     set_mean_depth(model.mods, mixture, depth)

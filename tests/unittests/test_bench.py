@@ -94,8 +94,8 @@ def test_a_baseline_is_run_beside_it(small, tmp_path):
 
 
 def test_asteroids_models_where_it_is_installed(monkeypatch, tmp_path, capsys):
-    """Against a stand-in of its interface, [B, T] -> [B, C, T]; the real one is run by hand, see
-    docs/results.md, since no environment holds both it and what the tests need."""
+    """Against a stand-in of its interface, [B, T] -> [B, C, T]; the real one, which pins an old
+    torchmetrics, is run by hand: docs/results.md."""
 
     class ConvTasNet(torch.nn.Module):
         def __init__(self, n_src, sample_rate):
