@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.checks import check_flag, check_number, check_whole
+from papez_lobes.checks import check_dropout, check_flag, check_heads, check_whole
 from papez_lobes.norms import StepLayerNorm
 from papez_lobes.precision import Linear
 
@@ -66,11 +66,9 @@ class ChunkAttention(nn.Module):
     def __init__(self, dim, num_heads, num_slots, chunk_tokens, dropout=0.0):
         super().__init__()
         check_whole("N_encoder_out", dim)
-        check_whole("num_heads", num_heads)
         check_whole("num_slots", num_slots, 0)
         check_whole("chunk_tokens", chunk_tokens)
-        if dim % num_heads:
-            raise ValueError(f"num_heads is {num_heads}: it must divide the width of {dim}")
+        check_heads(num_heads, dim)
         if chunk_tokens % 2:
             raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
         self.num_heads, self.num_slots, self.chunk_tokens = num_heads, num_slots, chunk_tokens
@@ -182,10 +180,8 @@ class RecurrentBlock(nn.Module):
         super().__init__()
         check_whole("ffn_dim", ffn_dim)
         check_whole("num_steps", num_steps)
-        check_number("dropout", dropout)
+        check_dropout(dropout)
         check_flag("attend_padding", attend_padding)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}: it must be in [0, 1)")
         if copies not in (1, 2) or (copies == 1 and attend_padding):
             raise ValueError(f"copies is {copies}: it must be 2, or 1 with attend_padding: False")
         self.num_steps, self.attend_padding, self.copies = num_steps, attend_padding, copies

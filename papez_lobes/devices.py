@@ -22,4 +22,6 @@ def checked_device(device):
         device = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise UserError(f"device '{device}' cannot be used here; try cpu") from error
+    if device.type == "meta":
+        raise UserError("device 'meta' computes nothing; try cpu")
     return str(device)

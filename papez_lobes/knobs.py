@@ -9,6 +9,7 @@ from hyperpyyaml.core import load_hyperpyyaml, recursive_resolve
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from papez_lobes.checks import check_knobs
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
 
@@ -171,10 +172,23 @@ def build_modules(path, knobs=None):
     return {part: hparams[node] for part, node in PARTS.items()}
 
 
+def has_parts(path):
+    """Whether a YAML file has the nodes of a separator: Encoder, MaskNet and Decoder.
+
+    Example
+    -------
+    >>> has_parts(separator_file("papez"))
+    True
+    """
+    return set(PARTS.values()) <= set(_read_tree(path))
+
+
 def load_hparams(path, knobs=None):
     """As `build_modules`, but all that the file holds."""
-    _check_known(knobs or {}, read_knobs(path), path)
+    known = read_knobs(path)
+    _check_known(knobs or {}, known, path)
     try:
+        check_knobs(known | dict(knobs or {}))
         with open(path, encoding="utf-8") as stream:
             hparams = load_hyperpyyaml(stream, dict(knobs or {}))
     except _BUILDING as error:

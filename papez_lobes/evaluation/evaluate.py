@@ -54,6 +54,7 @@ class Evaluation:
         One a mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
         `si_snr_i`, `sdr`, `sdr_i`, ...), each source's (`si_snr_s1`, ...), `mean_depth`, `seconds`
         and `rtf` (real-time factor, while workers measure). NaN where a measure is not defined.
+        `failed` is 1 where an estimate is not finite, and not there elsewhere.
     worst : list of Example
         Those of the lowest SI-SNRi, worst first.
     first : list of Example
@@ -139,10 +140,10 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
     ------
     UserError
         See `read_manifest`; or a file cannot be read, is of another rate, or differs in length
-        from its mixture. All headers are read before the first mixture is separated.
+        from its mixture. All files are read once before the first mixture is separated.
     """
     mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
-    _check_headers(mixtures, sample_rate)
+    _check_files(mixtures, sample_rate)
     for module in modules.values():
         module.eval()
     rows, worst, first, pending, gains = {}, [], [], {}, []
@@ -235,13 +236,14 @@ def _collect(pending, rows, bar, most):
             return
 
 
-def _check_headers(mixtures, sample_rate):
+def _check_files(mixtures, sample_rate):
     """Raises UserError for the first file that would stop the evaluation, maybe hours later."""
-    for name, paths in tqdm(mixtures, "reading headers", unit="mixture", leave=False, disable=None):
+    for name, paths in tqdm(mixtures, "checking files", unit="mixture", leave=False, disable=None):
         _, problems = inspect_mixture(Mixture(name, tuple(paths)), sample_rate, check_audio=False)
         if problems:
             path, reason = problems[0]
             raise UserError(f"{path}: {reason}")
+        _read(name, paths, sample_rate)
 
 
 def _read(name, paths, sample_rate):
@@ -274,6 +276,8 @@ def _separate(modules, name, mixture, sources, sample_rate, device):
     estimates = reorder(estimates, scores.permutation)
     if estimates.isfinite().all():
         estimates = match_mixture(estimates, batch)
+    else:
+        row["failed"] = 1
     return Example(row, mixture, sources, estimates[0].numpy(), depth)
 
 
@@ -289,6 +293,8 @@ def _finish(device):
 
 
 def mean_of(rows, name):
-    """The mean of a measure over the rows that have it, as a finite number; else NaN."""
-    values = [row[name] for row in rows if np.isfinite(row.get(name, np.nan))]
+    """The mean of a measure over the rows that have it, as a finite number, and whose estimates
+    are finite; else NaN."""
+    values = [row[name] for row in rows
+              if np.isfinite(row.get(name, np.nan)) and not row.get("failed")]
     return sum(values) / len(values) if values else float("nan")

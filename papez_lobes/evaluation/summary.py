@@ -50,13 +50,15 @@ def summarise(rows, group_by=None):
     rows : list of dict
         Of an Evaluation.
     group_by : str, optional
-        A regular expression; what it finds in an ID (its groups, joined) names the row's group.
+        A regular expression; what it finds in an ID (its groups, joined) names the row's group;
+        in quotes, if that is 'all' or 'other' (where nothing is found).
 
     Returns
     -------
     dict of str to dict
         Group ('all' first) -> `mixtures`, the mean of each measure, `si_snr_i_95` (its interval),
-        and `undefined`: measure -> IDs for which it is not defined, which its mean leaves out.
+        `failed`: IDs whose estimates are not finite, which all means leave out, and `undefined`:
+        measure -> IDs of the others for which it is not defined, which its mean leaves out.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def summarise(rows, group_by=None):
     >>> {name: group["si_snr_i"] for name, group in summarise(rows, "^.").items()}
     {'all': 2.0, 'a': 1.0, 'b': 3.0}
     """
-    groups = {"all": rows}
+    groups = {}
     if group_by is not None:
         try:
             pattern = re.compile(group_by)
@@ -77,19 +79,20 @@ def summarise(rows, group_by=None):
             raise UserError(f"group-by {group_by!r}: no regular expression ({error})") from error
         for row in rows:
             found = pattern.search(row["snt_id"])
-            name = "other" if not found else "-".join(found.groups("") or (found[0],))
+            name = "-".join(found.groups("") or (found[0],)) if found else "other"
+            name = f"'{name}'" if found and name in ("all", "other") else name
             groups.setdefault(name, []).append(row)
-    first, *others = groups
-    return {name: _means(groups[name]) for name in (first, *sorted(others))}
+    return {"all": _means(rows)} | {name: _means(groups[name]) for name in sorted(groups)}
 
 
 def _means(rows):
     means, undefined = {"mixtures": len(rows)}, {}
-    for name in SHOWN:
+    measured = [name for name in SHOWN if any(name in row for row in rows)]
+    failed = [row["snt_id"] for row in rows if row.get("failed")]
+    rows = [row for row in rows if not row.get("failed")]
+    for name in measured:
         # a row without the measure is as one in which it is not defined
         values = {row["snt_id"]: row.get(name, float("nan")) for row in rows}
-        if not any(name in row for row in rows):
-            continue
         good = [value for value in values.values() if np.isfinite(value)]
         means[name] = float(np.mean(good)) if good else None
         bad = [key for key, value in values.items() if not np.isfinite(value)]
@@ -97,7 +100,8 @@ def _means(rows):
             undefined[name] = bad
         if name == "si_snr_i" and good:
             means["si_snr_i_95"] = confidence(good)
-    return means | ({"undefined": undefined} if undefined else {})
+    return means | {key: value for key, value in
+                    (("failed", failed), ("undefined", undefined)) if value}
 
 
 def table(groups):
@@ -112,13 +116,20 @@ def table(groups):
 
 
 def notes(groups):
-    """A line on each measure that is not defined for some mixtures: how many, and the first."""
-    lines = []
-    for name, ids in groups["all"].get("undefined", {}).items():
-        shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-        lines.append(f"{SHOWN[name][0]} is not defined for {len(ids)} mixture(s), which its mean "
-                     f"leaves out: {shown}")
+    """A line on estimates that are not finite, and one on each measure that is not defined for
+    some mixtures: how many, and the first."""
+    total, lines = groups["all"], []
+    if "failed" in total:
+        lines.append(f"THE MODEL FAILED on {_some(total['failed'])}: its estimates are not finite; "
+                     "all means leave these out")
+    for name, ids in total.get("undefined", {}).items():
+        lines.append(f"{SHOWN[name][0]} is not defined for {_some(ids)}, which its mean leaves out")
     return lines
+
+
+def _some(ids):
+    shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return f"{len(ids)} mixture(s) ({shown})"
 
 
 def cell(group, name):
@@ -160,7 +171,9 @@ def hash_of(folder):
 def write_rows(rows, path):
     """Write a CSV, a line a mixture and last their means (snt_id 'avg')."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    average = {"snt_id": "avg"} | {name: mean_of(rows, name) for name in names[1:]}
+    average = {"snt_id": "avg"} | {
+        name: mean_of(rows, name) for name in names[1:] if name != "failed"
+    }
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, fieldnames=names)
     writer.writeheader()

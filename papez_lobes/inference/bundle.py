@@ -27,6 +27,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.knobs import (
     PARTS,
     build_modules,
+    has_parts,
     load_hparams,
     set_knobs,
 )
@@ -123,6 +124,18 @@ def bundle_folder(name):
     """
     shipped = resource_folder("pretrained") / name
     return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
+
+
+def is_bundle(folder):
+    """Whether a folder has the files of a bundle, and its hyperparams.yaml the nodes of one.
+
+    Example
+    -------
+    >>> is_bundle(bundle_folder("papez-small-8k"))
+    True
+    """
+    return all(Path(folder, name).is_file() for name in FILES) and (
+        has_parts(Path(folder, HYPERPARAMS)))
 
 
 def load_bundle(folder, overrides=None, device="cpu", dtype="float32",

@@ -59,7 +59,10 @@ def run(arguments):
     for name in arguments.names:
         if name not in known:
             raise UserError(f"{name}: no such ablation; there are: {', '.join(known)}")
-    names, out = arguments.names or list(known), Path(arguments.out).absolute()
+    names = list(dict.fromkeys(arguments.names or known))
+    out = Path(arguments.out).absolute()
+    if not arguments.experiment.is_file() and arguments.experiment != EXPERIMENT:
+        raise UserError(f"{arguments.experiment}: no such file; name an experiment file")
     if not arguments.report:
         if not TRAIN.is_file():
             raise UserError(f"{TRAIN}: no such file; train from a checkout of the project")
@@ -123,8 +126,6 @@ def train_command(name, knobs, out, experiment, overrides):
 def _derive(experiment, own, folder):
     """Write the experiment with a separator file of the ablations instead of its own, whose knobs
     that gets. Both lie in one folder, since a path with a space cannot be included."""
-    if not experiment.is_file():
-        raise UserError(f"{experiment}: no such file; name an experiment file")
     lines = experiment.read_text(encoding="utf-8").splitlines()
     found = [index for index, line in enumerate(lines) if line.startswith(INCLUDE)]
     if len(found) != 1:
@@ -151,9 +152,17 @@ def _train(name, command, folder):
 
 
 def _summary(folder):
-    """What train.py wrote last, or None if it has not ended."""
+    """What train.py wrote last, or None if it has not ended with a model that separates."""
     path = Path(folder, "summary.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        scored = summary["results"]["all"]["si_snr_i"] is not None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no summary of an evaluation; delete it, and repeat the command "
+                        "to evaluate again") from error
+    return summary if scored else None
 
 
 def _report(names, out):

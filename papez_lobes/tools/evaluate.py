@@ -17,7 +17,8 @@ from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.measures import MEASURES, available
 from papez_lobes.evaluation.results import check_folder, write_evaluation
 from papez_lobes.evaluation.summary import provenance, summarise
-from papez_lobes.inference.bundle import FILES, bundle_folder, load_bundle
+from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, is_bundle, load_bundle
+from papez_lobes.knobs import PARTS
 from papez_lobes.precision import DTYPES, lower_precision
 
 
@@ -74,10 +75,10 @@ def run(arguments):
 def load_model(folder, knobs, device, dtype="float32"):
     """A bundle of ours, or anything else that SpeechBrain's interface loads from a folder."""
     folder = bundle_folder(folder)
-    if all((folder / name).is_file() for name in FILES):
+    if not (folder / HYPERPARAMS).is_file():
+        raise UserError(f"{folder}: no such bundle; name a folder with {HYPERPARAMS}")
+    if is_bundle(folder):
         return load_bundle(folder, knobs, device, dtype)
-    if not (folder / "hyperparams.yaml").is_file():
-        raise UserError(f"{folder}: no such bundle; name a folder with hyperparams.yaml")
     device = checked_device(device)
     with tempfile.TemporaryDirectory() as savedir:
         try:
@@ -90,7 +91,11 @@ def load_model(folder, knobs, device, dtype="float32"):
             raise UserError(f"{folder}: SpeechBrain cannot load it: {line}") from error
     for name in ("num_spks", "sample_rate"):
         if not hasattr(model.hparams, name):
-            raise UserError(f"{folder}: its hyperparams.yaml has no '{name}'; add it")
+            raise UserError(f"{folder}: its {HYPERPARAMS} has no '{name}'; add it")
+    for part in PARTS:
+        if part not in model.mods:
+            raise UserError(f"{folder}: the modules of its {HYPERPARAMS} have no '{part}'; a model "
+                            f"of {', '.join(PARTS)} can be evaluated")
     lower_precision(model.mods, dtype, device)
     return model
 
@@ -115,6 +120,6 @@ def _knobs(words):
             knobs[name] = YAML(typ="safe").load(value)
         except YAMLError:
             equals = ""
-        if not name or not equals:
+        if not name or not equals or not value.strip():
             raise UserError(f"--set {word}: write it as knob=value, e.g. max_depth=4")
     return knobs

@@ -52,13 +52,16 @@ class WeightAverage:
         self.steps += 1
 
     def put(self, averaged):
-        """Exchange the two sets of weights, if the wanted one is not in the modules."""
+        """Exchange the two sets of weights, if the wanted one is not in the modules. Without a
+        decay the average that a checkpoint brought gives way to the trained weights for good."""
         if self.others and averaged != self.averaged:
             for weight, other in zip(self._weights(), self.others):
                 kept = weight.clone()
                 weight.copy_(other)
                 other.copy_(kept)
             self.averaged = averaged
+        if not self.decay and not self.averaged:
+            self.others, self.steps = [], 0  # training had one, and goes on without
 
     def _weights(self):
         """The parameters as tensors without a graph, which share their memory."""

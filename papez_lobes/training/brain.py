@@ -1,6 +1,7 @@
 """The SpeechBrain Brain that trains any separator of encoder, masknet and decoder."""
 
 import logging
+import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +16,17 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from speechbrain.utils.distributed import run_on_main
 from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.errors import UserError
 from papez_lobes.separator import separate
-from papez_lobes.training.logs import TensorBoard
+from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.metrics import score
 
 logger = logging.getLogger(__name__)
 STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
+KEPT = ("depths", "counted", "skipped", "audio_seconds")  # in checkpoints, beside SpeechBrain's
 
 
 @register_checkpoint_hooks
@@ -33,13 +36,15 @@ class Separation(sb.Brain):
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
     `papez_lobes.data.loading.separation_dataset`. From the experiment file: `loss`,
-    `ponder_cost`, `loss_threshold`, `warmup_steps`, `average`, `lr_scheduler`, `train_logger`,
-    `tensorboard`, `output_folder`, `sample_rate` and `seed`. Testing is `papez_lobes.evaluation`'s.
+    `ponder_cost`, `loss_threshold`, `warmup_steps`, `average`, `epoch_counter`, `lr_scheduler`,
+    `train_logger`, `train_log`, `tensorboard`, `output_folder`, `sample_rate` and `seed`. Testing
+    is `papez_lobes.evaluation`'s.
     """
 
     train_data = board = None  # made by `fit`
     audio_seconds = 0.0  # of mixtures that this process has trained on
-    depths, example = (), {}
+    depths, example = (), {}  # of a stage, as are the next
+    counted = skipped = 0  # losses in the mean; steps without a finite gradient
 
     def _wrap_distributed(self):
         """As SpeechBrain's, for modules that run item by item: their forwards, and so the
@@ -57,6 +62,14 @@ class Separation(sb.Brain):
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
         return super().make_dataloader(dataset, stage, *arguments, **options)
 
+    def on_fit_start(self):
+        """As SpeechBrain's. Where training resumes, the log forgets the epochs that it repeats:
+        those that were logged and then lost, since the process was ended before it could save."""
+        super().on_fit_start()
+        if self.checkpointer is not None and self.checkpointer.find_checkpoint() is not None:
+            run_on_main(drop_epochs_after, args=(
+                self.hparams.train_log, self.hparams.epoch_counter.current))
+
     def on_fit_batch_start(self, batch, should_step):
         """What is random in a step depends on seed, epoch and step: a training that was resumed
         goes on as if it had not been interrupted, and all processes draw one depth limit."""
@@ -65,25 +78,38 @@ class Separation(sb.Brain):
     def optimizers_step(self):
         """As SpeechBrain's, unless a gradient is NaN or infinite: such a step is skipped as a
         whole and counted; more than `nonfinite_patience` in an epoch end the training."""
-        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
-        # in fp16 the scaler, finding its scale, skips such steps itself
-        if self.scaler.is_enabled() or torch.nn.utils.get_total_norm(gradients).isfinite():
-            with self._warming_up():
-                super().optimizers_step()
-            self.hparams.average.update()
-            return
-        self.zero_grad(set_to_none=True)
-        self.nonfinite_count += 1
+        if self.scaler.is_enabled():
+            scale, reached = self.scaler.get_scale(), self.optimizer_step
+            self._step()
+            if self.scaler.get_scale() >= scale:
+                self.hparams.average.update()
+                return
+            self.optimizer_step = reached  # the scaler has skipped it and halved its scale, ...
+            if scale > 1:
+                return  # ... for which it begins high enough
+        else:
+            gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+            if torch.nn.utils.get_total_norm(gradients).isfinite():
+                self._step()
+                self.hparams.average.update()
+                return
+            self.zero_grad(set_to_none=True)
+        self.skipped += 1
         logger.warning(
             f"epoch {self.epoch}, step {self.step}: the gradient is not finite; step skipped "
-            f"({self.nonfinite_count} in this epoch)"
+            f"({self.skipped} in this epoch)"
         )
-        if self.nonfinite_count > self.nonfinite_patience:
-            raise UserError(
-                f"training stopped: {self.nonfinite_count} steps of epoch {self.epoch} had a "
-                "gradient that is not finite (--nonfinite_patience allows "
-                f"{self.nonfinite_patience}); lower lr, or take --precision fp32"
-            )
+        if self.skipped > self.nonfinite_patience:
+            self._stop(f"{self.skipped} steps of epoch {self.epoch} had a gradient that is not "
+                       f"finite (--nonfinite_patience allows {self.nonfinite_patience})")
+
+    def _step(self):
+        with self._warming_up():
+            super().optimizers_step()
+
+    @staticmethod
+    def _stop(why):
+        raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
 
     @contextmanager
     def _warming_up(self):
@@ -98,6 +124,15 @@ class Separation(sb.Brain):
 
     def check_loss_isfinite(self, loss):
         """Nothing: a loss that is not finite has a gradient that is not, see `optimizers_step`."""
+
+    def update_average(self, loss, avg_loss):
+        """The mean loss of the stage's steps; in training of those whose loss is finite, and NaN
+        if there are none. (SpeechBrain's counts the others as zeros.)"""
+        loss = float(loss)
+        if self.modules.training and not math.isfinite(loss):
+            return avg_loss if self.counted else math.nan
+        self.counted += 1
+        return loss if self.counted == 1 else avg_loss + (loss - avg_loss) / self.counted
 
     def compute_forward(self, batch, stage):
         """The estimates [B, T, C] of a batch, and the trace of the recurrence (or None)."""
@@ -129,27 +164,43 @@ class Separation(sb.Brain):
         return loss.mean()
 
     def on_stage_start(self, stage, epoch=None):
-        """Empties the stage's records, and tells the training data which epoch it is."""
+        """Empties the stage's records; sets what the epoch decides: data and learning rate."""
         self.rows = []
         self.hparams.average.put(stage != sb.Stage.TRAIN)
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
             if self.train_data is not None:
                 self.train_data.set_epoch(epoch)
+            if not isinstance(self.hparams.lr_scheduler, ReduceLROnPlateau):
+                update_learning_rate(self.optimizer, self.hparams.lr_scheduler(epoch)[0])
         if stage != sb.Stage.TRAIN or self.step == 0:  # not where an epoch goes on
-            self.depths, self.example = [], {}
+            self.depths, self.example, self.counted = [], {}, 0
+            if stage == sb.Stage.TRAIN:
+                self.skipped = 0
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Logs; after validation steps the learning rate and keeps best and last checkpoint."""
+        """Logs, and after validation keeps best and last checkpoint."""
         stats = {"loss": stage_loss}
         if self.rows:
             stats |= {name: _mean(self.rows, name) for name in ("si_snr", "si_snr_i")}
         if self.depths:
             stats["mean_depth"] = sum(self.depths) / len(self.depths)
         if stage == sb.Stage.TRAIN:
+            steps = self.step // self.grad_accumulation_factor
+            if not steps:
+                raise UserError(f"training stopped: an epoch of {self.step} batches has no step "
+                                f"where --grad_accumulation_factor is "
+                                f"{self.grad_accumulation_factor}; lower that")
+            if self.skipped == steps:
+                self._stop(f"no step of epoch {epoch} had a finite gradient")
             self.train_stats = stats | {"audio_hours": self.audio_hours}
+            if self.skipped:
+                self.train_stats["skipped_steps"] = self.skipped
         elif stage == sb.Stage.VALID:
-            lr = self._step_learning_rate(epoch, stats["loss"])
+            lr = self.optimizer.param_groups[0]["lr"]
+            if isinstance(self.hparams.lr_scheduler, ReduceLROnPlateau):
+                lr, following = self.hparams.lr_scheduler([self.optimizer], epoch, stage_loss)
+                update_learning_rate(self.optimizer, following)
             self.hparams.train_logger.log_stats(
                 {"epoch": epoch, "lr": lr}, train_stats=self.train_stats, valid_stats=stats
             )
@@ -158,24 +209,28 @@ class Separation(sb.Brain):
                 self.board = self.board or TensorBoard(folder)
                 self.board.log(epoch, lr, self.train_stats, stats, self.example,
                                self.hparams.sample_rate)
+            best = stats["si_snr_i"]
+            if not math.isfinite(best):
+                logger.warning(f"epoch {epoch}: the validation score is {best}; its weights are "
+                               "not taken for the best")
+                best = -math.inf  # which every other is better than; NaN would count as the best
             self.checkpointer.save_and_keep_only(
-                meta={"si_snr_i": stats["si_snr_i"], "epoch": epoch}, max_keys=["si_snr_i"]
+                meta={"si_snr_i": best, "epoch": epoch}, max_keys=["si_snr_i"]
             )
 
     @mark_as_saver
     def _save(self, path):
         super()._save(path)
         with open(path, "a", encoding="utf-8") as stream:
-            yaml.safe_dump(
-                {"depths": self.depths, "audio_seconds": self.audio_seconds}, stream
-            )
+            yaml.safe_dump({name: getattr(self, name) for name in KEPT}, stream)
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         with open(path, encoding="utf-8") as stream:
             saved = yaml.safe_load(stream)
-        self.depths, self.audio_seconds = saved.get("depths", []), saved.get("audio_seconds", 0.0)
+        for name in KEPT:
+            setattr(self, name, saved[name])
 
     @property
     def audio_hours(self):
@@ -193,16 +248,6 @@ class Separation(sb.Brain):
             if trace is not None:
                 row["mean_depth"] = (trace.depth[index].sum() / trace.valid[index].sum()).item()
             self.rows.append(row)
-
-    def _step_learning_rate(self, epoch, loss):
-        """Returns the rate of the epoch that ended, and sets the next one's."""
-        scheduler = self.hparams.lr_scheduler
-        if isinstance(scheduler, ReduceLROnPlateau):
-            current, following = scheduler([self.optimizer], epoch, loss)
-        else:
-            current, following = scheduler(epoch)
-        update_learning_rate(self.optimizer, following)
-        return current
 
 
 def _signals(mixture, sources, estimates, length):

@@ -17,6 +17,7 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from papez_lobes.checks import check_knobs
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.knobs import read_knobs
@@ -98,6 +99,7 @@ def load_experiment(argv=None):
         raise UserError(f"--{name} abbreviates an option of SpeechBrain's; write that in full")
     overrides = _nest(overrides, keys, knobs, file)
     try:
+        check_knobs(knobs | overrides.get(SEPARATOR_NODE, {}))
         with open(file, encoding="utf-8") as stream:
             hparams = load_hyperpyyaml(stream, overrides)
     except Exception as error:  # HyperPyYAML hands on whatever a constructor raises

@@ -1,11 +1,14 @@
 """What a training tells beside SpeechBrain's text log: TensorBoard, and a summary at its end."""
 
+import re
 from pathlib import Path
 
 import torch
 
+from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
 
+EPOCH = re.compile(r"epoch: (\d+),")  # of a line of SpeechBrain's text log
 DYNAMIC_RANGE_DB = 80.0  # of spectrograms, below their loudest point
 FLOOR = 1e-10  # power; keeps the logarithm of silence finite
 
@@ -61,6 +64,25 @@ class TensorBoard:
             self.logger.log_figure(f"spectrogram/{name}", spectrogram(signal, sample_rate))
         if self.logger.writer is not None:  # on the main process
             self.logger.writer.flush()
+
+
+def drop_epochs_after(file, epoch):
+    """Take the lines of later epochs from a text log; other lines stay.
+
+    Example
+    -------
+    >>> log = getfixture("tmp_path") / "train_log.txt"
+    >>> _ = log.write_text("epoch: 1, lr: 1\\nepoch loaded: 1\\nepoch: 2, lr: 1\\n")
+    >>> drop_epochs_after(log, 1)
+    >>> log.read_text()
+    'epoch: 1, lr: 1\\nepoch loaded: 1\\n'
+    """
+    if not Path(file).is_file():
+        return
+    lines = Path(file).read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not (m := EPOCH.match(line)) or int(m[1]) <= epoch]
+    if len(kept) < len(lines):
+        write_bytes(file, "".join(kept).encode())
 
 
 def spectrogram(signal, sample_rate):

@@ -11,7 +11,9 @@ NEEDED = (
     "data_folder", "num_spks", "sample_rate", "seed", "output_folder", "save_folder", "modules",
     "optimizer", "lr", "lr_scheduler", "epoch_counter", "checkpointer", "train_logger", "loss",
     "train_dataloader_opts", "eval_dataloader_opts", "segment_seconds", "ponder_cost",
-    "average", "start_from",
+    "average", "start_from", "warmup_steps", "loss_threshold", "max_batch_seconds", "num_workers",
+    "prepare", "skip_prep", "speech_folder", "shards_folder", "train_mixtures", "train_log",
+    "tensorboard", "save_audio",
 )
 INFINITY = float("inf")
 # key: (kind, least, most) and None where null is allowed too; "+0": above 0

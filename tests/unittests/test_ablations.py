@@ -191,11 +191,26 @@ def test_what_is_finished_is_left_alone_and_other_options_are_told(tmp_path, cap
     words = train_command("soft", ROWS["soft"], tmp_path, ablate.EXPERIMENT, ["--seed", "1"])
     summary = tmp_path / "soft/summary.json"
     summary.parent.mkdir()
-    summary.write_text(json.dumps({"command": shlex.join(words[1:])}))
-    assert main([*run, "1"]) == 0
+    results = {"results": {"all": {"si_snr_i": 1.0}}}
+    summary.write_text(json.dumps({"command": shlex.join(words[1:]), **results}))
+    assert main(["ablate", "soft", *run[1:], "1"]) == 0  # named twice, told once
     assert capsys.readouterr().out == f"soft: is finished in {tmp_path / 'soft'}\n"
     assert main([*run, "2"]) == 0
     assert f"{tmp_path / 'soft'}, by: {TRAIN} " in capsys.readouterr().out
+
+
+def test_what_has_no_score_is_not_finished_and_a_damaged_summary_is_named(tmp_path, capsys):
+    out, summary = ["--out", str(tmp_path), "--report"], tmp_path / "soft/summary.json"
+    summary.parent.mkdir()
+    summary.write_text(json.dumps({"results": {"all": {"si_snr_i": None}}}))
+    assert main(["ablate", "soft", *out]) == 2
+    assert "no ablation that was asked for is finished" in capsys.readouterr().err
+    for damaged in ('{"results', "[]", "{}"):
+        summary.write_text(damaged)
+        assert main(["ablate", "soft", *out]) == 2
+        assert "soft/summary.json: no summary of an evaluation; delete" in capsys.readouterr().err
+    assert main(["ablate", "soft", *out, "--experiment", "/nowhere.yaml"]) == 2
+    assert "/nowhere.yaml: no such file" in capsys.readouterr().err
 
 
 def test_a_separator_of_its_own_gets_the_knobs_of_the_experiment_s(tmp_path):

@@ -12,6 +12,7 @@ from papez_lobes.separator import separate
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
+from papez_lobes.training.schedules import ExponentialScheduler
 
 
 def item(name, samples, speakers=2):
@@ -26,7 +27,7 @@ def make_brain(modules, ponder_cost=0.0):
                "loss_threshold": None, "warmup_steps": 0, "seed": 0, "sample_rate": 8000,
                "average": WeightAverage(modules)}
     brain = Separation(modules, None, hparams, {"device": "cpu"})
-    brain.on_stage_start(sb.Stage.TRAIN)
+    brain.on_stage_start(sb.Stage.TEST)
     return brain
 
 
@@ -139,7 +140,8 @@ def fit(modules, data, warmup_steps=0, ema_decay=0.0, **options):
 
     hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
                "warmup_steps": warmup_steps, "sample_rate": 8000,
-               "average": WeightAverage(modules, ema_decay)}
+               "average": WeightAverage(modules, ema_decay),
+               "lr_scheduler": ExponentialScheduler(0.1, 1.0)}
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
     brain = Separation(modules, lambda p: Recording(p, lr=0.1), hparams, run_opts)
     brain.fit(range(1, 2), data, train_loader_kwargs={"batch_size": 1})

@@ -222,9 +222,14 @@ def test_silence_and_nan_are_named_and_left_out_of_the_mean(tmp_path):
     for modules, defined in ((silent, True), (broken, False)):
         row, = evaluate(modules, manifest, 2, SAMPLE_RATE).rows
         assert np.isnan(row["sdr"]) and np.isfinite(row["si_snr"]) == defined
-        groups = summarise([row, {**row, "snt_id": "good", "sdr": 3.0, "si_snr_i": 1.0}])
-        assert groups["all"]["sdr"] == 3.0 and groups["all"]["undefined"]["sdr"] == ["m"]
-        assert "SDR, dB is not defined for 1 mixture(s)" in table(groups)
+        good = {"snt_id": "good", "sdr": 3.0, "si_snr_i": 1.0}
+        groups = summarise([row, {**row, **good, "failed": 0}])
+        assert groups["all"]["sdr"] == 3.0
+        if defined:
+            assert groups["all"]["undefined"]["sdr"] == ["m"]
+            assert "SDR, dB is not defined for 1 mixture(s)" in table(groups)
+        else:
+            assert groups["all"]["failed"] == ["m"]
 
 
 def test_perceptual_measures(tmp_path):
@@ -248,6 +253,8 @@ def test_perceptual_measures(tmp_path):
     (["BUNDLE", "MANIFEST", "--limit", "0"], "limit 0: must be 1 or more"),
     (["BUNDLE", "MANIFEST", "--group-by", "("], "no regular expression"),
     (["BUNDLE", "MANIFEST", "--set", "max_depth"], "write it as knob=value"),
+    (["BUNDLE", "MANIFEST", "--set", "max_depth="], "write it as knob=value"),
+    (["BUNDLE", "MANIFEST", "--device", "meta"], "device 'meta' computes nothing; try cpu"),
     (["BUNDLE", "MANIFEST", "--set", "max_dept=1"], "there is no knob 'max_dept'"),
     (["BUNDLE", "MANIFEST", "--device", "cuda:99"], "cuda:99"),
 ])

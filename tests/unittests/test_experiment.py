@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import papez_lobes.training.brain
 from papez_lobes.errors import UserError
 from papez_lobes.training.experiment import load_experiment
+from papez_lobes.training.values import NEEDED
 
 RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation/hparams"
 TINY = [
@@ -92,6 +94,23 @@ def test_what_a_file_itself_holds_is_checked_too(tmp_path):
         with pytest.raises(UserError, match=re.escape(message)) as caught:
             load_experiment([str(tmp_path / "mine.yaml"), "--data_folder", "/data"])
         assert "\n" not in str(caught.value)
+
+
+def test_every_key_that_training_reads_is_asked_for():
+    """An experiment file of an earlier version lacks some."""
+    code = (RECIPE.parent / "train.py").read_text()
+    used = set(re.findall(r'hparams\["(\w+)"\]', code))
+    brain = Path(papez_lobes.training.brain.__file__).read_text()
+    used |= set(re.findall(r"self\.hparams\.(\w+)", brain))
+    assert len(used) > 20 and used <= set(NEEDED)
+
+
+@pytest.mark.parametrize("name, knob", [
+    ("convtasnet", "num_repeats"), ("dprnn", "chunk_tokens"), ("skim", "segment_tokens")])
+def test_knobs_of_speechbrain_s_separators_are_checked_too(tmp_path, name, knob):
+    with pytest.raises(UserError, match=f"{knob} is 0: it must be a whole number of at least"):
+        load_experiment([str(RECIPE / f"{name}.yaml"), "--data_folder", "x", f"--{knob}", "0",
+                         "--output_folder", str(tmp_path)])
 
 
 def test_a_list_may_be_written_with_spaces(tmp_path):

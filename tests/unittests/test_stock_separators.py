@@ -115,6 +115,20 @@ def test_a_kernel_without_a_stride_is_refused_when_built():
         build_modules(ROOT / "hparams/skim.yaml", {"kernel_size": 1})
 
 
+@pytest.mark.parametrize("name, knobs", [
+    *((name, {key: value}) for name in TINY for key in sorted(TINY[name].keys() - {"dropout"})
+      for value in (0, -1, 2.5, "many", True, None)),
+    *((name, {"dropout": value}) for name in ("sepformer", "resepformer", "skim")
+      for value in (1.0, -0.1, "no")),
+    ("convtasnet", {"conv_kernel": 1}), ("dprnn", {"chunk_tokens": 1}),
+    ("sepformer", {"num_heads": 5}), ("resepformer", {"num_heads": 5}),
+])
+def test_knobs_that_build_nothing_name_their_key(name, knobs):
+    with pytest.raises(UserError, match=f": {next(iter(knobs))} is ") as caught:
+        build_modules(ROOT / f"hparams/{name}.yaml", {**TINY[name], **knobs})
+    assert "\n" not in str(caught.value)
+
+
 @each_separator
 def test_every_parameter_gets_a_gradient(name):
     modules = build(name).train()

@@ -7,6 +7,7 @@ Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain r
 README.md beside this file.
 """
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ from papez_lobes.training.resuming import keep_knobs
 
 def test(brain, experiment, manifest, spent):
     """Bundle the best checkpoint, evaluate it, and say what came of it all; `spent` is how many
-    epochs, minutes and hours of audio the training took."""
+    epochs, minutes and hours of audio the training took, and its best checkpoint."""
     hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
     modules = {name: getattr(module, "module", module) for name, module in brain.modules.items()}
     if not brain.test_only:  # which may have other knobs than the trained model
@@ -53,11 +54,10 @@ def test(brain, experiment, manifest, spent):
         {"epoch loaded": hparams["epoch_counter"].current},
         test_stats={name: evaluation.mean(name) for name in ("si_snr", "si_snr_i", "sdr_i")},
     )
-    best = hparams["checkpointer"].find_checkpoint(max_key="si_snr_i")
     files = {"bundle": out / "bundle", "log": hparams["train_log"],
              "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
     if not brain.test_only:
-        print(*summary(*spent, best, files), sep="\n")
+        print(*summary(*spent, files), sep="\n")
 
 
 if __name__ == "__main__":
@@ -108,10 +108,14 @@ if __name__ == "__main__":
                 train_loader_kwargs=train_options,
                 valid_loader_kwargs=hparams["eval_dataloader_opts"],
             )
-        if hparams["checkpointer"].find_checkpoint(max_key="si_snr_i") is None:
+        best = hparams["checkpointer"].find_checkpoint(max_key="si_snr_i")
+        if best is None:
             raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
+        if best.meta["si_snr_i"] == -math.inf:  # see papez_lobes/training/brain.py
+            raise UserError(f"{hparams['save_folder']}: no epoch had a finite validation score; "
+                            "nothing is bundled. Train with a lower lr, or --precision fp32")
         counter = hparams["epoch_counter"]
-        spent = (counter.current, counter.seconds / 60, brain.audio_hours)
+        spent = (counter.current, counter.seconds / 60, brain.audio_hours, best)
         brain.on_evaluate_start(max_key="si_snr_i")  # all processes load the best checkpoint
         main = if_main_process()
         if torch.distributed.is_initialized():  # from here on no process waits for another
