@@ -3,6 +3,7 @@
 import math
 from numbers import Integral, Real
 
+
 def check_whole(key, value, least=1):
     """Raises ValueError if a knob is not a whole number of at least `least`.
 

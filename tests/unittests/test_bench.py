@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from papez_lobes.data.audio import write_audio
-from papez_lobes.knobs import separator_file, set_knobs
+from papez_lobes.knobs import read_knobs, separator_file, set_knobs
 from papez_lobes.tools.cli import main
 from papez_lobes.tools.contestants import Entry, build
 from papez_lobes.tools.race import interleave
@@ -74,6 +74,29 @@ def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
         wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
         assert narrow["params"] == wide["params"] and narrow["peak_bytes"] > 0
         assert narrow["macs_per_second"] == pytest.approx(wide["macs_per_second"], rel=0.05)
+
+
+def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
+    tiny = {"N_encoder_out": 16, "bottleneck_dim": 16, "hidden_dim": 16, "rnn_dim": 16,
+            "num_heads": 2, "ffn_dim": 16, "num_repeats": 1, "intra_layers": 1, "inter_layers": 1,
+            "segment_layers": 1, "memory_layers": 1}
+    files = [small]
+    for name in ("convtasnet", "dprnn", "sepformer", "resepformer", "skim"):
+        own = separator_file(name)
+        knobs = {key: value for key, value in tiny.items() if key in read_knobs(own)}
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(set_knobs(own, knobs))
+    out = tmp_path / "out.json"
+    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
+    assert bench(*files, "--seconds", 0.3, *options) == 0
+    rows = json.loads(out.read_text())
+    for task in ("separate", "train"):
+        models = {row["model"] for row in rows if row["task"] == task}
+        assert models >= {file.stem for file in files[1:]}
+    for row in rows:
+        assert row["rtf"] > 0 and row["params"] > 0
+        if row["task"] == "separate":
+            assert row["macs_per_second"] > 0 and row["peak_bytes"] is not None
 
 
 def test_a_baseline_is_run_beside_it(small, tmp_path):

@@ -42,9 +42,10 @@ def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, *
     return brain
 
 
-def fit(brain, train=Items(4), valid=Items(2)):
-    brain.fit(brain.hparams.epoch_counter, train, valid, train_loader_kwargs={"batch_size": 1},
-              valid_loader_kwargs={"batch_size": 1})
+def fit(brain, train=None, valid=None):
+    one = {"batch_size": 1}
+    brain.fit(brain.hparams.epoch_counter, train or Items(4), valid or Items(2),
+              train_loader_kwargs=one, valid_loader_kwargs=one)
     return brain
 
 

@@ -179,6 +179,15 @@ modules:
 """
 
 
+def reset_layer_recursively(layer):
+    """What its train.py does to each module before training."""
+    if hasattr(layer, "reset_parameters"):
+        layer.reset_parameters()
+    for child in layer.modules():
+        if child is not layer:
+            reset_layer_recursively(child)
+
+
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
 def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     model = path.read_text(encoding="utf-8")
@@ -187,6 +196,8 @@ def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny)
     torch.manual_seed(0)
     mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)
+    for module in hparams["modules"].values():
+        reset_layer_recursively(module)
     parameters = [p for module in hparams["modules"].values() for p in module.parameters()]
     optimizer, losses = hparams["optimizer"](parameters, lr=0.003), []
     for _ in range(5):
