@@ -9,9 +9,7 @@ from torch.nn import functional as F
 from papez_lobes.checks import check_dropout, check_flag, check_heads, check_whole
 from papez_lobes.norms import StepLayerNorm
 from papez_lobes.precision import Linear
-
-# Chunks whose attention by products is computed at a time, so that it stays in a core's cache
-CHUNKS_AT_A_TIME = 8
+from papez_lobes.rows import by_rows
 
 
 def sinusoidal_positions(length, dim):
@@ -102,40 +100,29 @@ class ChunkAttention(nn.Module):
         -------
         (torch.Tensor, torch.Tensor)
             The mean of each token's two chunks, shaped as `tokens`, and of all chunks that count,
-            [B, M, N].
+            [B, M, N]; both before the output projection, `out_proj`.
         """
-        tokens, memory = self.in_proj.product(tokens), self.in_proj.product(memory)
         if self.attention_dtype is not None:
-            tokens, memory, positions = (
-                x.to(self.attention_dtype) for x in (tokens, memory, positions)
-            )
-        sequences = framing.spread(tokens, memory, positions)
-        attended = [self._attend(sequence, mask) for sequence, mask in sequences]
-        tokens, memory = framing.merge(attended, self.num_slots)
-        return self.out_proj(tokens), self.out_proj(memory)
+            positions = positions.to(self.attention_dtype)
+        sequences = framing.spread(tokens, memory, positions, self._project)
+        return framing.merge((self._attend(*sequence) for sequence in sequences), self.num_slots)
+
+    def _project(self, x):
+        x = self.in_proj.product(x)
+        return x if self.attention_dtype is None else x.to(self.attention_dtype)
 
     def _attend(self, sequence, mask):
         """Multi-head attention of sequences [n, T, 3 N], already projected: [n, T, N]."""
-        on_cpu_in_bfloat16 = sequence.dtype == torch.bfloat16 and sequence.device.type == "cpu"
-        if not on_cpu_in_bfloat16:
-            return self._attend_by(F.scaled_dot_product_attention, self._heads(sequence), mask)
-        # there torch's fused attention is slower, and its backward pass five times as slow
-        if sequence.requires_grad:
-            return self._attend_by(attend_by_products, self._heads(sequence).contiguous(), mask)
-        parts = sequence.split(CHUNKS_AT_A_TIME)
-        masks = [None] * len(parts) if mask is None else mask.split(CHUNKS_AT_A_TIME)
-        return torch.cat([
-            self._attend_by(attend_by_products, self._heads(part).contiguous(), own)
-            for part, own in zip(parts, masks)
-        ])
+        heads, attend = self._heads(sequence), F.scaled_dot_product_attention
+        if sequence.dtype == torch.bfloat16 and sequence.device.type == "cpu":
+            # there torch's fused attention is slower, and its backward pass five times as slow
+            heads, attend = heads.contiguous(), attend_by_products
+        dropout = self.dropout if self.training else 0.0
+        return attend(*heads, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
     def _heads(self, sequence):
         """[n, T, 3 N] as queries, keys and values [3, n, H, T, N / H]."""
         return sequence.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-
-    def _attend_by(self, attend, heads, mask):
-        dropout = self.dropout if self.training else 0.0
-        return attend(*heads, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
 
 class RecurrentBlock(nn.Module):
@@ -209,11 +196,12 @@ class RecurrentBlock(nn.Module):
     def forward(self, tokens, memory, framing, positions, step):
         """One step; arguments and results as `ChunkAttention.forward`, `step` 0-based."""
         heard, written = self.attention(tokens, memory, framing, positions)
-        tokens = self._feed_forward(self.norm1(tokens + self.dropout(heard), step), step)
-        memory = self._feed_forward(self.norm1(memory + written, step), step)
-        return tokens, memory
+        tokens = by_rows(lambda *rows: self._finish(*rows, self.dropout, step), tokens, heard)
+        return tokens, self._finish(memory, written, nn.Identity(), step)
 
-    def _feed_forward(self, x, step):
+    def _finish(self, x, heard, dropout, step):
+        """What follows the attention, for each row alone: [..., N] and [..., N] to [..., N]."""
+        x = self.norm1(x + dropout(self.attention.out_proj(heard)), step)
         hidden = self.dropout(self.linear1.rectified(x))
         return self.norm2(x + self.dropout(self.linear2(hidden)), step)
 

@@ -150,32 +150,36 @@ class DenseFraming:
         """Query-key pairs that one step computes."""
         return self.shape[0] * self.chunks * (num_slots + self.chunk_tokens) ** 2
 
-    def spread(self, tokens, memory, positions):
+    def spread(self, tokens, memory, positions, project):
         """Rows to the sequences that attend.
 
         Arguments
         ---------
         tokens, memory : torch.Tensor
-            Projected without bias, [B, L, D] and [B, M, D].
+            [B, L, N] and [B, M, N].
         positions : torch.Tensor
             [M + K, D]: what each place of a sequence adds.
+        project : callable
+            Of rows [..., N] to [..., D].
 
-        Returns
-        -------
-        list of (torch.Tensor, torch.Tensor or None)
+        Yields
+        ------
+        (torch.Tensor, torch.Tensor or None)
             Sequences [n, M + W, D], and a mask of keys that scaled_dot_product_attention takes.
         """
         slots = memory.shape[1]
+        tokens, memory = project(tokens), project(memory)
         if self.token_mask is not None:
             tokens = tokens.masked_fill(~self.token_mask.unsqueeze(-1), 0)
         memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
         parts = split(tokens, self.chunk_tokens, self.chunks, self.copies)
         sequence = torch.cat([memory, *parts], dim=2).add_(positions)  # [B, S, M + K, D]
-        return [(sequence.flatten(0, 1), self._attention_mask(slots))]
+        yield sequence.flatten(0, 1), self._attention_mask(slots)
 
     def merge(self, attended, num_slots):
-        """The inverse: attended sequences [n, M + W, N] to tokens [B, L, N], the mean of each
-        one's copies, and memory [B, M, N], the mean over all chunks that count."""
+        """The inverse: attended sequences [n, M + W, N], as they come from `spread`, to tokens
+        [B, L, N], the mean of each one's copies, and memory [B, M, N], the mean over all chunks
+        that count."""
         (attended,) = attended
         attended = attended.unflatten(0, (-1, self.chunks))
         tokens = join(attended[:, :, num_slots:], self.shape[1], self.copies)

@@ -1,8 +1,12 @@
 """Length-aware norm over time, an MLP with it, and layer norm with one affine per step."""
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from papez_lobes.rows import by_rows, row_blocks
 
 EPS = 1e-5
 
@@ -38,18 +42,33 @@ class TimeNorm(nn.Module):
 
         Positions outside the mask get the same affine map; their values mean nothing.
         """
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return self.normalise(x, *self.statistics(x, mask))
+
+    def statistics(self, x, mask=None):
+        """Mean and scale, [B, 1, N] each, of x [B, L, N]; see `forward`."""
+        x = _wide(x)
         if mask is None:
+            mean = x.mean(dim=1, keepdim=True)
             # not torch.var_mean, which is several times slower over an axis that is not the last
-            centred = x - x.mean(dim=1, keepdim=True)
-            variance = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square() / x.shape[1]
+            squares = sum(
+                torch.linalg.vector_norm(x[:, block] - mean, dim=1, keepdim=True).square()
+                for block in row_blocks(x, dim=1)
+            )
+            variance = squares / x.shape[1]
         else:
             valid = mask.unsqueeze(-1)
             count = valid.sum(dim=1, keepdim=True)
             mean = x.masked_fill(~valid, 0).sum(dim=1, keepdim=True) / count
-            centred = x - mean
-            variance = centred.masked_fill(~valid, 0).square().sum(dim=1, keepdim=True) / count
-        return torch.addcmul(self.bias, centred, self.weight * torch.rsqrt(variance + EPS))
+            variance = (x - mean).masked_fill(~valid, 0).square().sum(dim=1, keepdim=True) / count
+        return mean, self.weight * torch.rsqrt(variance + EPS)
+
+    def normalise(self, x, mean, scale):
+        """x [B, L, N] by statistics; each position by itself."""
+        return torch.addcmul(self.bias, _wide(x) - mean, scale)
+
+
+def _wide(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class StepLayerNorm(nn.Module):
@@ -138,4 +157,9 @@ class NormedMLP(nn.Module):
 
     def forward(self, x, mask=None):
         """x [B, L, dim_in], mask [B, L] of valid positions -> [B, L, dim_out]."""
-        return self.linear_out(self.activation(self.norm(self.linear_in(x), mask)))
+        x = self.linear_in(x)
+        finish = partial(self._finish, *self.norm.statistics(x, mask))
+        return by_rows(finish, x, dim=1)
+
+    def _finish(self, mean, scale, x):
+        return self.linear_out(self.activation(self.norm.normalise(x, mean, scale)))

@@ -5,11 +5,17 @@ then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens (
 token has one copy, a block of P = K).
 """
 
+from functools import partial
+
 import torch
+
+from papez_lobes.rows import Buffers, by_rows
 
 # Sequences of like length are attended in one call, padded to the longest of them. A further call
 # is worth it where it saves that many rows of padding, or of masks.
 ROWS_WORTH_A_CALL = 512
+# Chunks that are gathered and attended at a time in inference, so that they stay in the caches
+CHUNKS_AT_A_TIME = 8
 
 
 class PackedFraming:
@@ -29,6 +35,8 @@ class PackedFraming:
         M.
     copies : int
         Chunks that a token is in: 2, or 1 where they do not overlap.
+    buffers : papez_lobes.rows.Buffers, optional
+        Of the steps of a recurrence.
 
     Example
     -------
@@ -36,13 +44,14 @@ class PackedFraming:
     >>> framing.sizes.tolist()  # of the six chunks that nine tokens take
     [2, 2, 0, 1, 1, 0]
     >>> tokens = torch.arange(3.0).view(3, 1)
-    >>> spread = framing.spread(tokens, torch.zeros(1, 0, 1), torch.zeros(4, 1))
-    >>> merged, _ = framing.merge([sequence for sequence, _ in spread], 0)
+    >>> spread = framing.spread(tokens, torch.zeros(1, 0, 1), torch.zeros(4, 1), lambda x: x)
+    >>> merged, _ = framing.merge((sequence for sequence, _ in spread), 0)
     >>> merged.flatten().tolist()
     [0.0, 1.0, 2.0]
     """
 
-    def __init__(self, rows, shape, chunk_tokens, num_slots, copies=2):
+    def __init__(self, rows, shape, chunk_tokens, num_slots, copies=2, buffers=None):
+        self.buffers = buffers or Buffers()
         batch, length = shape
         hop = chunk_tokens // copies
         self.batch, self.chunk_tokens, self.copies = batch, chunk_tokens, copies
@@ -110,26 +119,47 @@ class PackedFraming:
         """Query-key pairs that one step computes, padding included."""
         return sum(rows.shape[0] * rows.shape[1] ** 2 for rows, _, _ in self.calls)
 
-    def spread(self, tokens, memory, positions):
-        """As `DenseFraming.spread`, of rows [n, D]."""
-        table = torch.cat([tokens, memory.flatten(0, 1)])
-        return [
-            (_rows_of(table, rows).add_(positions if codes is None else _rows_of(positions, codes)),
-             mask)
-            for rows, codes, mask in self.calls
-        ]
+    def spread(self, tokens, memory, positions, project):
+        """As `DenseFraming.spread`, of rows [n, N]; with gradients a call at a time, else some
+        chunks of it."""
+        rows = torch.cat([tokens, memory.flatten(0, 1)])
+        table = by_rows(project, rows, whole=partial(self.buffers.take, "projected"))
+        for rows, codes, mask in self.calls:
+            size = max(1, len(rows) if torch.is_grad_enabled() else CHUNKS_AT_A_TIME)
+            for first in range(0, len(rows), size):
+                own = slice(first, first + size)
+                added = positions if codes is None else _rows_of(positions, codes[own])
+                yield _rows_of(table, rows[own]).add_(added), None if mask is None else mask[own]
 
     def merge(self, attended, num_slots):
         """As `DenseFraming.merge`, to rows [n, N]."""
-        flat = torch.cat([sequence.flatten(0, 1) for sequence in attended])
-        tokens = _rows_of(flat, self.places[0])
-        if self.copies == 2:
-            tokens = tokens.add_(_rows_of(flat, self.places[1])).mul_(0.5)
+        flat = self._flat(attended)
+        tokens = by_rows(lambda *places: self._mean(flat, places), *self.places)
         item = self.active.div(self.chunks, rounding_mode="floor")
         written = flat.new_zeros(self.batch, num_slots, flat.shape[1])
         written = written.index_add(0, item, _rows_of(flat, self.slot_places))
         counts = torch.bincount(item, minlength=self.batch).clamp(min=1)
         return tokens, written / counts[:, None, None]
+
+    def _flat(self, attended):
+        """All attended rows [.., N], one sequence after another."""
+        if torch.is_grad_enabled():
+            return torch.cat([sequence.flatten(0, 1) for sequence in attended])
+        flat, count = None, 0
+        for sequence in attended:
+            rows = sequence.flatten(0, 1)
+            if flat is None:
+                total = sum(call.numel() for call, _, _ in self.calls)
+                flat = self.buffers.take("attended", rows, total)
+            flat[count:count + len(rows)] = rows
+            count += len(rows)
+        return flat
+
+    @staticmethod
+    def _mean(flat, places):
+        """Of the copies of tokens: rows [n, N]."""
+        tokens = _rows_of(flat, places[0])
+        return tokens.add_(_rows_of(flat, places[1])).mul_(0.5) if len(places) == 2 else tokens
 
 
 def _rows_of(table, index):

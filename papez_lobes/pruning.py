@@ -11,6 +11,7 @@ import torch
 
 from papez_lobes.framing import DenseFraming
 from papez_lobes.packing import PackedFraming
+from papez_lobes.rows import Buffers, row_blocks
 
 POLICIES = ("soft", "hard")
 EXECUTIONS = ("auto", "packed", "masked")
@@ -85,7 +86,7 @@ class PackedRun:
         self._depth = torch.zeros(len(everything), dtype=torch.long, device=tokens.device)
         self._expected = torch.zeros(len(everything), dtype=wide, device=tokens.device)
         self.running = torch.ones_like(self.rows, dtype=torch.bool)
-        self.macs = 0
+        self.macs, self.buffers = 0, Buffers()
         self._frame()
 
     @property
@@ -109,7 +110,9 @@ class PackedRun:
         self.macs += self.block.macs(rows, self.framing.pairs(self.slots))
         self._depth[self.rows] += 1
         self._expected = self._expected.index_add_(0, self.rows, weights * (step + 1))
-        self._output = self._output.index_add_(0, self.rows, weights.unsqueeze(-1) * tokens)
+        for block in row_blocks(tokens):
+            weighted = weights[block].unsqueeze(-1) * tokens[block]
+            self._output = self._output.index_add_(0, self.rows[block], weighted)
         self.tokens = tokens
 
     def leave(self, state):
@@ -123,7 +126,8 @@ class PackedRun:
 
     def _frame(self):
         self.framing = PackedFraming(
-            self.rows, self.shape, self.block.chunk_tokens, self.slots, self.block.copies
+            self.rows, self.shape, self.block.chunk_tokens, self.slots, self.block.copies,
+            self.buffers,
         )
 
 

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
 ORDER = [
-    ("lengths", "checks"), ("errors", "norms", "memory", "packing", "stock"),
+    ("lengths", "checks", "rows"), ("errors", "norms", "memory", "packing", "stock"),
     ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",),
     ("masknet",), ("separator",),
 ]
@@ -40,7 +40,9 @@ def test_lobes_import_only_what_comes_before_them():
 def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "data": {"data", "errors"},
-        "training": {"training", "data", "devices", "errors", "knobs", "lengths", "separator"},
+        "training": {
+            "training", "data", "checks", "devices", "errors", "knobs", "lengths", "separator",
+        },
         "evaluation": {
             "evaluation", "training", "data", "devices", "errors", "separator",
         },
