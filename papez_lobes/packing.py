@@ -14,8 +14,9 @@ from papez_lobes.rows import Buffers, by_rows
 # Sequences of like length are attended in one call, padded to the longest of them. A further call
 # is worth it where it saves that many rows of padding, or of masks.
 ROWS_WORTH_A_CALL = 512
-# Chunks that are gathered and attended at a time in inference, so that they stay in the caches
-CHUNKS_AT_A_TIME = 8
+# Numbers that are gathered and attended at a time in inference, so that they stay in the caches:
+# those of some five chunks of the paper's size, or of more that are smaller
+NUMBERS_AT_A_TIME = 2**20
 
 
 class PackedFraming:
@@ -121,11 +122,13 @@ class PackedFraming:
 
     def spread(self, tokens, memory, positions, project):
         """As `DenseFraming.spread`, of rows [n, N]; with gradients a call at a time, else some
-        chunks of it."""
+        of its chunks."""
         rows = torch.cat([tokens, memory.flatten(0, 1)])
         table = by_rows(project, rows, whole=partial(self.buffers.take, "projected"))
         for rows, codes, mask in self.calls:
-            size = max(1, len(rows) if torch.is_grad_enabled() else CHUNKS_AT_A_TIME)
+            numbers = rows.shape[1] * table.shape[1]  # of a chunk
+            size = len(rows) if torch.is_grad_enabled() else NUMBERS_AT_A_TIME // numbers
+            size = max(1, size)
             for first in range(0, len(rows), size):
                 own = slice(first, first + size)
                 added = positions if codes is None else _rows_of(positions, codes[own])
@@ -145,11 +148,12 @@ class PackedFraming:
         """All attended rows [.., N], one sequence after another."""
         if torch.is_grad_enabled():
             return torch.cat([sequence.flatten(0, 1) for sequence in attended])
-        flat, count = None, 0
+        flat, count, total = None, 0, sum(call.numel() for call, _, _ in self.calls)
         for sequence in attended:
             rows = sequence.flatten(0, 1)
+            if len(rows) == total:
+                return rows
             if flat is None:
-                total = sum(call.numel() for call, _, _ in self.calls)
                 flat = self.buffers.take("attended", rows, total)
             flat[count:count + len(rows)] = rows
             count += len(rows)

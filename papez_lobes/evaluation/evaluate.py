@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.manifests import Mixture, inspect_mixture
 from papez_lobes.errors import UserError
+from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.measures import measure
 from papez_lobes.separator import match_mixture, separate
 from papez_lobes.training.losses import reorder
@@ -61,12 +63,15 @@ class Evaluation:
         Those that begin the manifest, as many as asked for.
     sample_rate : int
         Hz.
+    depths : Counter
+        Of all tokens, see `papez_lobes.evaluation.depths`; empty without a recurrence.
     """
 
     rows: list
     worst: list
     first: list
     sample_rate: int
+    depths: Counter
 
     def mean(self, name):
         """Over the mixtures for which a measure is defined; NaN if there are none."""
@@ -146,7 +151,7 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
     _check_files(mixtures, sample_rate)
     for module in modules.values():
         module.eval()
-    rows, worst, first, pending, gains = {}, [], [], {}, []
+    rows, worst, first, pending, gains, depths = {}, [], [], {}, [], Counter()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
     with bar, _workers(jobs) as pool:
         for number, (name, paths) in enumerate(mixtures):
@@ -155,6 +160,8 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
                 example = _separate(modules, name, *signals, sample_rate, device)
             rows[number] = example.row
             first += [example] if number < examples else []
+            if example.depth is not None:
+                depths += count_depths(example.depth, example.sources, sample_rate)
             key = example.row["si_snr_i"]
             # NaN is worse than anything
             heapq.heappush(worst, (np.inf if np.isnan(key) else -key, -number, example))
@@ -170,7 +177,8 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
             _collect(pending, rows, bar, AHEAD * jobs)
         _collect(pending, rows, bar, 0)
     worst = [example for *_, example in sorted(worst, key=lambda item: item[:2], reverse=True)]
-    return Evaluation([rows[number] for number in sorted(rows)], worst, first, sample_rate)
+    rows = [rows[number] for number in sorted(rows)]
+    return Evaluation(rows, worst, first, sample_rate, depths)
 
 
 def write_examples(examples, folder, sample_rate):

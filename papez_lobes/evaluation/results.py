@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from papez_lobes.data.audio import write_bytes
+from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.page import write_page
 from papez_lobes.evaluation.summary import summarise, table, write_rows, write_summary
 
@@ -37,6 +38,10 @@ def write_evaluation(evaluation, about, folder, group_by=None, rows="results.csv
     folder = Path(folder)
     groups = summarise(evaluation.rows, group_by)
     text = table(groups)
+    if evaluation.depths:
+        depths = describe_depths(evaluation.depths)
+        about = {"depths": depths, **about}
+        text += f"\n{depth_line(depths)}\n"
     write_rows(evaluation.rows, folder / rows)
     write_summary(groups, about, folder / "summary.json")
     write_bytes(folder / "summary.md", text.encode())

@@ -17,6 +17,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.wsj0mix import prepare_wsj0mix, split_folder
 from papez_lobes.errors import UserError
+from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import _workers, evaluate
 from papez_lobes.evaluation.measures import available, measure, sdr
 from papez_lobes.evaluation.summary import hash_of, summarise, table
@@ -171,6 +172,23 @@ def test_the_command_writes_all_its_files(case, tmp_path, capsys):
     again = json.loads((other / "summary.json").read_text())["results"]["all"]
     for name in ("si_snr_i", "sdr_i"):
         assert again[name] == pytest.approx(summary["results"]["all"][name], abs=1e-5)
+
+
+def test_what_the_steps_are_spent_on(case, tmp_path, capsys):
+    result = evaluated(case, measures=(), examples=4, jobs=0)
+    depth = np.concatenate([example.depth for example in result.first])
+    told = describe_depths(result.depths)
+    assert told["mean"] == pytest.approx(depth.mean(), abs=1e-3)
+    assert told["sd"] == pytest.approx(depth.std(), abs=1e-3)
+    assert sum(tokens for tokens, _ in told["by_speakers"].values()) == len(depth)
+    assert set(told["by_speakers"]) <= {0, 1, 2}
+    argv = ["evaluate", str(case[2]), str(case[1]), "--measures", "--out", str(tmp_path)]
+    assert main(argv) == 0
+    line = depth_line(told)
+    assert line in capsys.readouterr().out
+    assert line in (tmp_path / "evaluation.html").read_text()
+    kept = json.loads((tmp_path / "summary.json").read_text())["depths"]
+    assert kept["mean"] == told["mean"]
 
 
 def test_a_model_that_is_no_bundle_of_ours_is_evaluated_too(case, tmp_path, capsys):

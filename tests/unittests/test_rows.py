@@ -17,7 +17,7 @@ TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 5, "chu
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rows, "ROWS_AT_A_TIME", 7)
-    monkeypatch.setattr(packing, "CHUNKS_AT_A_TIME", 3)
+    monkeypatch.setattr(packing, "NUMBERS_AT_A_TIME", 3 * 18 * 48)
 
 
 def build(**knobs):
@@ -44,7 +44,7 @@ def test_in_other_precisions_too(monkeypatch, dtype, tolerance):
     results = []
     for size in (7, 10**6):
         monkeypatch.setattr(rows, "ROWS_AT_A_TIME", size)
-        monkeypatch.setattr(packing, "CHUNKS_AT_A_TIME", size)
+        monkeypatch.setattr(packing, "NUMBERS_AT_A_TIME", 200 * size)
         modules = build(halting_bias=-9.0)
         lower_precision(modules, dtype)
         with torch.inference_mode():

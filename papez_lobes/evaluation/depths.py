@@ -1,0 +1,72 @@
+"""What a model spends its steps on: how deep tokens go, by how many speakers are heard in them."""
+
+from collections import Counter
+
+import numpy as np
+
+WINDOW = 0.02  # s, over which a source's power is taken
+FLOOR_DB = -35.0  # of its greatest power: below that a source is not heard
+
+
+def count_depths(depth, sources, sample_rate):
+    """The tokens of one mixture, counted.
+
+    Arguments
+    ---------
+    depth : numpy.ndarray
+        [L], the steps of each token.
+    sources : numpy.ndarray
+        [T, C].
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    Counter
+        (speakers heard at the token's middle, steps) -> tokens.
+
+    Example
+    -------
+    >>> sources = np.stack([np.ones(8000), np.repeat([0.0, 1.0], 4000)], axis=1)
+    >>> sorted(count_depths(np.array([2, 2, 3, 4]), sources, 8000).items())
+    [((1, 2), 2), ((2, 3), 1), ((2, 4), 1)]
+    """
+    size = max(1, min(len(sources), round(WINDOW * sample_rate)))
+    middles = ((np.arange(len(depth)) + 0.5) * len(sources) / len(depth)).astype(int)
+    heard = np.zeros(len(depth), int)
+    for source in sources.T.astype(float):
+        power = np.convolve(source**2, np.ones(size) / size, "same")
+        heard += power[middles] > power.max() * 10 ** (FLOOR_DB / 10)
+    return Counter(zip(heard.tolist(), depth.tolist()))
+
+
+def describe_depths(counts):
+    """Mean, standard deviation and, by how many speakers are heard, tokens and their mean.
+
+    Example
+    -------
+    >>> describe_depths(Counter({(0, 2): 2, (1, 2): 1, (1, 4): 1}))
+    {'mean': 2.5, 'sd': 0.866, 'by_speakers': {0: (2, 2.0), 1: (2, 3.0)}}
+    """
+    tokens = sum(counts.values())
+    mean = sum(depth * count for (_, depth), count in counts.items()) / tokens
+    square = sum((depth - mean) ** 2 * count for (_, depth), count in counts.items()) / tokens
+    groups = {}
+    for speakers in sorted({speakers for speakers, _ in counts}):
+        own = {depth: count for (number, depth), count in counts.items() if number == speakers}
+        total = sum(own.values())
+        groups[speakers] = total, round(sum(d * n for d, n in own.items()) / total, 3)
+    return {"mean": round(mean, 3), "sd": round(square**0.5, 3), "by_speakers": groups}
+
+
+def depth_line(described):
+    """The same in words.
+
+    Example
+    -------
+    >>> depth_line({"mean": 2.5, "sd": 0.866, "by_speakers": {0: (2, 2.0), 1: (2, 3.0)}})
+    'Steps of a token: 2.50 (sd 0.87) in the mean; 2.00 where 0 speak, 3.00 where 1 speak.'
+    """
+    parts = [f"{mean:.2f} where {n} speak" for n, (_, mean) in described["by_speakers"].items()]
+    return (f"Steps of a token: {described['mean']:.2f} (sd {described['sd']:.2f}) in the mean; "
+            f"{', '.join(parts)}.")
