@@ -187,11 +187,11 @@ class Separation(sb.Brain):
             stats["mean_depth"] = sum(self.depths) / len(self.depths)
         if stage == sb.Stage.TRAIN:
             steps = self.step // self.grad_accumulation_factor
-            if not steps:
+            if not steps and not self._optimizer_step_limit_exceeded:
                 raise UserError(f"training stopped: an epoch of {self.step} batches has no step "
                                 f"where --grad_accumulation_factor is "
                                 f"{self.grad_accumulation_factor}; lower that")
-            if self.skipped == steps:
+            if self.skipped and self.skipped == steps:
                 self._stop(f"no step of epoch {epoch} had a finite gradient")
             self.train_stats = stats | {"audio_hours": self.audio_hours}
             if self.skipped:

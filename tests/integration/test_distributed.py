@@ -44,7 +44,7 @@ def gradients_of(name, own):
     brain = Separation(modules, None, hparams, options)
     brain._wrap_distributed()
     brain.modules.eval()  # no dropout
-    brain.on_stage_start(sb.Stage.TRAIN)
+    brain.on_stage_start(sb.Stage.TEST)
     batch = PaddedBatch(own)
     predictions = brain.compute_forward(batch, sb.Stage.TRAIN)
     brain.compute_objectives(predictions, batch, sb.Stage.TRAIN).backward()
