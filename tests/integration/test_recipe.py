@@ -178,3 +178,15 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_trained(trained, tmp_path, c
     assert done.returncode == 2 and len(lines) == 1 and message in lines[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out/save").exists() or not list((tmp_path / "out/save").glob("CKPT*"))
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"N_epochs": 1}, "no epoch had a finite validation score; nothing is bundled"),
+    ({"N_epochs": 2}, "training stopped: no step of epoch 2 had a finite gradient"),
+])
+def test_a_training_that_diverges_ends_in_one_line_without_a_bundle(tmp_path, options, message):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(4, 2, 2))
+    done = train(tree, tmp_path / "out", check=False, lr=1e30, max_grad_norm=1e30, **options)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "out/bundle").exists()
