@@ -196,12 +196,15 @@ class RecurrentBlock(nn.Module):
     def forward(self, tokens, memory, framing, positions, step):
         """One step; arguments and results as `ChunkAttention.forward`, `step` 0-based."""
         heard, written = self.attention(tokens, memory, framing, positions)
-        tokens = by_rows(lambda *rows: self._finish(*rows, self.dropout, step), tokens, heard)
-        return tokens, self._finish(memory, written, nn.Identity(), step)
+        tokens = by_rows(lambda *rows: self._hear(*rows, step), tokens, heard)
+        return tokens, self._finish(memory, self.attention.out_proj(written), step)
 
-    def _finish(self, x, heard, dropout, step):
-        """What follows the attention, for each row alone: [..., N] and [..., N] to [..., N]."""
-        x = self.norm1(x + dropout(self.attention.out_proj(heard)), step)
+    def _hear(self, x, heard, step):
+        return self._finish(x, self.dropout(self.attention.out_proj(heard)), step)
+
+    def _finish(self, x, added, step):
+        """Sum, norm and feed-forward, for each row alone: [..., N] and [..., N] to [..., N]."""
+        x = self.norm1(x + added, step)
         hidden = self.dropout(self.linear1.rectified(x))
         return self.norm2(x + self.dropout(self.linear2(hidden)), step)
 

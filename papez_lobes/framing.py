@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from papez_lobes.lengths import to_mask
 from papez_lobes.memory import merge_memory
+from papez_lobes.rows import sequence_blocks
 
 
 def num_chunks(num_tokens, chunk_tokens, authors=False, copies=2):
@@ -151,7 +152,7 @@ class DenseFraming:
         return self.shape[0] * self.chunks * (num_slots + self.chunk_tokens) ** 2
 
     def spread(self, tokens, memory, positions, project):
-        """Rows to the sequences that attend.
+        """Rows to the sequences that attend, in blocks (see `papez_lobes.rows`).
 
         Arguments
         ---------
@@ -174,14 +175,15 @@ class DenseFraming:
         memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
         parts = split(tokens, self.chunk_tokens, self.chunks, self.copies)
         sequence = torch.cat([memory, *parts], dim=2).add_(positions)  # [B, S, M + K, D]
-        yield sequence.flatten(0, 1), self._attention_mask(slots)
+        sequence, mask = sequence.flatten(0, 1), self._attention_mask(slots)
+        for own in sequence_blocks(sequence, sequence.shape[2]):
+            yield sequence[own], None if mask is None else mask[own]
 
     def merge(self, attended, num_slots):
         """The inverse: attended sequences [n, M + W, N], as they come from `spread`, to tokens
         [B, L, N], the mean of each one's copies, and memory [B, M, N], the mean over all chunks
         that count."""
-        (attended,) = attended
-        attended = attended.unflatten(0, (-1, self.chunks))
+        attended = torch.cat(list(attended)).unflatten(0, (-1, self.chunks))
         tokens = join(attended[:, :, num_slots:], self.shape[1], self.copies)
         return tokens, merge_memory(attended[:, :, :num_slots], self.chunk_mask)
 

@@ -9,14 +9,11 @@ from functools import partial
 
 import torch
 
-from papez_lobes.rows import Buffers, by_rows
+from papez_lobes.rows import Buffers, by_rows, sequence_blocks
 
 # Sequences of like length are attended in one call, padded to the longest of them. A further call
 # is worth it where it saves that many rows of padding, or of masks.
 ROWS_WORTH_A_CALL = 512
-# Numbers that are gathered and attended at a time in inference, so that they stay in the caches:
-# those of some five chunks of the paper's size, or of more that are smaller
-NUMBERS_AT_A_TIME = 2**20
 
 
 class PackedFraming:
@@ -121,16 +118,11 @@ class PackedFraming:
         return sum(rows.shape[0] * rows.shape[1] ** 2 for rows, _, _ in self.calls)
 
     def spread(self, tokens, memory, positions, project):
-        """As `DenseFraming.spread`, of rows [n, N]; with gradients a call at a time, else some
-        of its chunks."""
+        """As `DenseFraming.spread`, of rows [n, N]."""
         rows = torch.cat([tokens, memory.flatten(0, 1)])
         table = by_rows(project, rows, whole=partial(self.buffers.take, "projected"))
         for rows, codes, mask in self.calls:
-            numbers = rows.shape[1] * table.shape[1]  # of a chunk
-            size = len(rows) if torch.is_grad_enabled() else NUMBERS_AT_A_TIME // numbers
-            size = max(1, size)
-            for first in range(0, len(rows), size):
-                own = slice(first, first + size)
+            for own in sequence_blocks(rows, table.shape[1]):
                 added = positions if codes is None else _rows_of(positions, codes[own])
                 yield _rows_of(table, rows[own]).add_(added), None if mask is None else mask[own]
 

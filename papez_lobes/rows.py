@@ -8,9 +8,12 @@ larger than 32 MB the C library takes from the system, page by page, each time a
 import torch
 
 ROWS_AT_A_TIME = 2048
+# Of the sequences that attend: those of some five chunks of the paper's size, or of more that are
+# smaller
+NUMBERS_AT_A_TIME = 2**20
 
 
-def row_blocks(x, dim=0):
+def row_blocks(x, dim=0, at_a_time=None):
     """Slices of a tensor's rows, those of an axis: one of all where there are gradients, whose
     graph would keep everything anyway, and on a GPU, which has no use for small blocks.
 
@@ -23,10 +26,23 @@ def row_blocks(x, dim=0):
     >>> len(row_blocks(x))
     1
     """
-    count = x.shape[dim]
-    if torch.is_grad_enabled() or x.device.type != "cpu" or count <= ROWS_AT_A_TIME:
+    count, at_a_time = x.shape[dim], at_a_time or ROWS_AT_A_TIME
+    if torch.is_grad_enabled() or x.device.type != "cpu" or count <= at_a_time:
         return [slice(0, count)]
-    return [slice(first, first + ROWS_AT_A_TIME) for first in range(0, count, ROWS_AT_A_TIME)]
+    return [slice(first, first + at_a_time) for first in range(0, count, at_a_time)]
+
+
+def sequence_blocks(sequences, width):
+    """The same of sequences [n, T, ...] whose every place holds `width` numbers.
+
+    Example
+    -------
+    >>> with torch.no_grad():
+    ...     len(sequence_blocks(torch.zeros(12, 260), 768))
+    3
+    """
+    numbers = sequences.shape[1] * width
+    return row_blocks(sequences, at_a_time=max(1, NUMBERS_AT_A_TIME // numbers))
 
 
 class Buffers:

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 WINDOW = 0.02  # s, over which a source's power is taken
 FLOOR_DB = -35.0  # of its greatest power: below that a source is not heard
@@ -35,7 +36,7 @@ def count_depths(depth, sources, sample_rate):
     middles = ((np.arange(len(depth)) + 0.5) * len(sources) / len(depth)).astype(int)
     heard = np.zeros(len(depth), int)
     for source in sources.T.astype(float):
-        power = np.convolve(source**2, np.ones(size) / size, "same")
+        power = uniform_filter1d(source**2, size, mode="constant")
         heard += power[middles] > power.max() * 10 ** (FLOOR_DB / 10)
     return Counter(zip(heard.tolist(), depth.tolist()))
 

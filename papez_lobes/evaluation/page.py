@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 
 from papez_lobes.data.audio import write_bytes
-from papez_lobes.evaluation.depths import depth_line
+from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import file_stem, write_examples
 from papez_lobes.evaluation.picture import draw_separation, new_figure, png_of
 from papez_lobes.evaluation.summary import SHOWN, cell, notes
@@ -46,7 +46,9 @@ def write_page(evaluation, groups, about, folder):
         The page.
     """
     folder = Path(folder)
-    told = notes(groups) + ([depth_line(about["depths"])] if "depths" in about else [])
+    told = notes(groups)
+    if evaluation.depths:
+        told.append(depth_line(describe_depths(evaluation.depths)))
     parts = [_table(groups), *(f"<p>{_text(note)}</p>" for note in told),
              _image(_spread(evaluation.rows), "how SI-SNRi is spread")]
     files = write_examples(evaluation.worst, folder / "worst", evaluation.sample_rate)
@@ -55,7 +57,7 @@ def write_page(evaluation, groups, about, folder):
         own = files[example.row["snt_id"]]
         parts.append(_example(example, own, folder, evaluation.sample_rate))
     facts = "".join(f"<tr><td>{_text(key)}</td><td><code>{_text(value)}</code></td></tr>"
-                    for key, value in about.items() if key != "depths")
+                    for key, value in about.items())
     parts.append(f"<h2>How it was measured</h2><table>{facts}</table>")
     title = about.get("bundle", "evaluation")
     page = (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{_text(title)}</title>"

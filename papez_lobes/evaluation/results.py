@@ -37,13 +37,12 @@ def write_evaluation(evaluation, about, folder, group_by=None, rows="results.csv
     """
     folder = Path(folder)
     groups = summarise(evaluation.rows, group_by)
-    text = table(groups)
+    text, depths = table(groups), {}
     if evaluation.depths:
-        depths = describe_depths(evaluation.depths)
-        about = {"depths": depths, **about}
-        text += f"\n{depth_line(depths)}\n"
+        depths = {"depths": describe_depths(evaluation.depths)}
+        text += f"\n{depth_line(depths['depths'])}\n"
     write_rows(evaluation.rows, folder / rows)
-    write_summary(groups, about, folder / "summary.json")
+    write_summary(groups, depths | about, folder / "summary.json")
     write_bytes(folder / "summary.md", text.encode())
     page = write_page(evaluation, groups, about, folder)
     return f"{text}\nper mixture: {folder / rows}\nsummary: {folder / 'summary.json'}\npage: {page}"

@@ -229,7 +229,7 @@ class Separation(sb.Brain):
         super()._recover(path, end_of_epoch)
         with open(path, encoding="utf-8") as stream:
             saved = yaml.safe_load(stream)
-        for name in KEPT:
+        for name in saved.keys() & set(KEPT):  # checkpoints of earlier versions hold less
             setattr(self, name, saved[name])
 
     @property

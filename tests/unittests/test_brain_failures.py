@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from speechbrain.nnet.schedulers import ReduceLROnPlateau
 from speechbrain.utils.train_logger import FileTrainLogger
 
@@ -167,3 +168,14 @@ def test_an_epoch_that_was_logged_but_not_saved_is_logged_once(small, tmp_path, 
     fit(prepare(tmp_path, small, epochs=3))
     assert epochs_logged(tmp_path) == [1, 2, 3]
     assert (tmp_path / "train_log.txt").read_text().startswith(before)
+
+
+def test_a_checkpoint_of_an_earlier_version_holds_less(small, tmp_path):
+    brain = fit(prepare(tmp_path, small))
+    file = tmp_path / "brain.ckpt"
+    brain._save(file)
+    saved = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({key: saved[key] for key in saved if key != "skipped"}))
+    again = prepare(tmp_path / "again", small)
+    again._recover(file, end_of_epoch=True)
+    assert again.audio_seconds == brain.audio_seconds > 0 and again.skipped == 0

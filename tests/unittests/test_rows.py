@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from papez_lobes import packing, rows
+from papez_lobes import rows
 from papez_lobes.knobs import build_modules, separator_file
 from papez_lobes.norms import NormedMLP
 from papez_lobes.precision import lower_precision
@@ -17,7 +17,7 @@ TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 5, "chu
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rows, "ROWS_AT_A_TIME", 7)
-    monkeypatch.setattr(packing, "NUMBERS_AT_A_TIME", 3 * 18 * 48)
+    monkeypatch.setattr(rows, "NUMBERS_AT_A_TIME", 3 * 18 * 48)
 
 
 def build(**knobs):
@@ -39,13 +39,14 @@ def test_a_separation_in_blocks_is_the_one_at_once(small_blocks, knobs, lengths)
     assert torch.equal(trace.depth, others.depth) and trace.macs == others.macs
 
 
+@pytest.mark.parametrize("execution", ["packed", "masked"])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 0.02)])
-def test_in_other_precisions_too(monkeypatch, dtype, tolerance):
+def test_in_other_precisions_too(monkeypatch, dtype, tolerance, execution):
     results = []
     for size in (7, 10**6):
         monkeypatch.setattr(rows, "ROWS_AT_A_TIME", size)
-        monkeypatch.setattr(packing, "NUMBERS_AT_A_TIME", 200 * size)
-        modules = build(halting_bias=-9.0)
+        monkeypatch.setattr(rows, "NUMBERS_AT_A_TIME", 200 * size)
+        modules = build(halting_bias=-9.0, execution=execution)
         lower_precision(modules, dtype)
         with torch.inference_mode():
             results.append(separate(modules, torch.ones(2, 1500).cumsum(1).sin()))
@@ -76,3 +77,16 @@ def test_rows_of_any_axis(small_blocks, items):
         kept = torch.zeros(20, 2)
         result = by_rows(lambda rows: rows[:, :2].float(), x[0], whole=lambda block, count: kept)
     assert result.data_ptr() == kept.data_ptr() and torch.equal(kept, x[0, :, :2].float())
+
+
+@pytest.mark.parametrize("knobs", [{}, {"execution": "masked"}, {"pruning": "soft"}])
+def test_attention_never_sees_more_than_a_block(small_blocks, monkeypatch, knobs):
+    """Of all chunks at once, an hour's scores would fill the memory."""
+    modules, seen = build(halting_bias=-9.0, **knobs), []
+    attention = modules["masknet"].transformer.block.attention
+    attend = attention._attend
+    monkeypatch.setattr(
+        attention, "_attend", lambda x, mask: seen.append(len(x)) or attend(x, mask))
+    with torch.no_grad():
+        separate(modules, torch.randn(2, 1500))
+    assert max(seen) == 3 and len(seen) > 20
