@@ -42,7 +42,7 @@ class Separation(sb.Brain):
     """
 
     train_data = board = None  # made by `fit`
-    audio_seconds = 0.0  # of mixtures that this process has trained on
+    audio_seconds = 0.0  # of mixtures trained on so far, by all processes and earlier runs
     depths, example = (), {}  # of a stage, as are the next
     counted = skipped = 0  # losses in the mean; steps without a finite gradient
 
@@ -148,7 +148,8 @@ class Separation(sb.Brain):
         if trace is not None:
             self.depths.append(trace.mean_depth.item())
         if stage == sb.Stage.TRAIN:
-            self.audio_seconds += lengths.sum().item() * mixture.shape[1] / self.hparams.sample_rate
+            seconds = lengths.sum().item() * mixture.shape[1] / self.hparams.sample_rate
+            self.audio_seconds += seconds * int(os.environ.get("WORLD_SIZE", 1))
         elif stage == sb.Stage.VALID and not self.example:
             self.example = _signals(mixture[0], batch.sources.data[0], estimates[0], lengths[0])
         if stage != sb.Stage.TRAIN:
@@ -234,8 +235,8 @@ class Separation(sb.Brain):
 
     @property
     def audio_hours(self):
-        """Of mixtures trained on so far, by all processes and earlier runs."""
-        return self.audio_seconds * int(os.environ.get("WORLD_SIZE", 1)) / 3600
+        """Of mixtures trained on so far."""
+        return self.audio_seconds / 3600
 
     def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
         scores = score(estimates, sources, mixture, lengths)
