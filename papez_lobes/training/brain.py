@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.errors import UserError
 from papez_lobes.separator import separate
+from papez_lobes.training.allocation import keep_freed_memory
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.metrics import score
 
@@ -66,6 +67,8 @@ class Separation(sb.Brain):
         """As SpeechBrain's. Where training resumes, the log forgets the epochs that it repeats:
         those that were logged and then lost, since the process was ended before it could save."""
         super().on_fit_start()
+        if torch.device(self.device).type == "cpu":
+            keep_freed_memory()
         if self.checkpointer is not None and self.checkpointer.find_checkpoint() is not None:
             run_on_main(drop_epochs_after, args=(
                 self.hparams.train_log, self.hparams.epoch_counter.current))
