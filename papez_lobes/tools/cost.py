@@ -4,7 +4,6 @@ As a program (`python -m papez_lobes.tools.cost`) it is the child in which memor
 peak can only be told apart from what came before in a process of its own.
 """
 
-import ctypes
 import json
 import math
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from papez_lobes.allocation import give_back_freed_memory
 from papez_lobes.errors import UserError
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -148,10 +148,7 @@ def peak_bytes(function, warm_up, device="cpu"):
 
 def _forget_peak():
     """Give freed memory back, so that using it again shows, and let the peak begin anew."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # not glibc
-        pass
+    give_back_freed_memory()
     try:
         _CLEAR.write_text(_RESET_PEAK)
     except OSError:  # no Linux, or not allowed: the peak of all the process's life

@@ -19,9 +19,9 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import run_on_main
 from torch.nn.parallel import DistributedDataParallel
 
+from papez_lobes.allocation import keep_freed_memory
 from papez_lobes.errors import UserError
 from papez_lobes.separator import separate
-from papez_lobes.training.allocation import keep_freed_memory
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.metrics import score
 

@@ -8,7 +8,7 @@ import pytest
 STEPS = """
 import resource, sys
 import torch
-from papez_lobes.training.allocation import keep_freed_memory
+from papez_lobes.allocation import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit("not glibc")
 def step():  # holds 30 results of 8 MB until its end, as a graph does

@@ -17,6 +17,7 @@ import torch
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
 from papez_lobes.data.loading import separation_dataset
+from papez_lobes.data.manifests import SPLITS
 from papez_lobes.data.shards import ShardedMixtures
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
@@ -70,9 +71,11 @@ if __name__ == "__main__":
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
         segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
+        made = hparams["speech_folder"] is not None or hparams["shards_folder"] is not None
+        splits = SPLITS[1:] if made else SPLITS  # then the data folder needs no training split
         if not hparams["skip_prep"]:
-            run_on_main(hparams["prepare"])
-        manifests = hparams["prepare"](skip_prep=True)
+            run_on_main(hparams["prepare"], kwargs={"splits": splits})
+        manifests = hparams["prepare"](skip_prep=True, splits=splits)
 
         sb.create_experiment_directory(
             hparams["output_folder"], str(experiment.file), experiment.overrides
