@@ -53,4 +53,5 @@ def test_a_mistake_is_a_line_and_ends_both(tmp_path):
     words = ["hparams/papez.yaml", "--data_folder", "/nowhere", "--device", "cpu",
              "--output_folder", str(tmp_path / "out")]
     codes, printed = torchrun(words)
-    assert all(codes) and "train.py: /nowhere: no such folder" in printed
+    assert all(codes) and "broadcast" not in printed, printed  # torchrun itself ends in a traceback
+    assert printed.count("train.py: /nowhere: no such folder") == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_init_group, if_main_process
 
 from papez_lobes.data.loading import separation_dataset
 from papez_lobes.data.manifests import SPLITS
@@ -29,6 +29,7 @@ from papez_lobes.training.brain import Separation
 from papez_lobes.training.experiment import load_experiment
 from papez_lobes.training.loaders import train_loader_options
 from papez_lobes.training.logs import summary
+from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
 
 
@@ -66,22 +67,22 @@ if __name__ == "__main__":
         experiment = load_experiment()
         hparams, run_opts = experiment.hparams, experiment.run_opts
         ddp_init_group(run_opts)
-        kept = (hparams["save_folder"], experiment.separator_file.name, experiment.knobs)
-        run_on_main(keep_knobs, args=kept)
+        separator = experiment.separator_file.name
+        on_main(keep_knobs, hparams["save_folder"], separator, experiment.knobs)
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
         segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
         made = hparams["speech_folder"] is not None or hparams["shards_folder"] is not None
         splits = SPLITS[1:] if made else SPLITS  # then the data folder needs no training split
         if not hparams["skip_prep"]:
-            run_on_main(hparams["prepare"], kwargs={"splits": splits})
+            on_main(hparams["prepare"], splits=splits)
         manifests = hparams["prepare"](skip_prep=True, splits=splits)
 
         sb.create_experiment_directory(
             hparams["output_folder"], str(experiment.file), experiment.overrides
         )
         if hparams["speech_folder"] is not None:
-            run_on_main(hparams["train_mixtures"])  # finds and decodes the speech
+            on_main(hparams["train_mixtures"])  # finds and decodes the speech
             train_set = hparams["train_mixtures"]()
         elif hparams["shards_folder"] is not None:
             train_set = ShardedMixtures(hparams["shards_folder"], **data, **segments)
