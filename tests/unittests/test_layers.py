@@ -41,7 +41,8 @@ def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "data": {"data", "errors"},
         "training": {
-            "training", "data", "checks", "devices", "errors", "knobs", "lengths", "separator",
+            "training", "data", "allocation", "checks", "devices", "errors", "knobs", "lengths",
+            "separator",
         },
         "evaluation": {
             "evaluation", "training", "data", "devices", "errors", "separator",
@@ -69,5 +70,5 @@ def test_nothing_imports_recipes_tests_or_tools():
 
 def test_every_module_of_the_package_is_placed():
     assert {path.stem for path in PACKAGE.glob("*.py")} == {
-        *LOBES, "__init__", "devices", "knobs", "resources",
+        *LOBES, "__init__", "allocation", "devices", "knobs", "resources",
     }
