@@ -24,8 +24,8 @@ def num_frames(num_samples, kernel_size, stride):
     return (missing + stride - 1) // stride + 1
 
 
-def _check_codec(channels, kernel_size, kernel_stride):
-    check_whole("N_encoder_out", channels)
+def check_stride(kernel_size, kernel_stride):
+    """Raises ValueError if a codec's kernel or stride is no whole number, or skips samples."""
     check_whole("kernel_size", kernel_size)
     check_whole("kernel_stride", kernel_stride)
     if kernel_stride > kernel_size:
@@ -60,7 +60,8 @@ class Encoder(nn.Module):
 
     def __init__(self, out_channels, kernel_size, stride):
         super().__init__()
-        _check_codec(out_channels, kernel_size, stride)
+        check_whole("N_encoder_out", out_channels)
+        check_stride(kernel_size, stride)
         self.conv = nn.Conv1d(1, out_channels, kernel_size, stride)
         self.norm = TimeNorm(out_channels)
         self.pointwise = nn.Linear(out_channels, out_channels)
@@ -122,7 +123,8 @@ class Decoder(nn.Module):
 
     def __init__(self, in_channels, kernel_size, stride):
         super().__init__()
-        _check_codec(in_channels, kernel_size, stride)
+        check_whole("N_encoder_out", in_channels)
+        check_stride(kernel_size, stride)
         self.pointwise = nn.Linear(in_channels, in_channels)
         self.norm = TimeNorm(in_channels)
         self.deconv = nn.ConvTranspose1d(in_channels, 1, kernel_size, stride)

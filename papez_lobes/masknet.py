@@ -15,13 +15,16 @@ class MaskNet(nn.Module):
     Arguments
     ---------
     dim : int
-        Channels N of features and masks.
+        Channels N of the tokens.
     num_spks : int
         Speakers C >= 1.
     memory : papez_lobes.memory.WorkingMemory
         The slots.
     transformer : papez_lobes.recurrent.RecurrentTransformer
         The recurrence, of the same N and number of slots.
+    embed, head : torch.nn.Module, optional
+        What makes tokens of features and tags, and masks of tokens: x [B, L, .], mask [B, L] ->
+        [B, L, .]. None: the authors', for features and masks of N channels.
 
     Example
     -------
@@ -36,7 +39,7 @@ class MaskNet(nn.Module):
     (torch.Size([2, 3, 8, 20]), torch.Size([3, 20]))
     """
 
-    def __init__(self, dim, num_spks, memory, transformer):
+    def __init__(self, dim, num_spks, memory, transformer, embed=None, head=None):
         super().__init__()
         check_whole("num_spks", num_spks)
         if memory.num_slots != transformer.block.attention.num_slots:
@@ -46,9 +49,9 @@ class MaskNet(nn.Module):
             )
         self.num_spks = num_spks
         self.memory = memory
-        self.embed = NormedMLP(dim + 1, dim)
+        self.embed = NormedMLP(dim + 1, dim) if embed is None else embed
         self.transformer = transformer
-        self.head = NormedMLP(dim, dim * num_spks)
+        self.head = NormedMLP(dim, dim * num_spks) if head is None else head
 
     def forward(self, features, lengths=None, return_trace=False):
         """Estimate masks.
@@ -76,6 +79,9 @@ class MaskNet(nn.Module):
             joint_mask = F.pad(mask, (slots, 0), value=True)
         embedded = self.embed(self.memory(features.transpose(1, 2)), joint_mask)
         hidden, trace = self.transformer(embedded[:, slots:], embedded[:, :slots], counts)
-        masks = torch.tanh(self.head(hidden, mask))  # [B, L, C N]
-        masks = masks.view(batch, length, self.num_spks, -1).permute(2, 0, 3, 1)
+        masks = self.head(hidden, mask).view(batch, length, self.num_spks, -1)
+        masks = self._mask(masks).permute(2, 0, 3, 1)
         return (masks, trace) if return_trace else masks
+
+    def _mask(self, x):
+        return torch.tanh(x)

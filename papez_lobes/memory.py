@@ -34,8 +34,8 @@ class WorkingMemory(nn.Module):
         check_whole("num_slots", num_slots, 0)
         if num_slots > dim:
             raise ValueError(
-                f"num_slots is {num_slots}: it must be between 0 and the width of the features "
-                f"(N_encoder_out, {dim}), since each slot starts as a channel of its own"
+                f"num_slots is {num_slots}: it must be between 0 and the width of the features, "
+                f"{dim}, since each slot starts as a channel of its own"
             )
         self.num_slots = num_slots
         slots = F.pad(torch.eye(num_slots, dim), (0, 1), value=1.0)

@@ -140,7 +140,9 @@ class NormedMLP(nn.Module):
     Arguments
     ---------
     dim_in, dim_out : int
-        Channels before and after; the hidden width is `dim_out`.
+        Channels before and after.
+    hidden : int, optional
+        Channels in between; None: `dim_out`.
 
     Example
     -------
@@ -148,12 +150,13 @@ class NormedMLP(nn.Module):
     torch.Size([2, 7, 8])
     """
 
-    def __init__(self, dim_in, dim_out):
+    def __init__(self, dim_in, dim_out, hidden=None):
         super().__init__()
-        self.linear_in = nn.Linear(dim_in, dim_out)
-        self.norm = TimeNorm(dim_out)
+        hidden = dim_out if hidden is None else hidden
+        self.linear_in = nn.Linear(dim_in, hidden)
+        self.norm = TimeNorm(hidden)
         self.activation = nn.PReLU()
-        self.linear_out = nn.Linear(dim_out, dim_out)
+        self.linear_out = nn.Linear(hidden, dim_out)
 
     def forward(self, x, mask=None):
         """x [B, L, dim_in], mask [B, L] of valid positions -> [B, L, dim_out]."""

@@ -114,14 +114,14 @@ def test_bundle_takes_the_separators_knobs(trained):
 def test_training_goes_on_where_it_stopped_and_its_loss_falls(trained, tmp_path):
     tree, _ = trained
     out = tmp_path / "resumed"
-    train(tree, out, N_epochs=1, file="papez_small.yaml")
-    train(tree, out, N_epochs=6, file="papez_small.yaml")
+    train(tree, out, N_epochs=1)
+    train(tree, out, N_epochs=6)
     epochs = [line for line in log_of(out) if "epoch" in line]
     assert [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5, 6]
     assert epochs[-1]["train loss"] < epochs[0]["train loss"]
     assert epochs[0]["lr"] == 0.003 and epochs[5]["lr"] == pytest.approx(0.003 * 0.99**5, rel=0.01)
     before = results_of(out)[0]
-    done = train(tree, out, "--test_only", N_epochs=9, file="papez_small.yaml")
+    done = train(tree, out, "--test_only", N_epochs=9)
     assert "Going into epoch" not in done.stderr
     again = results_of(out)[0]
     assert [{**row, "rtf": 0} for row in again] == [{**row, "rtf": 0} for row in before]

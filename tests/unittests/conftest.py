@@ -6,10 +6,12 @@ import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from papez_lobes.knobs import read_knobs
+
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "N_encoder_out": 16, "kernel_size": 8, "kernel_stride": 4, "num_heads": 2, "ffn_dim": 32,
-    "chunk_tokens": 6, "num_slots": 3, "num_steps": 4, "dropout": 0.0,
+TINY = {  # for any separator: those that it has
+    "N_encoder_out": 16, "bottleneck_dim": 16, "kernel_size": 8, "kernel_stride": 4, "num_heads": 2,
+    "ffn_dim": 32, "chunk_tokens": 6, "num_slots": 3, "num_steps": 4, "dropout": 0.0,
 }
 
 
@@ -19,8 +21,10 @@ def build(name="papez", seed=0, **overrides):
     Norms get random affine values, so that a forgotten one shows.
     """
     torch.manual_seed(seed)
-    with open(ROOT / "hparams" / f"{name}.yaml", encoding="utf-8") as stream:
-        hparams = load_hyperpyyaml(stream, {**TINY, **overrides})
+    path = ROOT / "hparams" / f"{name}.yaml"
+    knobs = {key: value for key, value in TINY.items() if key in read_knobs(path)}
+    with open(path, encoding="utf-8") as stream:
+        hparams = load_hyperpyyaml(stream, {**knobs, **overrides})
     nodes = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}
     modules = torch.nn.ModuleDict({key: hparams[node] for key, node in nodes.items()})
     for key, parameter in modules.named_parameters():

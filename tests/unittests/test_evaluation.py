@@ -27,7 +27,7 @@ from papez_lobes.tools.cli import main
 from papez_lobes.tools.dial_curve import dial_curve
 from tests.trees import SAMPLE_RATE, write_small_tree
 
-TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
+TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
 
 
 @pytest.fixture(scope="module")

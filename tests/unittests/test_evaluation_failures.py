@@ -16,7 +16,7 @@ from papez_lobes.knobs import build_modules, separator_file
 from papez_lobes.tools.cli import main
 from tests.trees import SAMPLE_RATE, write_small_tree
 
-TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
+TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ PACKAGE = ROOT / "papez_lobes"
 ORDER = [
     ("lengths", "checks", "rows"), ("errors", "norms", "memory", "packing", "stock"),
     ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",),
-    ("masknet",), ("separator",),
+    ("masknet",), ("spectral",), ("separator",),
 ]
 LOBES = [name for names in ORDER for name in names]
 
