@@ -208,7 +208,7 @@ class SpectralMaskNet(MaskNet):
             total, count = power.sum(dim=(1, 2)), valid.sum(dim=1) * power.shape[1]
         else:
             total, count = power.sum(dim=(1, 2)), power.shape[1] * power.shape[2]
-        level = (total / count).sqrt()[:, None, None] + SILENCE
+        level = (total / count).sqrt()[:, None, None].clamp(min=SILENCE)
         return (power.sqrt() / level + FLOOR) ** POWER
 
     def _mask(self, x):

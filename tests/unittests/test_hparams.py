@@ -73,7 +73,7 @@ def test_a_separator_file_gives_what_it_promises(path):
 
 
 def test_papez_files_differ_in_their_knobs_alone():
-    """Two build one model: the nodes below the knobs are the same. The small one is on a spectrogram:
+    """Two build one model: the nodes below the knobs are the same. The small one has a spectrogram:
     its recurrence is built alike, and of its knobs only the width's has another name."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in PAPEZ}
     nodes = {name: text.partition("\nEncoder:")[2] for name, text in texts.items()}
