@@ -112,7 +112,7 @@ def train_command(name, knobs, out, experiment, overrides):
     ------
     UserError
         A separator file of its own is wanted, and the experiment includes none that it could stand
-        in for.
+        in for: those files are variants of papez.yaml and have its knobs.
     """
     knobs, experiment = dict(knobs), Path(experiment).absolute()
     own = knobs.pop("separator", None)
@@ -131,7 +131,12 @@ def _derive(experiment, own, folder):
     if len(found) != 1:
         raise UserError(f"{experiment}: has no line '{INCLUDE}FILE'; name an experiment file")
     theirs = experiment.parent / lines[found[0]].removeprefix(INCLUDE).split()[0]
-    text = set_knobs(separator_file("papez").parent / "ablations" / own, read_knobs(theirs))
+    file, knobs = separator_file("papez").parent / "ablations" / own, read_knobs(theirs)
+    missing = sorted(knobs.keys() - read_knobs(file).keys())
+    if missing:
+        raise UserError(f"{experiment}: its separator has {missing[0]}, which the ablation's {own} "
+                        "lacks; that one goes with experiments of papez.yaml")
+    text = set_knobs(file, knobs)
     lines[found[0]] = f"{INCLUDE}{own}"
     write_bytes(folder / own, text.encode())
     write_bytes(folder / "experiment.yaml", ("\n".join(lines) + "\n").encode())

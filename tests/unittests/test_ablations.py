@@ -11,7 +11,7 @@ import torch
 from papez_lobes.block import RecurrentBlock
 from papez_lobes.errors import UserError
 from papez_lobes.halting import Halting
-from papez_lobes.knobs import build_modules, read_knobs, separator_file
+from papez_lobes.knobs import build_modules, read_knobs, separator_file, set_knobs
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import separate
 from papez_lobes.tools import ablate
@@ -215,14 +215,27 @@ def test_what_has_no_score_is_not_finished_and_a_damaged_summary_is_named(tmp_pa
 
 def test_a_separator_of_its_own_gets_the_knobs_of_the_experiment_s(tmp_path):
     """In a folder whose name has a space."""
-    experiment, out = TRAIN.parent / "hparams/papez_small.yaml", tmp_path / "an out"
+    knobs = {"N_encoder_out": 64, "chunk_tokens": 40, "halting_bias": -2.0}
+    (tmp_path / "mine.yaml").write_text(set_knobs(separator_file("papez"), knobs))
+    text = (TRAIN.parent / "hparams/papez.yaml").read_text()
+    experiment, out = tmp_path / "experiment.yaml", tmp_path / "an out"
+    experiment.write_text(text.replace("../../../../hparams/papez.yaml", "mine.yaml"))
     for name in ("no_path", "halting_network"):
         file = train_command(name, ROWS[name], out, experiment, ["--data_folder", "x"])[2]
         loaded = load_experiment([file, "--data_folder", "x", "--output_folder", str(out / name)])
-        small = read_knobs(separator_file("papez_small"))
-        assert {key: loaded.knobs[key] for key in small} == small
+        theirs = read_knobs(tmp_path / "mine.yaml")
+        assert theirs == read_knobs(separator_file("papez")) | knobs
+        assert {key: loaded.knobs[key] for key in theirs} == theirs
     assert loaded.knobs["halting_dim"] == 64
     assert "NetworkHalting" in repr(loaded.hparams["modules"]["masknet"])
+
+
+def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):
+    experiment = TRAIN.parent / "hparams/papez_small.yaml"
+    with pytest.raises(UserError, match="papez_small.yaml: its separator has bottleneck_dim"):
+        train_command("no_path", ROWS["no_path"], tmp_path, experiment, [])
+    assert not list(tmp_path.iterdir())
+    assert train_command("slots_0", ROWS["slots_0"], tmp_path, experiment, [])[2] == str(experiment)
 
 
 @pytest.mark.parametrize("knobs, message", [
