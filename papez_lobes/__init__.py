@@ -5,6 +5,7 @@ The path of the data (B batch, T samples, L tokens, N channels, C speakers)::
     mixture [B, T] -> codec.Encoder [B, N, L] -> masknet.MaskNet [C, B, N, L]
                    -> mask * features -> codec.Decoder -> estimates [B, T, C]
 
+or, on a spectrogram, with the three of `spectral` in their places.
 `separator.separate` is that path; everything else of the package trains, feeds or uses it.
 Source: Oh, Yi and Lee, "Papez: Resource-Efficient Speech Separation with Auditory Working
 Memory", ICASSP 2023, arXiv 2407.00888. Where we deviate: docs/design.md.
