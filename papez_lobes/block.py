@@ -116,13 +116,15 @@ class ChunkAttention(nn.Module):
         heads, attend = self._heads(sequence), F.scaled_dot_product_attention
         if sequence.dtype == torch.bfloat16 and sequence.device.type == "cpu":
             # there torch's fused attention is slower, and its backward pass five times as slow
-            heads, attend = heads.contiguous(), attend_by_products
+            heads, attend = [part.contiguous() for part in heads], attend_by_products
         dropout = self.dropout if self.training else 0.0
         return attend(*heads, mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
     def _heads(self, sequence):
-        """[n, T, 3 N] as queries, keys and values [3, n, H, T, N / H]."""
-        return sequence.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        """[n, T, 3 N] as queries, keys and values [n, H, T, N / H]: parts of it whose gradients
+        come together by one copy."""
+        parts = sequence.chunk(3, dim=-1)
+        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
 
 
 class RecurrentBlock(nn.Module):

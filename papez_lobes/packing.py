@@ -124,7 +124,7 @@ class PackedFraming:
         for rows, codes, mask in self.calls:
             for own in sequence_blocks(rows, table.shape[1]):
                 added = positions if codes is None else _rows_of(positions, codes[own])
-                yield _rows_of(table, rows[own]).add_(added), None if mask is None else mask[own]
+                yield _add(_rows_of(table, rows[own]), added), None if mask is None else mask[own]
 
     def merge(self, attended, num_slots):
         """As `DenseFraming.merge`, to rows [n, N]."""
@@ -155,9 +155,15 @@ class PackedFraming:
     def _mean(flat, places):
         """Of the copies of tokens: rows [n, N]."""
         tokens = _rows_of(flat, places[0])
-        return tokens.add_(_rows_of(flat, places[1])).mul_(0.5) if len(places) == 2 else tokens
+        return _add(tokens, _rows_of(flat, places[1])).mul_(0.5) if len(places) == 2 else tokens
 
 
 def _rows_of(table, index):
     """table[index] of a matrix; `index_select` copies whole rows and is several times faster."""
     return table.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def _add(rows, others):
+    """rows + others, in the memory of `rows`, which is a view, where no gradient is asked for:
+    autograd pays for what is changed through a view with two copies of its gradient."""
+    return rows + others if torch.is_grad_enabled() else rows.add_(others)

@@ -19,7 +19,8 @@ class Linear(nn.Linear):
 
     def rectified(self, x):
         """x [..., N_in] -> [..., N_out], negative results as zeros."""
-        return F.relu(self(x), inplace=True)
+        # what a batch's product gives is a view; see `papez_lobes.packing` on changing those
+        return F.relu(self(x), inplace=not torch.is_grad_enabled())
 
 
 class PrepackedLinear(Linear):

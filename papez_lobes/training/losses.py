@@ -40,9 +40,10 @@ def pairwise_si_snr(estimates, sources, lengths=None, eps=EPS):
     estimates = _centre(estimates, lengths).transpose(1, 2).unsqueeze(2)  # [B, C, 1, T]
     sources = _centre(sources, lengths).transpose(1, 2).unsqueeze(1)  # [B, 1, C, T]
     energy = sources.square().sum(-1, keepdim=True)
-    target = (estimates * sources).sum(-1, keepdim=True) / (energy + eps) * sources
-    residual = (estimates - target).square().sum(-1)
-    return 10 * torch.log10((target.square().sum(-1) + eps) / (residual + eps))
+    scale = (estimates * sources).sum(-1, keepdim=True) / (energy + eps)  # t = scale * s
+    target = (scale.square() * energy).squeeze(-1)
+    residual = torch.addcmul(estimates, scale, sources, value=-1).square().sum(-1)
+    return 10 * torch.log10((target + eps) / (residual + eps))
 
 
 def pit_si_snr(estimates, sources, lengths=None, eps=EPS):
