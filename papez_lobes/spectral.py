@@ -31,7 +31,7 @@ def num_bins(kernel_size):
 
 
 class _Fourier(nn.Module):
-    """Windows of the codec: square roots of Hann's, for analysis and, scaled, for synthesis."""
+    """The sizes of a codec, and its window: the square root of Hann's."""
 
     def __init__(self, kernel_size, stride):
         super().__init__()
@@ -43,10 +43,11 @@ class _Fourier(nn.Module):
             )
         self.kernel_size, self.stride = kernel_size, stride
         self.margin = kernel_size - stride  # zeros in front, so that all samples are in all windows
-        window = torch.hann_window(kernel_size, dtype=torch.float64).sqrt()
-        overlap = window.square().view(-1, stride).sum(dim=0).repeat(kernel_size // stride)
+        window = self._scaled(torch.hann_window(kernel_size, dtype=torch.float64).sqrt())
         self.register_buffer("window", window.float(), persistent=False)
-        self.register_buffer("synthesis", (window / overlap).float(), persistent=False)
+
+    def _scaled(self, window):
+        return window
 
 
 class SpectralEncoder(_Fourier):
@@ -149,12 +150,17 @@ class SpectralDecoder(_Fourier):
         features = features.to(torch.promote_types(features.dtype, self.window.dtype))
         spectrum = sum(features.chunk(2, dim=1)).transpose(1, 2)  # [B, L, 2 F]
         spectra = torch.complex(*spectrum.chunk(2, dim=-1))  # [B, L, F]
-        windows = torch.fft.irfft(spectra, self.kernel_size) * self.synthesis
+        windows = torch.fft.irfft(spectra, self.kernel_size) * self.window
         size = (windows.shape[1] - 1) * self.stride + self.kernel_size
         waveform = F.fold(
             windows.transpose(1, 2), (1, size), (1, self.kernel_size), stride=(1, self.stride)
         )
         return waveform.flatten(1)[:, self.margin :]
+
+    def _scaled(self, window):
+        """Such that products with the encoder's, overlapped, add up to one."""
+        overlap = window.square().view(-1, self.stride).sum(dim=0)
+        return window / overlap.repeat(self.kernel_size // self.stride)
 
 
 class SpectralMaskNet(MaskNet):
@@ -202,13 +208,11 @@ class SpectralMaskNet(MaskNet):
         """Compressed magnitudes [B, F, L], whatever the level of the mixture."""
         real, imaginary, _, _ = features.chunk(4, dim=1)
         power = real.square() + imaginary.square()
+        bins, count = power.shape[1:]
         if lengths is not None:
-            valid = to_mask(to_counts(lengths, power.shape[2]), power.shape[2])
-            power = power.masked_fill(~valid.unsqueeze(1), 0)
-            total, count = power.sum(dim=(1, 2)), valid.sum(dim=1) * power.shape[1]
-        else:
-            total, count = power.sum(dim=(1, 2)), power.shape[1] * power.shape[2]
-        level = (total / count).sqrt()[:, None, None].clamp(min=SILENCE)
+            count = to_counts(lengths, count)
+            power = power.masked_fill(~to_mask(count, power.shape[2]).unsqueeze(1), 0)
+        level = (power.sum(dim=(1, 2)) / (count * bins)).sqrt()[:, None, None].clamp(min=SILENCE)
         return (power.sqrt() / level + FLOOR) ** POWER
 
     def _mask(self, x):

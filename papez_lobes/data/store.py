@@ -76,6 +76,11 @@ class SpeechStore(Mapping):
     def __len__(self):
         return len(self._spans)
 
+    def __str__(self):
+        left_out = f", {len(self.skipped)} recordings left out" if self.skipped else ""
+        return (f"{self.root}: {len(self)} speakers, {len(self._table)} recordings, "
+                f"{self.seconds / 3600:.1f} h{left_out}")
+
     def __iter__(self):
         return iter(self._spans)
 

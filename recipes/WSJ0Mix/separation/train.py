@@ -15,6 +15,7 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
+from speechbrain.utils.logger import get_logger
 
 from papez_lobes.data.loading import separation_dataset
 from papez_lobes.data.manifests import SPLITS
@@ -31,6 +32,8 @@ from papez_lobes.training.loaders import train_loader_options
 from papez_lobes.training.logs import summary
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
+
+logger = get_logger("train")  # SpeechBrain's: of the main process alone
 
 
 def test(brain, experiment, manifest, spent):
@@ -84,6 +87,7 @@ if __name__ == "__main__":
         if hparams["speech_folder"] is not None:
             on_main(hparams["train_mixtures"])  # finds and decodes the speech
             train_set = hparams["train_mixtures"]()
+            logger.info(train_set.speech)
         elif hparams["shards_folder"] is not None:
             train_set = ShardedMixtures(hparams["shards_folder"], **data, **segments)
         else:
