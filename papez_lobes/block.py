@@ -63,7 +63,7 @@ class ChunkAttention(nn.Module):
 
     def __init__(self, dim, num_heads, num_slots, chunk_tokens, dropout=0.0):
         super().__init__()
-        check_whole("N_encoder_out", dim)
+        check_whole("the width (N_encoder_out, bottleneck_dim)", dim)
         check_whole("num_slots", num_slots, 0)
         check_whole("chunk_tokens", chunk_tokens)
         check_heads(num_heads, dim)

@@ -30,14 +30,14 @@ class WorkingMemory(nn.Module):
 
     def __init__(self, num_slots, dim):
         super().__init__()
-        check_whole("N_encoder_out", dim)
+        check_whole("the width (N_encoder_out, bottleneck_dim)", dim)
         check_whole("num_slots", num_slots, 0)
         if num_slots > dim:
             raise ValueError(
                 f"num_slots is {num_slots}: it must be between 0 and the width of the features, "
                 f"{dim}, since each slot starts as a channel of its own"
             )
-        self.num_slots = num_slots
+        self.num_slots, self.dim = num_slots, dim
         slots = F.pad(torch.eye(num_slots, dim), (0, 1), value=1.0)
         self.register_buffer("slots", slots, persistent=False)
 

@@ -98,7 +98,9 @@ class PackedFraming:
         tokens, shortest = len(position), int(self.sizes[chosen[-1]])
         steps = torch.arange(width, device=position.device)
         slots = steps.new_tensor(range(num_slots))
-        rows = (self.first[chosen].unsqueeze(1) + steps).clamp(max=tokens - 1)
+        first, sizes = self.first[chosen].unsqueeze(1), self.sizes[chosen].unsqueeze(1)
+        # a chunk is padded with its own last token: no weight of 0 keeps another item's NaN out
+        rows = first + torch.minimum(steps, sizes - 1)
         codes = mask = None
         if shortest < self.chunk_tokens:
             before = self.copies - 1  # blocks in front of the first token
@@ -108,7 +110,7 @@ class PackedFraming:
             codes = (position[rows] - begin).clamp(0, self.chunk_tokens - 1)
             codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes], dim=1)
         if shortest < width:
-            keys = steps < self.sizes[chosen].unsqueeze(1)
+            keys = steps < sizes
             mask = torch.cat([keys.new_ones(len(chosen), num_slots), keys], dim=1)[:, None, None]
         item = chosen.div(self.chunks, rounding_mode="floor").unsqueeze(1)
         return torch.cat([tokens + item * num_slots + slots, rows], dim=1), codes, mask

@@ -17,6 +17,7 @@ from papez_lobes.norms import NormedMLP
 POWER = 0.3  # of magnitudes, for the mask network: near to how loud they are heard
 FLOOR = 1e-4  # of the mixture's level; what is quieter looks alike
 SILENCE = 1e-8  # a level below which nothing is made louder
+EPS = 1e-30  # power under a root, whose gradient has no value at zero
 
 
 def num_bins(kernel_size):
@@ -42,7 +43,7 @@ class _Fourier(nn.Module):
                 "overlap, so the kernel must be even and two, three or more times the stride"
             )
         self.kernel_size, self.stride = kernel_size, stride
-        self.margin = kernel_size - stride  # zeros in front, so that all samples are in all windows
+        self.margin = kernel_size - stride  # zeros in front: samples are in equally many windows
         window = self._scaled(torch.hann_window(kernel_size, dtype=torch.float64).sqrt())
         self.register_buffer("window", window.float(), persistent=False)
 
@@ -148,7 +149,8 @@ class SpectralDecoder(_Fourier):
             [B, L * stride]: at least as long as what was encoded; the caller cuts it.
         """
         features = features.to(torch.promote_types(features.dtype, self.window.dtype))
-        spectrum = sum(features.chunk(2, dim=1)).transpose(1, 2)  # [B, L, 2 F]
+        first, second = features.chunk(2, dim=1)
+        spectrum = (first + second).transpose(1, 2)  # [B, L, 2 F]
         spectra = torch.complex(*spectrum.chunk(2, dim=-1))  # [B, L, F]
         windows = torch.fft.irfft(spectra, self.kernel_size) * self.window
         size = (windows.shape[1] - 1) * self.stride + self.kernel_size
@@ -195,13 +197,17 @@ class SpectralMaskNet(MaskNet):
     def __init__(self, kernel_size, dim, num_spks, memory, transformer):
         check_whole("num_spks", num_spks)
         bins = num_bins(kernel_size)
+        if memory.dim != bins:
+            raise ValueError(f"the memory's width is {memory.dim}: it must be the number of "
+                             f"frequencies, {bins} for a kernel_size of {kernel_size}")
         super().__init__(
             dim, num_spks, memory, transformer,
             embed=NormedMLP(bins + 1, dim), head=NormedMLP(dim, 2 * bins * num_spks, hidden=dim),
         )
 
     def forward(self, features, lengths=None, return_trace=False):
-        """As `MaskNet.forward`, for features [B, 4 F, L] of `SpectralEncoder`."""
+        """As `MaskNet.forward`, for features [B, 4 F, L] of `SpectralEncoder`; masks without
+        bounds."""
         return super().forward(self._loudness(features, lengths), lengths, return_trace)
 
     def _loudness(self, features, lengths):
@@ -212,10 +218,14 @@ class SpectralMaskNet(MaskNet):
         if lengths is not None:
             count = to_counts(lengths, count)
             power = power.masked_fill(~to_mask(count, power.shape[2]).unsqueeze(1), 0)
-        level = (power.sum(dim=(1, 2)) / (count * bins)).sqrt()[:, None, None].clamp(min=SILENCE)
-        return (power.sqrt() / level + FLOOR) ** POWER
+        level = _root(power.sum(dim=(1, 2)) / (count * bins))[:, None, None].clamp(min=SILENCE)
+        return (_root(power) / level + FLOOR) ** POWER
 
     def _mask(self, x):
         real, imaginary = x.chunk(2, dim=-1)
         real = real + 0.5
         return torch.cat([real, real, imaginary, imaginary], dim=-1)
+
+
+def _root(power):
+    return (power + EPS).sqrt()

@@ -77,9 +77,9 @@ class SpeechStore(Mapping):
         return len(self._spans)
 
     def __str__(self):
-        left_out = f", {len(self.skipped)} recordings left out" if self.skipped else ""
-        return (f"{self.root}: {len(self)} speakers, {len(self._table)} recordings, "
-                f"{self.seconds / 3600:.1f} h{left_out}")
+        left_out = f" ({len(self.skipped)} more left out)" if self.skipped else ""
+        return (f"{self.root}: {len(self)} speakers, {self.seconds / 3600:.1f} h of speech in "
+                f"{len(self._table)} recordings{left_out}")
 
     def __iter__(self):
         return iter(self._spans)

@@ -25,6 +25,20 @@ def test_an_utterance_is_the_same_alone_and_in_any_batch(tiny, name, num_spks):
 
 
 @pytest.mark.parametrize("name", ["papez", "papez_small"])
+@pytest.mark.parametrize("execution", ["packed", "masked"])
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_what_is_not_a_number_stays_in_its_item(tiny, name, execution, broken):
+    modules, _ = tiny(name, execution=execution)
+    mixture, lengths = torch.randn(3, 257).double(), torch.tensor([1.0, 0.3, 0.8]).double()
+    expected = separate(modules, mixture, lengths)
+    mixture[broken, 5] = torch.nan
+    estimates = separate(modules, mixture, lengths)
+    others = [item for item in range(3) if item != broken]
+    assert estimates[broken].isnan().any()
+    torch.testing.assert_close(estimates[others], expected[others])
+
+
+@pytest.mark.parametrize("name", ["papez", "papez_small"])
 def test_in_single_precision_too(tiny, name):
     """To 1e-5 of the signal's size, dense: near the threshold a rounding may flip a token."""
     modules, _ = tiny(name, halting_bias=-40.0)

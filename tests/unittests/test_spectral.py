@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from papez_lobes.memory import WorkingMemory
 from papez_lobes.separator import separate
-from papez_lobes.spectral import SpectralDecoder, SpectralEncoder, num_bins
+from papez_lobes.spectral import SpectralDecoder, SpectralEncoder, SpectralMaskNet, num_bins
 
 CODECS = [(32, 16), (32, 8), (12, 4), (256, 128)]
 
@@ -117,3 +118,20 @@ def test_what_stands_in_the_padding_does_not_matter():
     decoded = decoder(features)
     features[1, :, valid:] = 1e3
     assert torch.equal(decoded[1, :37], decoder(features)[1, :37])
+
+
+@pytest.mark.parametrize("silent", [slice(0, 400), slice(100, 300)])
+def test_silence_has_a_gradient(tiny, silent):
+    """Of the mixture, as a front end that is trained together wants it."""
+    modules, _ = tiny("papez_small")
+    mixture = torch.randn(1, 400).double()
+    mixture[:, silent] = 0
+    mixture.requires_grad_()
+    separate(modules, mixture).square().sum().backward()
+    assert mixture.grad.isfinite().all()
+
+
+def test_memory_of_another_width_is_refused():
+    memory, loop = WorkingMemory(2, 16), None
+    with pytest.raises(ValueError, match="width is 16: it must be the number of frequencies, 17 "):
+        SpectralMaskNet(32, 8, 2, memory, loop)
