@@ -1,11 +1,15 @@
 """What trained modules compute in: single precision, half precision, or 8-bit integers."""
 
+import logging
+from types import MethodType
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.errors import UserError
 
+logger = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 _INT8_MAX = 127
 
@@ -192,8 +196,12 @@ def lower_precision(modules, dtype, device="cpu"):
         for module in modules.values():
             _replace_linear(module, _prepacked)
     else:
+        if kind == "cpu" and not _has_products_in(dtype):
+            logger.warning(f"{dtype}: this CPU has no instructions for it, which makes it many "
+                           "times slower than float32; int8 is for any CPU")
         for module in modules.values():
-            module.forward = torch.autocast(kind, getattr(torch, dtype))(module.forward)
+            forward = torch.autocast(kind, getattr(torch, dtype))(type(module).forward)
+            module.forward = MethodType(forward, module)  # a copy of the module has its own
 
 
 def _replace_linear(module, make):
@@ -229,3 +237,10 @@ def _apply_int8(x, packed, operation=torch.ops.quantized.linear_dynamic):
 def _has(units):
     """Whether this CPU has units of that name, as torch calls them."""
     return getattr(torch.cpu, f"_is_{units}_supported", lambda: False)()
+
+
+def _has_products_in(dtype):
+    """Whether oneDNN, of which torch has its matrix products in half precision, can do without
+    emulation on this CPU."""
+    short = {"bfloat16": "bf16", "float16": "fp16"}[dtype]
+    return getattr(torch.ops.mkldnn, f"_is_mkldnn_{short}_supported")()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from papez_lobes import precision
 from papez_lobes.errors import UserError
 from papez_lobes.precision import DTYPES, Int8Linear, Linear, PrepackedLinear, lower_precision
 from papez_lobes.separator import separate
@@ -104,3 +105,25 @@ def test_what_cannot_be_is_refused():
         lower_precision({}, "int4")
     with pytest.raises(UserError, match="int8 is for CPUs, not for cuda"):
         lower_precision({}, "int8", "cuda:0")
+
+
+def test_a_copy_in_half_precision_computes_with_its_own_weights():
+    linear = nn.Linear(4, 4)
+    lower_precision({"linear": linear}, "bfloat16")
+    other = copy.deepcopy(linear)
+    nn.init.zeros_(other.weight), nn.init.ones_(other.bias)
+    assert other(torch.randn(1, 4)).eq(1).all()
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_cpu_without_the_instructions_is_named(monkeypatch, caplog, supported):
+    monkeypatch.setattr(precision, "_has_products_in", lambda dtype: supported)
+    lower_precision({"linear": nn.Linear(4, 4)}, "bfloat16")
+    lines = [record.getMessage() for record in caplog.records]
+    named = [line for line in lines if line.startswith("bfloat16: this CPU has no instructions")]
+    assert lines == named and len(named) == (not supported)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_torch_says_what_the_cpu_has(dtype):
+    assert precision._has_products_in(dtype) in (True, False)
