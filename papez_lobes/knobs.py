@@ -275,7 +275,7 @@ def _is_knob(node, resolved):
 def _check_known(names, known, path):
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise UserError(f"{path}: there is no knob '{name}'{hint}")
 
