@@ -12,7 +12,8 @@ from papez_lobes.precision import Int8Linear
 
 # of /proc/cpuinfo: what decides the speed of products
 UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
-_SIDE, _RUNS = 2048, 7
+_SIDES, _RUNS = (256, 512, 1024, 2048), 7
+_LONG = 0.2  # seconds
 
 
 def describe(device):
@@ -48,9 +49,10 @@ def all_threads():
 
 
 def product_rate(dtype, device):
-    """Multiply-accumulates per second of a square matrix product of side 2048, as torch is set.
+    """Multiply-accumulates per second of square matrix products, as torch is set.
 
-    The best of a few runs: the most that the arithmetic of a separation could reach.
+    The best of a few runs, of sides that double until a product takes long: the most that the
+    arithmetic of a separation could reach.
 
     Arguments
     ---------
@@ -63,21 +65,29 @@ def product_rate(dtype, device):
     -------
     float
     """
-    left, right = (torch.randn(_SIDE, _SIDE) for _ in range(2))
+    rates = []
+    for side in _SIDES:
+        product, best = _product(side, dtype, device), float("inf")
+        for _ in range(_RUNS):
+            synchronize(device)
+            started = time.perf_counter()
+            product()
+            synchronize(device)
+            best = min(best, time.perf_counter() - started)
+            if best > _LONG:
+                break
+        rates.append(side**3 / best)
+        if best > _LONG:  # the next would take eight times as long; minutes, where it is emulated
+            break
+    return max(rates)
+
+
+def _product(side, dtype, device):
+    left, right = (torch.randn(side, side) for _ in range(2))
     if dtype == "int8":
-        linear = torch.nn.Linear(_SIDE, _SIDE, bias=False)
-        product = partial(Int8Linear(linear), left)
-    else:
-        kind = getattr(torch, dtype)
-        product = partial(torch.mm, left.to(device, kind), right.to(device, kind))
-    best = float("inf")
-    for _ in range(_RUNS):
-        synchronize(device)
-        started = time.perf_counter()
-        product()
-        synchronize(device)
-        best = min(best, time.perf_counter() - started)
-    return _SIDE**3 / best
+        return partial(Int8Linear(torch.nn.Linear(side, side, bias=False)), left)
+    kind = getattr(torch, dtype)
+    return partial(torch.mm, left.to(device, kind), right.to(device, kind))
 
 
 def synchronize(device):
