@@ -4,7 +4,7 @@ each source, in which the files of a mixture have the same name."""
 import re
 from pathlib import Path
 
-from papez_lobes.data.manifests import Mixture
+from papez_lobes.data.inspection import Mixture
 from papez_lobes.errors import UserError
 
 

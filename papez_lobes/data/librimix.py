@@ -17,7 +17,8 @@ from papez_lobes.data.layouts import (
     rate_folder,
     source_names,
 )
-from papez_lobes.data.manifests import SPLITS, Mixture, prepare_manifests
+from papez_lobes.data.inspection import Mixture
+from papez_lobes.data.manifests import SPLITS, prepare_manifests
 from papez_lobes.errors import UserError
 
 MIXTURE_TYPES = ("mix_clean", "mix_both", "mix_single")

@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
-from papez_lobes.data.manifests import Mixture, inspect_mixture
+from papez_lobes.data.inspection import Mixture, inspect_mixture
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.measures import measure

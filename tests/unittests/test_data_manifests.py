@@ -8,10 +8,11 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from papez_lobes.data import manifests
+from papez_lobes.data import inspection
 from papez_lobes.data.audio import write_audio
+from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.layouts import paired_files
-from papez_lobes.data.manifests import Mixture, prepare_manifests
+from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -196,8 +197,8 @@ def test_two_files_of_one_name_are_refused(folder):
 
 def counting(monkeypatch):
     opened = []
-    real = manifests.audio_info
-    monkeypatch.setattr(manifests, "audio_info", lambda path: opened.append(path) or real(path))
+    real = inspection.audio_info
+    monkeypatch.setattr(inspection, "audio_info", lambda path: opened.append(path) or real(path))
     return opened
 
 
@@ -248,7 +249,7 @@ def test_an_interruption_leaves_no_manifest(folder, monkeypatch):
     def stop(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(manifests, "audio_info", stop)
+    monkeypatch.setattr(inspection, "audio_info", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(folder)
     assert not (folder.parent / "save" / "mine_tr.csv").exists()
