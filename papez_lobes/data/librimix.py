@@ -8,6 +8,7 @@ import csv
 import re
 from functools import partial
 
+from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.layouts import (
     check_choice,
     check_parts,
@@ -17,7 +18,6 @@ from papez_lobes.data.layouts import (
     rate_folder,
     source_names,
 )
-from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import SPLITS, prepare_manifests
 from papez_lobes.errors import UserError
 

@@ -1,8 +1,9 @@
 """Manifests of mixtures for SpeechBrain: one format and one inspection, whatever the corpus.
 
 A corpus says which mixtures a split has (`inspection.Mixture`); every file of them is looked at
-once, before training. Beside the manifest `<corpus>_<split>.csv` lie `<corpus>_<split>.json`, by which a folder
-that has changed since is noticed, and `<corpus>_<split>_problems.txt`, if there are any.
+once, before training. Beside the manifest `<corpus>_<split>.csv` lie `<corpus>_<split>.json`, by
+which a folder that has changed since is noticed, and `<corpus>_<split>_problems.txt`, if there are
+any.
 """
 
 import csv

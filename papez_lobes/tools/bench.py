@@ -75,15 +75,19 @@ def run(arguments):
     contestants = [c for entry in entries if (c := _built(entry, arguments.device, note))]
     if not contestants:
         raise UserError("none of the separators can be built")
+    results, profiles, stopped = [], [], None
     threads_before = torch.get_num_threads()
     try:
-        results, profiles = _measure(contestants, arguments, note)
+        _measure(contestants, arguments, note, results, profiles)
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+        note("what had not been measured when this was interrupted")
     finally:
         torch.set_num_threads(threads_before)
     if not results:
-        raise UserError("none of the separators can run")
-    text = _heading(arguments) + tables(results) + profiles
-    if arguments.mixing:
+        raise stopped or UserError("none of the separators can run")
+    text = _heading(arguments) + tables(results) + "".join(profiles)
+    if arguments.mixing and not stopped:
         title = f"Mixing on the fly, {arguments.train_seconds:g} s a mixture"
         table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds,
                              arguments.device)
@@ -99,6 +103,8 @@ def run(arguments):
         write_bytes(arguments.markdown, text.encode())
     if arguments.figure:
         write_bytes(arguments.figure, draw(results, scores))
+    if stopped:
+        raise stopped
 
 
 def _turn_dial(arguments):
@@ -146,7 +152,8 @@ def _built(entry, device, note):
     return None
 
 
-def _measure(contestants, arguments, note):
+def _measure(contestants, arguments, note, results, profiles):
+    """Append to `results` and `profiles`, which an interruption leaves with what there is."""
     threads = arguments.threads or sorted({1, all_threads()})
     lengths = sorted(arguments.seconds)
     runs = len(contestants) * (arguments.rounds + 1) * len(threads) * len(arguments.dtype)
@@ -154,7 +161,7 @@ def _measure(contestants, arguments, note):
     with tqdm(total=total, desc="measuring", unit="run", disable=None) as bar:
         race = Race(
             contestants, tuple(arguments.speech), arguments.device, arguments.rounds,
-            not arguments.no_memory, note, bar.update,
+            not arguments.no_memory, note, bar.update, results,
         )
         for dtype in arguments.dtype:
             for seconds in lengths:
@@ -163,19 +170,18 @@ def _measure(contestants, arguments, note):
             if arguments.train and dtype != "int8":  # which is for inference
                 bar.set_description(f"{dtype}, training")
                 race.train(arguments.train_seconds, dtype, threads)
-        profiles = _profiles(race, arguments, max(threads)) if arguments.profile else ""
-    return race.results, profiles
+        if arguments.profile:
+            profiles.extend(_profiles(race, arguments, max(threads)))
 
 
 def _profiles(race, arguments, threads):
     """Markdown: where the time goes, a table for each dtype."""
-    seconds, parts = reference_length(arguments.seconds), []
+    seconds = reference_length(arguments.seconds)
     for dtype in arguments.dtype:
         columns = race.breakdowns(seconds, dtype, threads)
         if columns:
             title = f"Where the time goes: {seconds:g} s, {dtype}, threads {threads}"
-            parts.append(f"\n### {title}\n\n{breakdown_table(columns)}")
-    return "".join(parts)
+            yield f"\n### {title}\n\n{breakdown_table(columns)}"
 
 
 def _heading(arguments):

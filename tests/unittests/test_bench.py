@@ -13,7 +13,7 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.knobs import read_knobs, separator_file, set_knobs
 from papez_lobes.tools.cli import main
 from papez_lobes.tools.contestants import Entry, build
-from papez_lobes.tools.race import interleave
+from papez_lobes.tools.race import Race, interleave
 from tests.trees import SAMPLE_RATE, voice
 
 TINY = {
@@ -59,6 +59,24 @@ def test_measurements_tables_and_figure(small, tmp_path, capsys):
     assert out["md"].read_text() in printed
     assert re.search(r"\| small, mean depth 1\.5 \|", printed)
     assert out["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, monkeypatch, capsys):
+    def interrupted(self, seconds, dtype, threads):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Race, "train", interrupted)
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
+    assert bench(small, "--seconds", 0.5, "--mean-depth", 1.5, "--train", "--no-memory", "--json",
+                 out["json"], "--markdown", out["md"], "--figure", out["png"]) == 130
+    assert {row["task"] for row in json.loads(out["json"].read_text())} == {"separate"}
+    assert "what had not been measured when this was interrupted" in out["md"].read_text()
+    assert out["png"].read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().err.endswith("papez bench: stopped\n")
+
+    monkeypatch.setattr(Race, "separate", interrupted)
+    assert bench(small, "--seconds", 0.5, "--no-memory", "--json", tmp_path / "none.json") == 130
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
