@@ -132,10 +132,12 @@ def set_mean_depth(modules, mixtures, target):
 
 
 def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
-    """Set the halting bias to the deepest that stays under a real-time factor, measured here.
+    """Keep to a real-time factor, measured here: where the modules as they are take longer, raise
+    the halting bias until they do not, as little as that needs.
 
-    The clock is this machine's, with its load of now, number of threads and device: leave a
-    margin where the load may grow.
+    They never become deeper than they are: steps that training did not choose can cost decibels
+    as well as time. The clock is this machine's, with its load of now, number of threads and
+    device: leave a margin where the load may grow.
 
     Arguments
     ---------
@@ -173,8 +175,8 @@ def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
         return measure() / seconds
 
     with _restored_on_failure(halting):
-        low, high = LOWEST, HIGHEST
-        factor = factor_at(low)  # every step: the deepest there is
+        low, high = halting.bias, HIGHEST
+        factor = factor_at(low)
         best = (low, factor) if factor <= target else None
         if best is None:
             fastest = factor_at(high)

@@ -31,11 +31,12 @@ def add_arguments(parser):
     )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
-        "--mean-depth", type=float, metavar="D", help="steps a token, in the mean of the first file"
+        "--mean-depth", type=float, metavar="D", help="steps a token, in the mean of the first "
+        "file; deeper than a bundle was trained for is worse"
     )
     budget.add_argument(
         "--rtf", type=float, metavar="X",
-        help="the deepest that stays under this real-time factor on the first file, measured",
+        help="halt earlier if the first file, measured, takes more than this real-time factor",
     )
 
 
