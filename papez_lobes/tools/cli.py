@@ -31,7 +31,7 @@ def main(argv=None):
     2
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="papez", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="papez", description="Speech separation with Papez.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():

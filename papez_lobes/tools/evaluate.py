@@ -25,7 +25,7 @@ from papez_lobes.precision import DTYPES, lower_precision
 def add_arguments(parser):
     """Declare the command's arguments."""
     parser.add_argument("bundle", help="folder of a separator: a bundle, or any that SpeechBrain's "
-                        "SepformerSeparation loads")
+                        "SepformerSeparation loads; or the name of one that comes with the package")
     parser.add_argument("data", help="a manifest (CSV with ID, mix_wav, s1_wav, ...), or a tree in "
                         "WSJ0-mix's layout (.../2speakers)")
     parser.add_argument("--out", metavar="FOLDER", help="for results.csv, summary.json, summary.md "
