@@ -175,20 +175,24 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
     _check_complete(folder)
     hparams = load_hparams(folder / HYPERPARAMS, overrides)
     modules = {part: hparams[node] for part, node in PARTS.items()}
-    load_weights(folder, modules, f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS)
+    states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
+    what = f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS
+    load_states(folder, states, modules, what)
     hparams["savedir"] = None  # as SpeechBrain's loader sets it
     model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
     lower_precision(model.mods, dtype, device)
     return model
 
 
-def load_weights(folder, modules, what="the separator with these knobs"):
-    """Load a bundle's weights into modules that fit them; nothing is loaded if one does not.
+def load_states(folder, states, modules, what):
+    """Load the weights of a bundle into modules that fit them; nothing is loaded if one does not.
 
     Arguments
     ---------
     folder : str or pathlib.Path
-        The bundle.
+        The bundle, for the message.
+    states : dict
+        A state dict for each of `PARTS`.
     modules : mapping of str to torch.nn.Module
         `encoder`, `masknet` and `decoder`.
     what : str
@@ -197,15 +201,13 @@ def load_weights(folder, modules, what="the separator with these knobs"):
     Raises
     ------
     UserError
-        If the bundle is missing, incomplete or damaged, or does not fit.
+        If a state does not fit its module.
     """
-    folder = bundle_folder(folder)
-    _check_complete(folder)
-    states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
     for part, state in states.items():
         problem = _mismatch(modules[part].state_dict(), state)
         if problem:
-            raise UserError(f"{folder / part}.ckpt: does not fit {what}: {problem}")
+            path = bundle_folder(folder) / f"{part}.ckpt"
+            raise UserError(f"{path}: does not fit {what}: {problem}")
     for part, state in states.items():
         modules[part].load_state_dict(state)
 

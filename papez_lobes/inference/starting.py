@@ -1,14 +1,15 @@
 """Training that begins with the weights of a bundle."""
 
-from papez_lobes.inference.bundle import load_bundle, load_weights
+from papez_lobes.inference.bundle import load_bundle, load_states
 
 
-def start_from(folder, modules):
+def start_from(folder, modules, num_spks):
     """Load a bundle's weights into the modules of an experiment.
 
     The experiment's knobs stay as they are, also those that change what the weights mean, such as
     `chunk_tokens`: a model can grow. Steps beyond the bundle's `max_depth` were never trained:
-    their norms begin as those of its last step.
+    their norms begin as those of its last step. Of a bundle for another number of speakers all is
+    taken but the channels of speakers that only one of the two has.
 
     Arguments
     ---------
@@ -16,6 +17,8 @@ def start_from(folder, modules):
         The bundle.
     modules : mapping of str to torch.nn.Module
         `encoder`, `masknet` and `decoder`.
+    num_spks : int
+        Speakers of the experiment.
 
     Raises
     ------
@@ -32,12 +35,31 @@ def start_from(folder, modules):
     >>> _ = norm.bias.data[1].fill_(2)
     >>> bundle = getfixture("tmp_path") / "bundle"
     >>> _ = write_bundle(bundle, papez, tiny | {"max_depth": 2}, trained)
-    >>> start_from(bundle, new)
+    >>> start_from(bundle, new, num_spks=2)
     >>> new["masknet"].transformer.block.norm1.bias[:, 0].tolist()
     [0.0, 2.0, 2.0, 2.0]
     """
-    load_weights(folder, modules)
-    depth = getattr(load_bundle(folder).hparams, "max_depth", None)
+    bundle = load_bundle(folder)
+    begun = bundle.hparams.num_spks
+    states = {part: module.state_dict() for part, module in bundle.mods.items()}
+    for part, state in states.items() if begun != num_spks else ():
+        made = modules[part].state_dict()
+        for name in state.keys() & made.keys():
+            state[name] = _of_speakers(made[name].clone(), state[name], begun, num_spks)
+    load_states(folder, states, modules, "the separator with these knobs")
+    depth = getattr(bundle.hparams, "max_depth", None)
     for module in modules["masknet"].modules():
         if hasattr(module, "repeat_from") and depth is not None:
             module.repeat_from(depth - 1)
+
+
+def _of_speakers(made, trained, begun, num_spks):
+    """What was made, with what is trained in the place of the speakers that both have."""
+    sizes = list(zip(made.shape, trained.shape))
+    if made.dim() != trained.dim() or any(
+        new != old and new * begun != old * num_spks for new, old in sizes
+    ):
+        return trained  # of another size for another reason
+    shared = tuple(slice(min(pair)) for pair in sizes)
+    made[shared] = trained[shared]
+    return made

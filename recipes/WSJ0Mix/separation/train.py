@@ -107,7 +107,7 @@ if __name__ == "__main__":
         )
         fresh = hparams["checkpointer"].find_checkpoint() is None
         if hparams["start_from"] is not None and fresh:
-            start_from(hparams["start_from"], hparams["modules"])
+            start_from(hparams["start_from"], hparams["modules"], hparams["num_spks"])
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],
