@@ -1,6 +1,7 @@
 """Training that begins with the weights of a bundle."""
 
-from papez_lobes.inference.bundle import load_bundle, load_states
+from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle, load_states
+from papez_lobes.knobs import build_modules
 
 
 def start_from(folder, modules, num_spks):
@@ -9,7 +10,9 @@ def start_from(folder, modules, num_spks):
     The experiment's knobs stay as they are, also those that change what the weights mean, such as
     `chunk_tokens`: a model can grow. Steps beyond the bundle's `max_depth` were never trained:
     their norms begin as those of its last step. Of a bundle for another number of speakers all is
-    taken but the channels of speakers that only one of the two has.
+    taken but the channels of speakers that only one of the two has. New speakers leave the masks of
+    the others as they are; `papez`, whose last hidden layer grows with the speakers, loses a part
+    of it where there are fewer.
 
     Arguments
     ---------
@@ -42,10 +45,13 @@ def start_from(folder, modules, num_spks):
     bundle = load_bundle(folder)
     begun = bundle.hparams.num_spks
     states = {part: module.state_dict() for part, module in bundle.mods.items()}
-    for part, state in states.items() if begun != num_spks else ():
-        made = modules[part].state_dict()
-        for name in state.keys() & made.keys():
-            state[name] = _of_speakers(made[name].clone(), state[name], begun, num_spks)
+    if begun != num_spks:
+        made = build_modules(bundle_folder(folder) / HYPERPARAMS, {"num_spks": num_spks})
+        # channels go speaker by speaker, but in SkiM and RE-SepFormer the speakers are within
+        within = hasattr(made["masknet"], "num_spk")
+        for part, state in states.items():
+            for name, value in made[part].state_dict().items():
+                state[name] = _of_speakers(value, state[name], begun, num_spks, within)
     load_states(folder, states, modules, "the separator with these knobs")
     depth = getattr(bundle.hparams, "max_depth", None)
     for module in modules["masknet"].modules():
@@ -53,13 +59,17 @@ def start_from(folder, modules, num_spks):
             module.repeat_from(depth - 1)
 
 
-def _of_speakers(made, trained, begun, num_spks):
+def _of_speakers(made, trained, begun, num_spks, within):
     """What was made, with what is trained in the place of the speakers that both have."""
-    sizes = list(zip(made.shape, trained.shape))
-    if made.dim() != trained.dim() or any(
-        new != old and new * begun != old * num_spks for new, old in sizes
-    ):
-        return trained  # of another size for another reason
-    shared = tuple(slice(min(pair)) for pair in sizes)
+    if made.shape == trained.shape:
+        return trained
+    if within:
+        shared = slice(min(begun, num_spks))
+        places = made.unflatten(0, (-1, num_spks))
+        places[:, shared] = trained.unflatten(0, (-1, begun))[:, shared]
+        return made
+    shared = tuple(map(slice, map(min, made.shape, trained.shape)))
+    if made.dim() > 1:
+        made[shared[0], trained.shape[1]:] = 0  # what is new tells the others nothing yet
     made[shared] = trained[shared]
     return made

@@ -226,15 +226,32 @@ class Separation(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with open(path, "a", encoding="utf-8") as stream:
-            yaml.safe_dump({name: getattr(self, name) for name in KEPT}, stream)
+            kept = {name: getattr(self, name) for name in KEPT}
+            yaml.safe_dump(kept | {"optimizer": self._optimizer_name}, stream)
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         with open(path, encoding="utf-8") as stream:
             saved = yaml.safe_load(stream)
+        self._check_optimizer(saved, path)
         for name in saved.keys() & set(KEPT):  # checkpoints of earlier versions hold less
             setattr(self, name, saved[name])
+
+    @property
+    def _optimizer_name(self):
+        return type(self.optimizer).__name__ if hasattr(self, "optimizer") else None
+
+    def _check_optimizer(self, saved, path):
+        """Refuse to go on with an optimizer that could not read the other's state."""
+        now = self._optimizer_name  # None where it only tests
+        unnamed = "AdamW" if now == "MuonAdamW" else now  # in checkpoints of earlier versions
+        before = saved.get("optimizer", unnamed)
+        if None not in (now, before) and now != before:
+            raise UserError(
+                f"{Path(path).parent}: its optimizer is {before}, the experiment's is {now}; go on "
+                "with that one, or in a new output_folder with --start_from its bundle"
+            )
 
     @property
     def audio_hours(self):

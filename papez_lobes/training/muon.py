@@ -3,15 +3,13 @@
 import torch
 from torch import nn
 
-from papez_lobes.errors import UserError
-
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients, steepest at zero
 ITERATIONS = 5
 EPS = 1e-7
 
 
 def orthogonalise(matrix):
-    """A matrix's nearest one whose singular values are 1; roughly: they come to 0.7 to 1.2.
+    """A matrix with its singular values brought near to 1, most to between 0.7 and 1.2.
 
     Newton-Schulz iterations in the precision of the matrix. (`torch.optim.Muon` takes bfloat16
     for them whatever it is given, which a CPU that must emulate it does thirty times as slowly.)
@@ -43,12 +41,13 @@ class MuonAdamW(torch.optim.Optimizer):
     Muon (K. Jordan et al., 2024) makes the momentum of a matrix's gradient orthogonal before it is
     taken as a step, so that directions which are seldom seen are learned too. Its steps are scaled
     to be as large as AdamW's (J. Liu et al., "Muon is Scalable for LLM Training", 2025, Sec.
-    2.2): learning rates and schedules of AdamW hold.
+    2.2): learning rates and schedules of AdamW hold. Both share the groups of parameters as they
+    are given, so that clipping and schedulers treat them as one.
 
     Arguments
     ---------
-    params : iterable of torch.nn.Parameter
-        All that is trained.
+    params : iterable of torch.nn.Parameter or of dict
+        All that is trained, or groups of it.
     modules : mapping of str to torch.nn.Module
         Whose `torch.nn.Linear` layers have the matrices.
     lr, weight_decay : float
@@ -60,50 +59,37 @@ class MuonAdamW(torch.optim.Optimizer):
     -------
     >>> model = nn.ModuleDict({"map": nn.Linear(4, 2), "norm": nn.LayerNorm(2)})
     >>> optimizer = MuonAdamW(model.parameters(), model, lr=0.01)
-    >>> [len(group["params"]) for group in optimizer.param_groups]
-    [1, 3]
     >>> model["norm"](model["map"](torch.randn(3, 4)))[:, 0].sum().backward()
     >>> optimizer.step()
+    >>> [sorted(optimizer.state[p])[0] for p in model.parameters()]
+    ['momentum_buffer', 'exp_avg', 'exp_avg', 'exp_avg']
     """
 
     def __init__(self, params, modules, lr, weight_decay=0.01, momentum=0.95):
         layers = (layer for module in modules.values() for layer in module.modules())
-        chosen = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
-        params = list(params)
-        self.adamw = torch.optim.AdamW(
-            [p for p in params if id(p) not in chosen], lr=lr, weight_decay=weight_decay
-        )
-        matrices = {"params": [p for p in params if id(p) in chosen], "momentum": momentum}
-        super().__init__([matrices], {"lr": lr, "weight_decay": weight_decay})
-        self.param_groups += self.adamw.param_groups
-        self._share()
-
-    def _share(self):
-        """One state and one list of groups, of which the first is Muon's."""
-        self.adamw.state, self.adamw.param_groups = self.state, self.param_groups[1:]
+        self.matrices = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.adamw = torch.optim.AdamW([
+            {"params": [p for p in group["params"] if id(p) not in self.matrices]}
+            for group in self.param_groups
+        ])
+        self.adamw.state = self.state
 
     def load_state_dict(self, state_dict):
-        """As every optimizer's; that of another optimizer is a `UserError`."""
-        if _sizes(state_dict) != _sizes(self.state_dict()):
-            raise UserError(
-                "the checkpoint is of a training with another optimizer: go on with that one "
-                "(`optimizer` in the experiment file), or begin a new output_folder with "
-                "--start_from and the bundle of the old one"
-            )
+        """As every optimizer's."""
         super().load_state_dict(state_dict)
-
-    def __setstate__(self, state):
-        super().__setstate__(state)  # which `load_state_dict` calls: both are new
-        self._share()
+        self.adamw.state = self.state  # it is new
 
     @torch.no_grad()
     def step(self, closure=None):
         """One step of both, from the gradients that there are."""
+        for group, rest in zip(self.param_groups, self.adamw.param_groups):
+            rest.update(lr=group["lr"], weight_decay=group["weight_decay"])
         loss = self.adamw.step(closure)
-        group = self.param_groups[0]
-        for matrix in group["params"]:
-            if matrix.grad is not None:
-                self._step(matrix, group)
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if id(matrix) in self.matrices and matrix.grad is not None:
+                    self._step(matrix, group)
         return loss
 
     def _step(self, matrix, group):
@@ -115,8 +101,3 @@ class MuonAdamW(torch.optim.Optimizer):
         scale = 0.2 * max(matrix.shape) ** 0.5
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(step, alpha=-group["lr"] * scale)
-
-
-def _sizes(state_dict):
-    """How many parameters each group has."""
-    return [len(group["params"]) for group in state_dict["param_groups"]]

@@ -1,6 +1,7 @@
 """Trainings that fail or are interrupted: what is kept, counted, logged and refused."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from papez_lobes.training.brain import Separation
 from papez_lobes.training.checkpoints import AtomicCheckpointer
 from papez_lobes.training.epochs import TimedEpochCounter
 from papez_lobes.training.losses import pit_si_snr_loss
+from papez_lobes.training.muon import MuonAdamW
 from papez_lobes.training.schedules import ExponentialScheduler
 from tests.unittests.test_brain import Items
 
 
-def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, **options):
-    """A brain as train.py makes it, whose `rates` are those of its steps."""
+def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
+            **options):
+    """A brain as train.py makes it, whose `rates` are those of its steps if SGD takes them."""
     rates = []
 
     class Recording(torch.optim.SGD):
@@ -36,7 +39,7 @@ def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, *
         "train_logger": FileTrainLogger(folder / "train_log.txt"),
         "lr_scheduler": scheduler or ExponentialScheduler(lr, 0.5),
     }
-    brain = Separation(modules, lambda p: Recording(p, lr=lr), hparams,
+    brain = Separation(modules, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
                        {"device": "cpu", "noprogressbar": True, **options},
                        AtomicCheckpointer(folder / "save", parts))
     brain.rates = rates
@@ -179,3 +182,32 @@ def test_a_checkpoint_of_an_earlier_version_holds_less(small, tmp_path):
     again = prepare(tmp_path / "again", small)
     again._recover(file, end_of_epoch=True)
     assert again.audio_seconds == brain.audio_seconds > 0 and again.skipped == 0
+
+
+def test_another_optimizer_does_not_go_on_and_a_test_needs_none(small, tmp_path):
+    muon, adamw = partial(MuonAdamW, modules=small, lr=0.01), partial(torch.optim.AdamW, lr=0.01)
+    fit(prepare(tmp_path / "a", small, optimizer=muon))
+    fit(prepare(tmp_path / "a", small, optimizer=muon, epochs=2))
+    with pytest.raises(UserError, match="its optimizer is MuonAdamW, the experiment's is AdamW"):
+        fit(prepare(tmp_path / "a", small, optimizer=adamw, epochs=3))
+    brain = prepare(tmp_path / "a", small, optimizer=adamw)
+    brain.on_evaluate_start(max_key="si_snr_i")
+    assert brain.audio_seconds > 0
+    fit(prepare(tmp_path / "b", small, optimizer=adamw))
+    for file in (tmp_path / "b/save").glob("CKPT*/brain.ckpt"):  # as of before optimizers had names
+        saved = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump({k: saved[k] for k in saved if k != "optimizer"}))
+    with pytest.raises(UserError, match="its optimizer is AdamW, the experiment's is MuonAdamW"):
+        fit(prepare(tmp_path / "b", small, optimizer=muon, epochs=2))
+    fit(prepare(tmp_path / "b", small, optimizer=adamw, epochs=2))
+
+
+def test_clipping_is_of_all_gradients_together(small, tmp_path):
+    brain = prepare(tmp_path, small, optimizer=partial(MuonAdamW, modules=small, lr=0.01))
+    brain.init_optimizers()
+    for parameter in small.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    gradients = [parameter.grad for parameter in small.parameters()]
+    brain.max_grad_norm = 1.0
+    brain.optimizers_step()
+    assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(1.0, abs=1e-3)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from papez_lobes.errors import UserError
 from papez_lobes.training.muon import MuonAdamW, orthogonalise
 
 
@@ -44,13 +43,14 @@ def test_singular_values_become_alike(shape):
     assert orthogonalise(torch.zeros(shape)).abs().max() == 0
 
 
-def test_steps_are_those_of_torchs_muon_and_adamw():
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_steps_are_those_of_torchs_muon_and_adamw(momentum):
     ours, theirs = model_of(), model_of()
-    learn(ours, optimizer_of(ours))
+    learn(ours, optimizer_of(ours, momentum=momentum))
     matrices = [theirs["a"][0].weight, theirs["a"][2].weight]
     chosen = {id(matrix) for matrix in matrices}
     others = [p for p in theirs.parameters() if id(p) not in chosen]
-    learn(theirs, torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1,
+    learn(theirs, torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, momentum=momentum,
                                    adjust_lr_fn="match_rms_adamw"),
           torch.optim.AdamW(others, lr=0.02, weight_decay=0.1))
     begun = model_of().state_dict()
@@ -92,8 +92,29 @@ def test_a_learning_rate_of_zero_for_all_groups_moves_nothing():
         assert torch.equal(one, other)
 
 
-def test_does_not_go_on_from_another_optimizers_state():
+def test_groups_stay_as_they_are_given():
     model = model_of()
-    other = torch.optim.AdamW(model.parameters())
-    with pytest.raises(UserError, match="another optimizer"):
-        optimizer_of(model).load_state_dict(other.state_dict())
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    others = [p for p in model.parameters() if p.dim() > 1]
+    groups = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]  # as SpeechBrain's
+    optimizer = MuonAdamW(groups, model, lr=0.02, weight_decay=0.1)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [len(others), len(vectors)]
+    plain = model_of()
+    learn(model, optimizer, steps=1)
+    learn(plain, MuonAdamW(plain.parameters(), plain, lr=0.02, weight_decay=0.0), steps=1)
+    for one, other in zip(model.parameters(), plain.parameters()):
+        assert torch.equal(one, other) == (one.dim() < 2)
+
+
+def test_what_has_no_gradient_stays_and_the_loss_is_returned():
+    model = nn.ModuleDict({"used": nn.Linear(3, 3, bias=False), "idle": nn.Linear(3, 3)})
+    before, optimizer = copy.deepcopy(model.state_dict()), optimizer_of(model)
+
+    def closure():
+        loss = model["used"](torch.ones(1, 3)).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == pytest.approx(before["used.weight"].sum().item())
+    assert torch.equal(model["idle"].weight, before["idle.weight"])
+    assert not torch.equal(model["used"].weight, before["used.weight"])
