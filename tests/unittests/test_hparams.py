@@ -104,11 +104,11 @@ def test_experiments_name_only_knobs_that_their_separator_has(path):
     assert set(node) <= set(read_knobs(separator))
 
 
-def test_experiments_are_equal_outside_their_separator():
+def test_experiments_are_equal_outside_their_separator_and_optimizer():
     def outside(path):
         keys = keys_of(path)
-        keys.pop("separator")
-        keys.pop("experiment_name")
+        for own in ("separator", "experiment_name", "optimizer"):
+            keys.pop(own)
         stream = io.StringIO()
         YAML(typ="rt").dump(keys, stream)
         lines = [line.split("#")[0].rstrip() for line in stream.getvalue().splitlines()]
@@ -117,6 +117,17 @@ def test_experiments_are_equal_outside_their_separator():
     experiments = {path.stem: outside(path) for path in EXPERIMENTS if path.stem != "demo"}
     assert len(set(experiments.values())) == 1
     assert set(experiments) == {path.stem for path in SEPARATORS}
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA],
+                         ids=lambda path: f"{path.parts[-4]}-{path.stem}")
+def test_papez_is_trained_with_muon_and_all_others_with_adamw(path):
+    ours = path.stem in ("papez", "papez_small", "demo")
+    optimizer = keys_of(path)["optimizer"]
+    name = "papez_lobes.training.muon.MuonAdamW" if ours else "torch.optim.AdamW"
+    assert optimizer.tag.value == f"!name:{name}"
+    assert set(optimizer) == {"lr", "weight_decay", *(["modules"] if ours else [])}
+    assert all(value.value == f"<{key}>" for key, value in optimizer.items())
 
 
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
