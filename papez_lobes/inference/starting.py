@@ -43,7 +43,7 @@ def start_from(folder, modules, num_spks):
     [0.0, 2.0, 2.0, 2.0]
     """
     bundle = load_bundle(folder)
-    begun = bundle.hparams.num_spks
+    begun = getattr(bundle.hparams, "num_spks", num_spks)
     states = {part: module.state_dict() for part, module in bundle.mods.items()}
     if begun != num_spks:
         made = build_modules(bundle_folder(folder) / HYPERPARAMS, {"num_spks": num_spks})
