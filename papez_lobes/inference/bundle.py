@@ -189,7 +189,7 @@ def load_states(folder, states, modules, what):
 
     Arguments
     ---------
-    folder : str or pathlib.Path
+    folder : pathlib.Path
         The bundle, for the message.
     states : dict
         A state dict for each of `PARTS`.
@@ -206,8 +206,7 @@ def load_states(folder, states, modules, what):
     for part, state in states.items():
         problem = _mismatch(modules[part].state_dict(), state)
         if problem:
-            path = bundle_folder(folder) / f"{part}.ckpt"
-            raise UserError(f"{path}: does not fit {what}: {problem}")
+            raise UserError(f"{folder / part}.ckpt: does not fit {what}: {problem}")
     for part, state in states.items():
         modules[part].load_state_dict(state)
 

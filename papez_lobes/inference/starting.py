@@ -42,11 +42,12 @@ def start_from(folder, modules, num_spks):
     >>> new["masknet"].transformer.block.norm1.bias[:, 0].tolist()
     [0.0, 2.0, 2.0, 2.0]
     """
+    folder = bundle_folder(folder)
     bundle = load_bundle(folder)
     begun = getattr(bundle.hparams, "num_spks", num_spks)
     states = {part: module.state_dict() for part, module in bundle.mods.items()}
     if begun != num_spks:
-        made = build_modules(bundle_folder(folder) / HYPERPARAMS, {"num_spks": num_spks})
+        made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks})
         # channels go speaker by speaker, but in SkiM and RE-SepFormer the speakers are within
         within = hasattr(made["masknet"], "num_spk")
         for part, state in states.items():

@@ -49,6 +49,10 @@ TINY = {
 }
 
 
+def tiny_knobs(path):
+    return {key: value for key, value in TINY.items() if key in read_knobs(path)}
+
+
 def keys_of(path):
     return YAML(typ="rt").load(path.read_text(encoding="utf-8"))
 
@@ -213,8 +217,7 @@ def reset_layer_recursively(layer):
 def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     model = path.read_text(encoding="utf-8")
     model = re.sub(r"^(num_spks|sample_rate):.*\n", "", model, flags=re.M)
-    tiny = {key: value for key, value in TINY.items() if key in read_knobs(path)}
-    hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny)
+    hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny_knobs(path))
     torch.manual_seed(0)
     mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)
     for module in hparams["modules"].values():

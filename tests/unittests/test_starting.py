@@ -6,17 +6,17 @@ import torch
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.starting import start_from
-from papez_lobes.knobs import build_modules, read_knobs
-from tests.unittests.test_hparams import SEPARATORS, TINY
+from papez_lobes.knobs import build_modules
+from tests.unittests.test_hparams import SEPARATORS, tiny_knobs
 
 GROWS = {"papez", "papez_official"}  # in a hidden layer too
 
 
 def built(path, num_spks, **knobs):
-    tiny = {key: value for key, value in TINY.items() if key in read_knobs(path)}
+    knobs = tiny_knobs(path) | {"num_spks": num_spks} | knobs
     torch.manual_seed(num_spks)
-    modules = build_modules(path, tiny | {"num_spks": num_spks} | knobs)
-    return tiny | {"num_spks": num_spks}, {name: module.eval() for name, module in modules.items()}
+    modules = build_modules(path, knobs)
+    return knobs, {name: module.eval() for name, module in modules.items()}
 
 
 def masks_of(modules):
