@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.checks import check_dropout, check_flag, check_heads, check_whole
+from papez_lobes.config.checks import check_dropout, check_flag, check_heads, check_whole
 from papez_lobes.norms import StepLayerNorm
 from papez_lobes.precision import Linear
 from papez_lobes.rows import by_rows

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.checks import check_whole
+from papez_lobes.config.checks import check_whole
 from papez_lobes.lengths import to_counts, to_mask
 from papez_lobes.norms import NormedMLP
 

@@ -176,7 +176,7 @@ def lower_precision(modules, dtype, device="cpu"):
     Example
     -------
     >>> from papez_lobes.separator import separate
-    >>> from papez_lobes.knobs import build_modules, separator_file
+    >>> from papez_lobes.config.separator_files import build_modules, separator_file
     >>> modules = build_modules(separator_file("papez_small"), {"max_depth": 1})
     >>> lower_precision(modules, "int8")
     >>> separate(modules, torch.randn(1, 800)).shape

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from papez_lobes.checks import check_whole
+from papez_lobes.config.checks import check_whole
 from papez_lobes.lengths import to_mask
 from papez_lobes.pruning import Pruning
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.checks import check_whole
 from papez_lobes.codec import check_stride, num_frames
+from papez_lobes.config.checks import check_whole
 from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import NormedMLP

@@ -4,14 +4,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from papez_lobes.data.device_rendering import RecordedBatch, record_plan
-from papez_lobes.data.mixing import MixingRules, draw_mixture, mixture_rng
-from papez_lobes.data.rendering import render
-from papez_lobes.data.speakers import scan_speakers
+from papez_lobes.data.mixtures.plans import MixingRules, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.data.store import build_store, scan_files
 from papez_lobes.errors import UserError
 
-QUIET = 0.01  # a source that peaks above it has an active level
 ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
 TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose splits count from 0
 
@@ -21,14 +19,14 @@ class DynamicMixtures(Dataset):
 
     So they are the same whatever the number of workers and processes, resumed or not; two
     processes that share an epoch's indices draw different ones; and every epoch is new. Items are
-    as those of `papez_lobes.data.loading.separation_dataset`. The mixture is exactly the sum, in
+    as those of `papez_lobes.data.datasets.separation_dataset`. The mixture is exactly the sum, in
     float32, of the sources (and of the noise, where there is any).
 
     Arguments
     ---------
     speech : papez_lobes.data.store.SpeechStore
         Whose voices are mixed.
-    rules : papez_lobes.data.mixing.MixingRules
+    rules : papez_lobes.data.mixtures.plans.MixingRules
         How.
     count : int
         Mixtures per epoch.
@@ -71,7 +69,7 @@ class DynamicMixtures(Dataset):
         return self.count
 
     def plan(self, index):
-        """The plan of an item of the current epoch: a `papez_lobes.data.mixing.MixturePlan`."""
+        """The `papez_lobes.data.mixtures.plans.MixturePlan` of an item of the current epoch."""
         return self._plan(index, 0)
 
     def _plan(self, index, attempt):
@@ -102,28 +100,10 @@ class DynamicMixtures(Dataset):
         return getattr(self, kind).read(path, start, frames)
 
 
-class DeviceMixtures(DynamicMixtures):
-    """The same mixtures, of which workers only decode the recordings: batches of them are made
-    where they are trained on, see `papez_lobes.data.device_rendering`.
-
-    Items are `Recorded`, and `collate` makes batches of them.
-    """
-
-    def _make(self, plan):
-        recorded = record_plan(plan, self._read)
-        if recorded.peak < QUIET:
-            self._render(plan)  # raises where there is silence
-        return recorded
-
-    def collate(self, items):
-        """A batch of items."""
-        return RecordedBatch(items, self.sample_rate)
-
-
 def dynamic_mixtures(
     speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds, seed=0,
     max_gain_db=2.5, speed_change=0.0, noise_folder=None, noise_snr_db=(0.0, 15.0),
-    room_folder=None, memory_gigabytes=4.0, on_device=False,
+    room_folder=None, memory_gigabytes=4.0,
 ):
     """Find and decode the recordings, and mix on the fly: what experiment files name.
 
@@ -144,13 +124,11 @@ def dynamic_mixtures(
     seed : int
         Non-negative.
     max_gain_db, speed_change, noise_snr_db
-        See `papez_lobes.data.mixing.MixingRules`.
+        See `papez_lobes.data.mixtures.plans.MixingRules`.
     noise_folder, room_folder : str or pathlib.Path, optional
         Recordings of noise, and impulse responses of rooms (their first channels are averaged).
     memory_gigabytes : float
         Decoded recordings of a folder are kept if they take no more.
-    on_device : bool
-        Whether batches are made on the training's device, rather than mixtures in the workers.
 
     Returns
     -------
@@ -171,5 +149,4 @@ def dynamic_mixtures(
         num_spks, (segment_seconds, segment_seconds), max_gain_db, speed_change,
         tuple(noises[""]) if noises else (), tuple(noise_snr_db), tuple(rooms[""]) if rooms else (),
     )
-    kind = DeviceMixtures if on_device else DynamicMixtures
-    return kind(speech, rules, count, sample_rate, seed, noises, rooms)
+    return DynamicMixtures(speech, rules, count, sample_rate, seed, noises, rooms)

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from papez_lobes.data.audio import to_int16, write_bytes
-from papez_lobes.data.rendering import render
+from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.errors import UserError
 
 INDEX, TABLE = "index.json", "members.npy"
@@ -40,7 +40,7 @@ def write_shards(plans, folder, sample_rate, root, version="min", per_shard=1000
     root : str or pathlib.Path
         The folder that the plans' paths are below.
     version : "min" or "max"
-        See `papez_lobes.data.rendering.render`.
+        See `papez_lobes.data.mixtures.rendering.render`.
     per_shard : int
         Mixtures in a shard.
     each : callable
@@ -54,7 +54,7 @@ def write_shards(plans, folder, sample_rate, root, version="min", per_shard=1000
     Example
     -------
     >>> from papez_lobes.data.audio import write_audio
-    >>> from papez_lobes.data.lists import plan_utterances
+    >>> from papez_lobes.data.mixtures.lists import plan_utterances
     >>> folder = getfixture("tmp_path")
     >>> for name in ("ann/1.wav", "bob/2.wav"):
     ...     write_audio(folder / name, np.random.default_rng(0).normal(0, 0.1, 4000), 8000)
@@ -135,7 +135,7 @@ def _members(number, shard, num_spks):
 
 
 class ShardedMixtures(Dataset):
-    """The mixtures of a folder of shards, as items of `papez_lobes.data.loading`'s datasets.
+    """The mixtures of a folder of shards, as items of `papez_lobes.data.datasets`'s datasets.
 
     Arguments
     ---------

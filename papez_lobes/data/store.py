@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio
-from papez_lobes.data.commonvoice import TABLE_SUFFIX
+from papez_lobes.data.corpora.commonvoice import TABLE_SUFFIX
 from papez_lobes.data.lookup import AUDIO_SUFFIXES
-from papez_lobes.data.speakers import Utterance, scan_speakers
+from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
 
 INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.f32"
@@ -135,7 +135,7 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     Arguments
     ---------
     recordings : str or pathlib.Path
-        See `papez_lobes.data.speakers.scan_speakers`.
+        See `papez_lobes.data.mixtures.speakers.scan_speakers`.
     folder : str or pathlib.Path
         The store to make.
     sample_rate : int
@@ -144,8 +144,8 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
         Samples are decoded and kept if they take no more than that; otherwise each piece is read
         from its file when it is wanted.
     scan : callable
-        What finds the recordings: `papez_lobes.data.speakers.scan_speakers`, or `scan_files` for
-        noise and impulse responses.
+        What finds the recordings: `papez_lobes.data.mixtures.speakers.scan_speakers`, or
+        `scan_files` for noise and impulse responses.
 
     Returns
     -------

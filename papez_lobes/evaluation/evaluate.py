@@ -23,10 +23,10 @@ from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.inspection import Mixture, inspect_mixture
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.depths import count_depths
-from papez_lobes.evaluation.measures import measure
+from papez_lobes.evaluation.reference_metrics import measure
 from papez_lobes.separator import match_mixture, separate
 from papez_lobes.training.losses import reorder
-from papez_lobes.training.metrics import score
+from papez_lobes.training.si_snr import score
 
 WORST = 10  # mixtures whose signals are kept for the page
 AHEAD = 4  # mixtures a worker that may wait to be measured
@@ -127,7 +127,7 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
     device : str or torch.device
         Where the modules are.
     measures : sequence of str
-        Beside SI-SNR, see `papez_lobes.evaluation.measures`.
+        Beside SI-SNR, see `papez_lobes.evaluation.reference_metrics`.
     jobs : int
         Worker processes; 0: measure in this one. Results do not depend on it.
     limit : int, optional

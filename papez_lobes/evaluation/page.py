@@ -10,7 +10,7 @@ import numpy as np
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import file_stem, write_examples
-from papez_lobes.evaluation.picture import draw_separation, new_figure, png_of
+from papez_lobes.evaluation.pictures import draw_separation, new_figure, png_of
 from papez_lobes.evaluation.summary import SHOWN, cell, notes
 
 STYLE = """

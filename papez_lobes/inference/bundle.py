@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 from speechbrain.inference.separation import SepformerSeparation
 
-from papez_lobes.devices import checked_device
-from papez_lobes.errors import UserError
-from papez_lobes.knobs import (
+from papez_lobes.config.separator_files import (
     PARTS,
     build_modules,
     has_parts,
     load_hparams,
     set_knobs,
 )
+from papez_lobes.devices import checked_device
+from papez_lobes.errors import UserError
 from papez_lobes.precision import lower_precision
 from papez_lobes.resources import resource_folder
 
@@ -81,7 +81,7 @@ def write_bundle(folder, separator, knobs, modules):
 
     Example
     -------
-    >>> from papez_lobes.knobs import separator_file
+    >>> from papez_lobes.config.separator_files import separator_file
     >>> papez, knobs = separator_file("papez"), {"N_encoder_out": 16, "num_steps": 4}
     >>> modules = build_modules(papez, knobs)
     >>> folder = write_bundle(getfixture("tmp_path") / "mine", papez, knobs, modules)

@@ -10,10 +10,10 @@ import torch
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
+from papez_lobes.config.separator_files import read_knobs, separator_file, set_knobs
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
-from papez_lobes.evaluation.picture import new_figure, png_of
-from papez_lobes.knobs import read_knobs, separator_file, set_knobs
+from papez_lobes.evaluation.pictures import new_figure, png_of
 from papez_lobes.tools.contestants import Entry, build
 from papez_lobes.tools.machine import describe
 from papez_lobes.tools.race import Race

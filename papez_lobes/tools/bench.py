@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from papez_lobes.config.separator_files import separator_names
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
-from papez_lobes.knobs import separator_names
 from papez_lobes.precision import DTYPES
 from papez_lobes.tools.breakdown import breakdown_table
 from papez_lobes.tools.contestants import Entry, build, entries_of
@@ -89,8 +89,7 @@ def run(arguments):
     text = _heading(arguments) + tables(results) + "".join(profiles)
     if arguments.mixing and not stopped:
         title = f"Mixing on the fly, {arguments.train_seconds:g} s a mixture"
-        table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds,
-                             arguments.device)
+        table = mixing_table(arguments.mixing, arguments.train_seconds, arguments.rounds)
         text += f"\n### {title}\n\n{table}"
     if problems:
         text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)

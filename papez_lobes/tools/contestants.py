@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from papez_lobes.config.separator_files import PARTS, load_hparams, read_knobs, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle
-from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
-from papez_lobes.knobs import PARTS, load_hparams, read_knobs, separator_file
+from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.precision import lower_precision
 from papez_lobes.separator import separate
 from papez_lobes.tools.cost import count_parameters

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from papez_lobes.inference.convert import convert
+from papez_lobes.inference.authors_checkpoints import convert
 
 
 def add_arguments(parser):

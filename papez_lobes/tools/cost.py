@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from papez_lobes.allocation import give_back_freed_memory
 from papez_lobes.errors import UserError
+from papez_lobes.fast.malloc import give_back_freed_memory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what the kernel takes in clear_refs for "forget the peak resident size"

@@ -15,17 +15,17 @@ import speechbrain.utils.checkpoints as checkpoints
 import torch
 
 from papez_lobes.data.audio import read_audio
-from papez_lobes.data.wsj0mix import mixture_files, split_folder
+from papez_lobes.data.corpora.wsj0mix import mixture_files, split_folder
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate
-from papez_lobes.evaluation.picture import draw_separation
+from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import DEFAULT, load_bundle
 from papez_lobes.inference.files import separate_file, write_estimates
 from papez_lobes.tools.evaluate import find_manifest
 from papez_lobes.tools.mix import mix_tree
 from papez_lobes.tools.voices import fetch_voices
 from papez_lobes.training.losses import reorder
-from papez_lobes.training.metrics import score
+from papez_lobes.training.si_snr import score
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/WSJ0Mix/separation"

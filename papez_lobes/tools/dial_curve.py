@@ -8,8 +8,8 @@ from tqdm import tqdm
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate, read_manifest
-from papez_lobes.evaluation.picture import new_figure, png_of
-from papez_lobes.inference.dial import LOWEST, has_recurrence, set_mean_depth
+from papez_lobes.evaluation.pictures import new_figure, png_of
+from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 
 WAYS = {
     "own": "as it is", "halting": "halting, by its bias", "same depth": "every token at one depth",

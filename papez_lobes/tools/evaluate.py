@@ -10,15 +10,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from speechbrain.inference.separation import SepformerSeparation
 
-from papez_lobes.data.wsj0mix import SPLITS, prepare_wsj0mix
+from papez_lobes.config.separator_files import PARTS
+from papez_lobes.data.corpora.wsj0mix import SPLITS, prepare_wsj0mix
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate
-from papez_lobes.evaluation.measures import MEASURES, available
+from papez_lobes.evaluation.reference_metrics import MEASURES, available
 from papez_lobes.evaluation.results import check_folder, write_evaluation
 from papez_lobes.evaluation.summary import provenance, summarise
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, is_bundle, load_bundle
-from papez_lobes.knobs import PARTS
 from papez_lobes.precision import DTYPES, lower_precision
 
 

@@ -11,17 +11,22 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from papez_lobes.data.lists import (
+from papez_lobes.data.corpora.wsj0mix import SPLITS, split_folder, workers, write_tree
+from papez_lobes.data.mixtures.lists import (
     draw_utterances,
     list_name,
     read_list,
     unusable_files,
     write_list,
 )
-from papez_lobes.data.mixing import plan_mixtures
+from papez_lobes.data.mixtures.plans import plan_mixtures
+from papez_lobes.data.mixtures.speakers import (
+    FRACTIONS,
+    scan_speakers,
+    split_speakers,
+    split_utterances,
+)
 from papez_lobes.data.shards import write_shards
-from papez_lobes.data.speakers import FRACTIONS, scan_speakers, split_speakers, split_utterances
-from papez_lobes.data.wsj0mix import SPLITS, split_folder, workers, write_tree
 from papez_lobes.errors import UserError
 
 COUNTS = {"tr": 20000, "cv": 5000, "tt": 3000}  # WSJ0-mix's
@@ -147,11 +152,11 @@ def draw_plans(speakers_folder, counts, num_spks=2, seconds=(4.0, 8.0), seed=0,
     Arguments
     ---------
     speakers_folder : str or pathlib.Path
-        One subfolder per speaker, see `papez_lobes.data.speakers.scan_speakers`.
+        One subfolder per speaker, see `papez_lobes.data.mixtures.speakers.scan_speakers`.
     counts : dict[str, int]
         Mixtures of each split.
     num_spks, seed
-        See `papez_lobes.data.mixing.plan_mixtures`.
+        See `papez_lobes.data.mixtures.plans.plan_mixtures`.
     seconds : tuple[float, float] or None
         Shortest and longest mixture; None: of whole utterances, as in WSJ0-mix.
     split_by : "utterance" or "speaker"

@@ -6,23 +6,18 @@ import time
 import numpy as np
 
 from papez_lobes.data.dynamic import dynamic_mixtures
-from papez_lobes.tools.machine import synchronize
 
 SAMPLE_RATE, NUM_SPKS = 8000, 2  # of papez_small
 COUNT = 50  # mixtures timed in a round
-IN_BATCHES = "... as a batch"
 SETTINGS = {
     "as recorded": {"speed_change": 0.0},
     "speeds of 95 to 105 %": {"speed_change": 0.05},
     "... read from files each time": {"speed_change": 0.05, "memory_gigabytes": 0.0},
-    IN_BATCHES: {"speed_change": 0.05, "on_device": True},
 }
 
 
-def mixing_table(speech_folder, seconds, rounds, device="cpu"):
+def mixing_table(speech_folder, seconds, rounds):
     """Measure one process that mixes on the fly; decoding the speech once is not counted.
-
-    The last row is of batches rendered on the device, the reading of their recordings included.
 
     Arguments
     ---------
@@ -32,8 +27,6 @@ def mixing_table(speech_folder, seconds, rounds, device="cpu"):
         Of a mixture.
     rounds : int
         Interleaved; medians are reported.
-    device : str
-        Of batches.
 
     Returns
     -------
@@ -56,14 +49,11 @@ def mixing_table(speech_folder, seconds, rounds, device="cpu"):
             for name, dataset in datasets.items():
                 dataset.set_epoch(epoch)
                 started = time.perf_counter()
-                items = [dataset[index] for index in range(COUNT)]
-                if name == IN_BATCHES:
-                    dataset.collate(items).to(device)
-                    synchronize(device)
+                for index in range(COUNT):
+                    dataset[index]
                 times[name].append((time.perf_counter() - started) / COUNT)
     lines = ["| mixing on the fly | mixtures/s a core | audio s/s a core |", "| --- | --: | --: |"]
     for name, taken in times.items():
         rate = 1 / np.median(taken)
-        name += f", {COUNT} at once on {device}" if name == IN_BATCHES else ""
         lines.append(f"| {name} | {rate:.0f} | {rate * seconds:.0f} |")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from papez_lobes.inference.dial import depth_spread
+from papez_lobes.inference.compute_budget import depth_spread
 from papez_lobes.tools.breakdown import breakdown
 from papez_lobes.tools.cost import count_macs, peak_bytes, peak_in_child
 from papez_lobes.tools.machine import product_rate, synchronize

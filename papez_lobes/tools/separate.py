@@ -9,7 +9,7 @@ from tqdm import tqdm
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import DEFAULT, load_bundle
-from papez_lobes.inference.dial import set_mean_depth, set_real_time_factor
+from papez_lobes.inference.compute_budget import set_mean_depth, set_real_time_factor
 from papez_lobes.inference.files import separate_file, write_estimates
 from papez_lobes.precision import DTYPES
 

@@ -19,11 +19,11 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import run_on_main
 from torch.nn.parallel import DistributedDataParallel
 
-from papez_lobes.allocation import keep_freed_memory
 from papez_lobes.errors import UserError
+from papez_lobes.fast.malloc import keep_freed_memory
 from papez_lobes.separator import separate
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
-from papez_lobes.training.metrics import score
+from papez_lobes.training.si_snr import score
 
 logger = logging.getLogger(__name__)
 STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
@@ -36,7 +36,7 @@ class Separation(sb.Brain):
 
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
-    `papez_lobes.data.loading.separation_dataset`. From the experiment file: `loss`,
+    `papez_lobes.data.datasets.separation_dataset`. From the experiment file: `loss`,
     `ponder_cost`, `loss_threshold`, `warmup_steps`, `average`, `epoch_counter`, `lr_scheduler`,
     `train_logger`, `train_log`, `tensorboard`, `output_folder`, `sample_rate` and `seed`. Testing
     is `papez_lobes.evaluation`'s.

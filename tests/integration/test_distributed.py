@@ -8,7 +8,7 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 
-from papez_lobes.knobs import build_modules, separator_file
+from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss

@@ -16,7 +16,7 @@ from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import separate
-from papez_lobes.training.metrics import score
+from papez_lobes.training.si_snr import score
 from tests.trees import write_small_tree
 
 RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation"

@@ -6,7 +6,6 @@ import sys
 import time
 
 import numpy as np
-import pytest
 import torch
 
 from papez_lobes.data.audio import write_audio
@@ -63,18 +62,6 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_weights_and_log(tmp_path)
     for part, state in weights_of(tmp_path / "killed").items():
         for name, value in state.items():
             assert torch.equal(value, wanted[part][name]), (part, name)
-
-
-def test_mixing_on_the_device_trains_on_the_same_mixtures(tmp_path):
-    tree = write_small_tree(tmp_path / "2speakers", counts=(0, 2, 2))
-    logs = []
-    for name, on_device in (("workers", False), ("device", True)):
-        train(tree, tmp_path / name, speech_folder=write_speech(tmp_path / "speech"),
-              mix_on_device=on_device, **OPTIONS)
-        logs.append([line for line in log_of(tmp_path / name) if "epoch" in line])
-    for workers, device in zip(*logs):
-        assert device["train loss"] == pytest.approx(workers["train loss"], abs=0.02)
-        assert device["train audio_hours"] == workers["train audio_hours"]
 
 
 def test_other_knobs_than_the_checkpoints_are_refused_in_one_line(tmp_path):

@@ -17,7 +17,8 @@ import torch
 from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from speechbrain.utils.logger import get_logger
 
-from papez_lobes.data.loading import separation_dataset
+from papez_lobes.config.experiments import load_experiment
+from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
 from papez_lobes.data.shards import ShardedMixtures
 from papez_lobes.errors import UserError, one_line_errors
@@ -25,10 +26,9 @@ from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.results import write_evaluation
 from papez_lobes.evaluation.summary import provenance
 from papez_lobes.inference.bundle import write_bundle
-from papez_lobes.inference.starting import start_from
+from papez_lobes.inference.warm_start import start_from
+from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.experiment import load_experiment
-from papez_lobes.training.loaders import train_loader_options
 from papez_lobes.training.logs import summary
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs

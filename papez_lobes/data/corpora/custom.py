@@ -1,0 +1,83 @@
+"""Manifests of mixtures of your own: `{tr,cv,tt}/{mix,s1,s2,...}`, the files by the same names."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from papez_lobes.data.folders import (
+    check_parts,
+    check_speakers,
+    corpus_folder,
+    paired_files,
+    source_names,
+)
+from papez_lobes.data.lookup import AUDIO_SUFFIXES
+from papez_lobes.data.manifests import SPLITS, prepare_manifests
+from papez_lobes.errors import UserError
+
+SPLIT_NAMES = {"tr": ("tr", "train"), "cv": ("cv", "valid", "dev"), "tt": ("tt", "test")}
+LAYOUT = "a folder of your own with {tr,cv,tt}/{mix,s1,s2,...} (or train, valid, test)"
+
+
+def prepare_custom(
+    data_folder, save_folder, num_spks, sample_rate=8000, splits=SPLITS, check_audio=True,
+    leave_out_damaged=False, skip_prep=False,
+):
+    """Write SpeechBrain manifests of mixtures in folders, after looking at every file.
+
+    A split without `mix` has the sums of its sources for mixtures, which are written to
+    `save_folder/mixtures` as float samples, and again whenever the sources have changed.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Holds a folder for each split (tr or train; cv, valid or dev; tt or test), with `mix`, `s1`,
+        ..., `sC` in it. Any audio format, one channel.
+    save_folder : str or pathlib.Path
+        Where `custom_<split>.csv` are written.
+    num_spks : int
+        C, speakers per mixture.
+    sample_rate : int
+        In Hz, of all files.
+    splits, check_audio, leave_out_damaged, skip_prep
+        See `papez_lobes.data.manifests.prepare_manifests`.
+
+    Returns
+    -------
+    dict[str, pathlib.Path]
+        Split (tr, cv, tt) -> manifest.
+
+    Raises
+    ------
+    UserError
+        The folder is missing, lacks a split or has two for one, or holds mixtures of another
+        number of speakers; or see `prepare_manifests`.
+    """
+    find = partial(_find, data_folder, save_folder, num_spks)
+    return prepare_manifests("custom", find, save_folder, num_spks, sample_rate, splits,
+                             check_audio, leave_out_damaged, skip_prep)
+
+
+def _find(data_folder, save_folder, num_spks, split):
+    data_folder = corpus_folder(data_folder, LAYOUT)
+    folder = _split_folder(data_folder, split)
+    check_speakers(folder, num_spks, data_folder)
+    sources = source_names(num_spks)
+    check_parts(folder, sources, data_folder, LAYOUT, "check data_folder")
+    if (folder / "mix").is_dir():
+        return paired_files(folder, ["mix", *sources], AUDIO_SUFFIXES)
+    made = Path(save_folder, "mixtures", split).absolute()
+    return [replace(mixture, files=(made / f"{mixture.name}.wav", *mixture.files), summed=True)
+            for mixture in paired_files(folder, sources, AUDIO_SUFFIXES)]
+
+
+def _split_folder(data_folder, split):
+    names = SPLIT_NAMES[split]
+    found = [name for name in names if (data_folder / name).is_dir()]
+    if not found:
+        raise UserError(f"{data_folder}: has no folder {' or '.join(names)}; set data_folder to "
+                        f"{LAYOUT}")
+    if len(found) > 1:
+        raise UserError(f"{data_folder}: has {' and '.join(found)}, which mean the same split; "
+                        "keep one of them")
+    return data_folder / found[0]

@@ -1,0 +1,265 @@
+"""Lists of mixtures in WSJ0-mix's format: read into plans, written from plans, drawn.
+
+A list is a text file, `mix_<C>_spk_<split>.txt`, with a line a mixture: `path gain path gain ...`.
+Paths are below one root, and each source is a whole utterance at a gain in dB over the level that
+all have in common.
+"""
+
+import math
+from pathlib import Path
+
+from tqdm import tqdm
+
+from papez_lobes.data.audio import audio_info, write_bytes
+from papez_lobes.data.lookup import find_audio, refuse_second_microphone
+from papez_lobes.data.mixtures.plans import (
+    MixturePlan,
+    Piece,
+    SourcePlan,
+    draw_gains,
+    draw_speakers,
+    gain_name,
+    mixture_rng,
+)
+from papez_lobes.errors import UserError
+
+DRAWS = 100  # for a mixture that is not there yet
+
+
+def list_name(num_spks, split):
+    """What WSJ0-mix calls the list of a split.
+
+    Example
+    -------
+    >>> list_name(2, "tr")
+    'mix_2_spk_tr.txt'
+    """
+    return f"mix_{num_spks}_spk_{split}.txt"
+
+
+def mixture_name(paths, gains_db):
+    """WSJ0-mix's name of a mixture: stems and gains, these with five significant digits.
+
+    Example
+    -------
+    >>> paths = ["wsj0/si_et_05/445/445c0206.wav", "wsj0/si_et_05/22g/22gc0105.wav"]
+    >>> mixture_name(paths, [0.604314, -0.604314])
+    '445c0206_0.60431_22gc0105_-0.60431'
+    """
+    parts = []
+    for path, gain in zip(paths, gains_db):
+        parts += [Path(path).stem, gain_name(gain)]
+    return "_".join(parts)
+
+
+def plan_utterances(paths, gains_db, speakers=None):
+    """The plan of one line of a list.
+
+    Arguments
+    ---------
+    paths : sequence of str
+        [C], below the root.
+    gains_db : sequence of float
+        [C].
+    speakers : sequence of str, optional
+        [C]; by default what WSJ0 has as a speaker's name, the folder that the file lies in.
+
+    Returns
+    -------
+    MixturePlan
+        Named as WSJ0-mix does, as long as its sources make it.
+
+    Example
+    -------
+    >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.5, -0.5])
+    >>> plan.name, plan.sources[0].speaker, plan.sources[0].pieces
+    ('1_0.5_2_-0.5', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
+    """
+    speakers = [Path(path).parent.name for path in paths] if speakers is None else speakers
+    sources = zip(speakers, map(float, gains_db), ((Piece(path),) for path in paths))
+    sources = tuple(SourcePlan(*source) for source in sources)
+    return MixturePlan(mixture_name(paths, gains_db), None, sources)
+
+
+def draw_utterances(speakers, count, num_spks, max_gain_db=2.5, seed=0):
+    """Draw mixtures of whole utterances, such as a list can hold.
+
+    Each mixture draws different speakers, then an utterance of each; gains are `draw_gains`'. The
+    first mixtures do not depend on `count`, and no two have the same name.
+
+    Arguments
+    ---------
+    speakers, count, num_spks, max_gain_db, seed
+        See `papez_lobes.data.mixtures.plans.plan_mixtures`.
+
+    Returns
+    -------
+    list[MixturePlan]
+
+    Raises
+    ------
+    UserError
+        There are fewer than `num_spks` speakers, or not as many different mixtures as asked for.
+
+    Example
+    -------
+    >>> from papez_lobes.data.mixtures.speakers import Utterance
+    >>> speakers = {name: [Utterance(f"{name}/{name}1.wav", 6.0, 8000)] for name in ("ann", "bob")}
+    >>> [plan.name for plan in draw_utterances(speakers, count=2, num_spks=2)]
+    ['ann1_0.67447_bob1_-0.67447', 'ann1_1.3928_bob1_-1.3928']
+    """
+    plans = {}
+    for index in range(count):
+        rng = mixture_rng(seed, index)
+        for _ in range(DRAWS):
+            chosen = draw_speakers(speakers, num_spks, rng)
+            paths = [speakers[name][rng.integers(len(speakers[name]))].path for name in chosen]
+            plan = plan_utterances(paths, draw_gains(num_spks, max_gain_db, rng), chosen)
+            if plan.name not in plans:
+                break
+        else:
+            raise UserError(f"{count} mixtures: there are not as many different ones of "
+                            f"{len(speakers)} speaker(s); add speech, or ask for fewer")
+        plans[plan.name] = plan
+    return list(plans.values())
+
+
+def read_list(path):
+    """Read a list of mixtures.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        `path gain path gain ...` a line, with the same number of speakers in all; empty lines are
+        passed over.
+
+    Returns
+    -------
+    list[MixturePlan]
+        One a line, in the list's order. The files are not looked at, see `unusable_files`.
+
+    Raises
+    ------
+    UserError
+        No such list, a malformed line (named by its number), other numbers of speakers in some,
+        WSJ0's second microphone, or two lines whose mixtures would have the same name.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "mix_2_spk_tt.txt"
+    >>> write_list([plan_utterances(["ann/1.wav", "bob/2.wav"], [0.5, -0.5])], path)
+    >>> path.read_text(), [plan.name for plan in read_list(path)]
+    ('ann/1.wav 0.5 bob/2.wav -0.5\\n', ['1_0.5_2_-0.5'])
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot be read ({reason}); name a list of mixtures") from error
+    plans, seen = [], {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        plan = _plan(line, f"{path}, line {number}")
+        if plan.name in seen:
+            raise UserError(f"{path}, line {number}: its mixture has the name of line "
+                            f"{seen[plan.name]}'s, {plan.name}; leave one of them out")
+        if plans and len(plan.sources) != len(plans[0].sources):
+            raise UserError(f"{path}, line {number}: has {len(plan.sources)} speaker(s), the "
+                            f"lines before it {len(plans[0].sources)}; make it two lists")
+        seen[plan.name] = number
+        plans.append(plan)
+    if not plans:
+        raise UserError(f"{path}: names no mixtures; name a list of `path gain path gain` lines")
+    return plans
+
+
+def _plan(line, where):
+    words = line.split()
+    paths = words[::2]
+    try:
+        gains = [float(word) for word in words[1::2]]
+    except ValueError:
+        gains = []
+    if len(gains) != len(paths) or not all(map(math.isfinite, gains)):
+        raise UserError(f"{where}: is not `path gain path gain ...` with gains in dB and no "
+                        "spaces within paths; correct the list")
+    try:
+        for path in paths:
+            refuse_second_microphone(path)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return plan_utterances(paths, gains)
+
+
+def write_list(plans, path):
+    """Write plans as a list that `read_list` reads; the file appears whole or not at all.
+
+    Arguments
+    ---------
+    plans : list[MixturePlan]
+        Of whole utterances, one a source.
+    path : str or pathlib.Path
+
+    Raises
+    ------
+    UserError
+        A path holds a space, which a list cannot, or there is another list already.
+    ValueError
+        A source is not one whole utterance.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "list.txt"
+    >>> write_list([plan_utterances(["a.wav", "b.wav", "c.wav"], [0.60431, -0.60431, 0])], path)
+    >>> path.read_text()
+    'a.wav 0.60431 b.wav -0.60431 c.wav 0\\n'
+    """
+    content = "".join(f"{_line(plan)}\n" for plan in plans).encode()
+    if Path(path).exists() and Path(path).read_bytes() != content:
+        raise UserError(f"{path}: is there already, with other mixtures; choose a new folder")
+    write_bytes(path, content)
+
+
+def _line(plan):
+    words = []
+    for source in plan.sources:
+        name = source.pieces[0].path
+        if source.pieces != (Piece(name),):
+            raise ValueError(f"{plan.name}: a list holds whole utterances, not {source.pieces}")
+        if len(name.split()) != 1:
+            raise UserError(f"{name}: a list cannot hold a path with spaces; rename it")
+        words += [name, repr(source.gain_db + 0.0).removesuffix(".0")]
+    return " ".join(words)
+
+
+def unusable_files(plans, root):
+    """The files of plans that cannot be mixed, by their headers; each is looked at once.
+
+    Arguments
+    ---------
+    plans : iterable of MixturePlan
+    root : str or pathlib.Path
+        The folder that the plans' paths are below.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        (path below the root, reason), sorted by path: missing, empty, truncated as far as a header
+        can tell, compressed SPHERE, WSJ0's second microphone, not audio.
+
+    Example
+    -------
+    >>> unusable_files([plan_utterances(["ann/1.mp3"], [0])], "/nowhere")[0][0]
+    'ann/1.mp3'
+    """
+    names = {piece.path for plan in plans for source in plan.sources for piece in source.pieces}
+    found = []
+    for name in tqdm(sorted(names), desc="reading headers", unit="file", disable=None):
+        try:
+            path = find_audio(root, name)
+            if audio_info(path).frames == 0:
+                found.append((name, "holds no samples"))
+        except UserError as error:
+            found.append((name, str(error).partition(": ")[2]))
+    return found

@@ -1,0 +1,212 @@
+"""A checkpoint of the authors' code becomes a bundle with the same output (batch 1).
+
+The sizes are read from the tensors; heads, halting threshold and sample rate are not in them, and
+the stride is half the kernel, as in the authors' code. The memory slots and the position code are
+constants there as here: they are checked, not copied.
+"""
+
+import re
+
+import torch
+
+from papez_lobes.config.separator_files import build_modules, separator_file
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import read_checkpoint, write_bundle
+
+_ATTENTION = "masknet.transformer.enc.self_attn"
+_ENC = "masknet.transformer.enc"
+# our name: the authors', with {} for 'weight' or 'bias'
+NAMES = {
+    "encoder": {
+        "conv": "encoder.0.{}",
+        "norm": "encoder.1.{}",
+        "pointwise": "encoder.3.{}",
+    },
+    "masknet": {
+        "embed.linear_in": "masknet.embed.0.{}",
+        "embed.norm": "masknet.embed.1.{}",
+        "embed.activation": "masknet.embed.2.{}",
+        "embed.linear_out": "masknet.embed.3.{}",
+        "transformer.block.attention.in_proj": _ATTENTION + ".in_proj_{}",
+        "transformer.block.attention.out_proj": _ATTENTION + ".out_proj.{}",
+        "transformer.block.norm1": _ENC + ".norm1.{}",
+        "transformer.block.linear1": _ENC + ".linear1.{}",
+        "transformer.block.linear2": _ENC + ".linear2.{}",
+        "transformer.block.norm2": _ENC + ".norm2.{}",
+        "head.linear_in": "masknet.dislodge.0.{}",
+        "head.norm": "masknet.dislodge.1.{}",
+        "head.activation": "masknet.dislodge.2.{}",
+        "head.linear_out": "masknet.dislodge.3.{}",
+    },
+    "decoder": {
+        "pointwise": "decoder.0.{}",
+        "norm": "decoder.1.{}",
+        "deconv": "decoder.3.{}",
+    },
+}
+SLOTS, POSITIONS = "memory_slots", _ENC + ".position_signal"
+DEAD = "masknet.transformer.timing_signal"  # no computation of theirs reads it
+_POINTWISE = ("pointwise", "linear_in", "linear_out")  # linear maps, convolutions of width 1 there
+
+
+def convert(checkpoint, out, num_heads=8, halting_threshold=0.9, sample_rate=8000):
+    """Make a bundle from a checkpoint of the authors' code.
+
+    Arguments
+    ---------
+    checkpoint : str or pathlib.Path
+        A state dict, or a Lightning checkpoint that holds one, saved with `torch.save`.
+    out : str or pathlib.Path
+        The bundle's folder.
+    num_heads : int
+        Attention heads H that it was trained with.
+    halting_threshold : float
+        In (0, 1].
+    sample_rate : int
+        In Hz, of the audio that it was trained on.
+
+    Returns
+    -------
+    dict
+        The knobs of the bundle that were read or given.
+
+    Raises
+    ------
+    UserError
+        If the file is no such checkpoint (names the first tensor that is missing, unexpected or
+        of a wrong shape), if its constants are not the authors', if the arguments do not fit it,
+        or if the bundle cannot be written.
+    """
+    if sample_rate < 1:
+        raise UserError(f"sample_rate is {sample_rate}: it must be at least 1 Hz")
+    tensors = _read_tensors(checkpoint)
+    knobs = {
+        **_read_sizes(tensors, checkpoint),
+        "num_heads": num_heads,
+        "halting_threshold": halting_threshold,
+        "sample_rate": sample_rate,
+    }
+    separator = separator_file("papez_official")
+    try:
+        modules = build_modules(separator, knobs)
+    except UserError as error:  # which names the separator's file: the cause is this one
+        reason = str(error).removeprefix(f"{separator}: ")
+        raise UserError(f"{checkpoint}: cannot be built: {reason}") from error
+    _check_constants(tensors, modules["masknet"], checkpoint)
+    for part, module in modules.items():
+        module.load_state_dict(_translate(part, module.state_dict(), tensors, checkpoint))
+    write_bundle(out, separator, knobs, modules)
+    return knobs
+
+
+def _pairs(part):
+    """(our key, the authors' key) for every tensor of a part."""
+    for ours, theirs in NAMES[part].items():
+        kinds = ("weight",) if ours.endswith("activation") else ("weight", "bias")
+        for kind in kinds:
+            yield f"{ours}.{kind}", theirs.format(kind)
+
+
+def _read_tensors(path):
+    """The authors' tensors by their plain names, all there and nothing else."""
+    saved = read_checkpoint(path)
+    if isinstance(saved, dict) and isinstance(saved.get("state_dict"), dict):
+        saved = saved["state_dict"]  # Lightning's
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: holds a {type(saved).__name__}, not a state dict")
+    tensors = {}
+    for key, value in saved.items():
+        # Lightning's and DistributedDataParallel's prefixes
+        name = re.sub(r"^(model\.|module\.)+", "", str(key))
+        if name in tensors:
+            raise UserError(f"{path}: holds {name} twice, the second time as {key}")
+        if name != DEAD:
+            tensors[name] = value
+    _check_names(tensors, path)
+    return tensors
+
+
+def _check_names(tensors, path):
+    wanted = [theirs for part in NAMES for _, theirs in _pairs(part)] + [SLOTS, POSITIONS]
+    for name in wanted:
+        if name not in tensors:
+            raise UserError(f"{path}: not a checkpoint of the authors' code: {name} is missing")
+    for name, value in tensors.items():
+        if name not in wanted:
+            raise UserError(f"{path}: not a checkpoint of the authors' code: {name} is unexpected")
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            raise UserError(f"{path}: {name} is not a tensor of floating point numbers")
+
+
+def _read_sizes(tensors, path):
+    """The knobs that the shapes tell."""
+
+    def shape(name, axes):
+        size = tensors[name].shape
+        if len(size) != axes or (0 in size and name != SLOTS):  # without memory slots M is 0
+            raise UserError(f"{path}: {name} is {list(size)}, expected {axes} axes")
+        return size
+
+    width, _, kernel_size = shape("encoder.0.weight", 3)
+    slots = shape(SLOTS, 3)[2]
+    num_steps, _ = shape(_ENC + ".norm1.weight", 2)
+    masks = shape("masknet.dislodge.0.weight", 3)[0]
+    if masks % width:
+        raise UserError(
+            f"{path}: masknet.dislodge.0.weight has {masks} rows, not a multiple of {width}"
+        )
+    positions = shape(POSITIONS, 3)
+    chunk_tokens = positions[1] - slots
+    if chunk_tokens < 2 or chunk_tokens % 2:
+        raise UserError(
+            f"{path}: {POSITIONS} is {list(positions)} and {SLOTS} is {list(tensors[SLOTS].shape)}:"
+            f" they leave {chunk_tokens} tokens a chunk, which is not even and at least 2"
+        )
+    return {
+        "num_spks": masks // width,
+        "N_encoder_out": width,
+        "kernel_size": kernel_size,
+        "kernel_stride": kernel_size // 2,
+        "ffn_dim": shape(_ENC + ".linear1.weight", 2)[0],
+        "chunk_tokens": chunk_tokens,
+        "num_slots": slots,
+        "num_steps": num_steps,
+    }
+
+
+def _check_constants(tensors, masknet, path):
+    """Refuse slots or positions other than those that our modules will use in their place."""
+    slots = masknet.memory.slots.t().unsqueeze(0)  # [1, N + 1, M]
+    _check_shape(SLOTS, tensors[SLOTS], slots.shape, path)
+    if not torch.equal(tensors[SLOTS].float(), slots):
+        raise UserError(
+            f"{path}: {SLOTS} is not the authors' constant (rows of an identity matrix and a tag "
+            "of 1), and a bundle has no place for others"
+        )
+    positions = masknet.transformer.block.attention.positions.unsqueeze(0)  # [1, M + K, N]
+    _check_shape(POSITIONS, tensors[POSITIONS], positions.shape, path)
+    # wide enough for half precision and for angles that were computed in float32
+    if not torch.allclose(tensors[POSITIONS].float(), positions, rtol=0, atol=1e-3):
+        raise UserError(
+            f"{path}: {POSITIONS} is not the sinusoidal code over memory slots and tokens, and a "
+            "bundle has no place for another"
+        )
+
+
+def _translate(part, wanted, tensors, path):
+    """A state dict in our names and shapes; `wanted` has both."""
+    state = {}
+    for ours, theirs in _pairs(part):
+        value, shape = tensors[theirs], wanted[ours].shape
+        name, kind = ours.rsplit(".", 1)
+        if kind == "weight" and name.endswith(_POINTWISE):
+            _check_shape(theirs, value, (*shape, 1), path)
+            value = value.squeeze(-1)
+        _check_shape(theirs, value, shape, path)
+        state[ours] = value
+    return state
+
+
+def _check_shape(name, value, shape, path):
+    if tuple(value.shape) != tuple(shape):
+        raise UserError(f"{path}: {name} is {list(value.shape)}, expected {list(shape)}")

@@ -1,0 +1,76 @@
+"""Training that begins with the weights of a bundle."""
+
+from papez_lobes.config.separator_files import build_modules
+from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle, load_states
+
+
+def start_from(folder, modules, num_spks):
+    """Load a bundle's weights into the modules of an experiment.
+
+    The experiment's knobs stay as they are, also those that change what the weights mean, such as
+    `chunk_tokens`: a model can grow. Steps beyond the bundle's `max_depth` were never trained:
+    their norms begin as those of its last step. Of a bundle for another number of speakers all is
+    taken but the channels of speakers that only one of the two has. New speakers leave the masks of
+    the others as they are; `papez`, whose last hidden layer grows with the speakers, loses a part
+    of it where there are fewer.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        The bundle.
+    modules : mapping of str to torch.nn.Module
+        `encoder`, `masknet` and `decoder`.
+    num_spks : int
+        Speakers of the experiment.
+
+    Raises
+    ------
+    UserError
+        There is no such bundle, or its weights do not fit the modules.
+
+    Example
+    -------
+    >>> from papez_lobes.inference.bundle import write_bundle
+    >>> from papez_lobes.config.separator_files import build_modules, separator_file
+    >>> papez, tiny = separator_file("papez"), {"N_encoder_out": 16, "num_steps": 4}
+    >>> trained, new = build_modules(papez, tiny), build_modules(papez, tiny)
+    >>> norm = trained["masknet"].transformer.block.norm1
+    >>> _ = norm.bias.data[1].fill_(2)
+    >>> bundle = getfixture("tmp_path") / "bundle"
+    >>> _ = write_bundle(bundle, papez, tiny | {"max_depth": 2}, trained)
+    >>> start_from(bundle, new, num_spks=2)
+    >>> new["masknet"].transformer.block.norm1.bias[:, 0].tolist()
+    [0.0, 2.0, 2.0, 2.0]
+    """
+    folder = bundle_folder(folder)
+    bundle = load_bundle(folder)
+    begun = getattr(bundle.hparams, "num_spks", num_spks)
+    states = {part: module.state_dict() for part, module in bundle.mods.items()}
+    if begun != num_spks:
+        made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks})
+        # channels go speaker by speaker, but in SkiM and RE-SepFormer the speakers are within
+        within = hasattr(made["masknet"], "num_spk")
+        for part, state in states.items():
+            for name, value in made[part].state_dict().items():
+                state[name] = _of_speakers(value, state[name], begun, num_spks, within)
+    load_states(folder, states, modules, "the separator with these knobs")
+    depth = getattr(bundle.hparams, "max_depth", None)
+    for module in modules["masknet"].modules():
+        if hasattr(module, "repeat_from") and depth is not None:
+            module.repeat_from(depth - 1)
+
+
+def _of_speakers(made, trained, begun, num_spks, within):
+    """What was made, with what is trained in the place of the speakers that both have."""
+    if made.shape == trained.shape:
+        return trained
+    if within:
+        shared = slice(min(begun, num_spks))
+        places = made.unflatten(0, (-1, num_spks))
+        places[:, shared] = trained.unflatten(0, (-1, begun))[:, shared]
+        return made
+    shared = tuple(map(slice, map(min, made.shape, trained.shape)))
+    if made.dim() > 1:
+        made[shared[0], trained.shape[1]:] = 0  # what is new tells the others nothing yet
+    made[shared] = trained[shared]
+    return made

@@ -1,0 +1,196 @@
+"""papez bench, at tiny size, from its command line."""
+
+import json
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from papez_lobes.config.separator_files import read_knobs, separator_file, set_knobs
+from papez_lobes.data.audio import write_audio
+from papez_lobes.tools.cli import main
+from papez_lobes.tools.contestants import Entry, build
+from papez_lobes.tools.race import Race, interleave
+from tests.trees import SAMPLE_RATE, voice
+
+TINY = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
+    "kernel_size": 32, "kernel_stride": 16,
+}
+KEYS = {
+    "model": str, "seconds": (int, float), "dtype": str, "threads": int, "device": str,
+    "rtf": float, "mean_depth": (float, type(None)), "params": int,
+    "macs_per_second": (float, type(None)), "peak_bytes": (int, type(None)),
+}
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(set_knobs(separator_file("papez"), TINY))
+    return path
+
+
+def bench(*argv):
+    return main(["bench", *map(str, argv), "--rounds", "2", "--threads", "1"])
+
+
+def test_measurements_tables_and_figure(small, tmp_path, capsys):
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
+    assert bench(
+        small, "--seconds", 0.5, 1, "--mean-depth", 1.5, "--train", "--train-seconds", 0.5,
+        "--json", out["json"], "--markdown", out["md"], "--figure", out["png"],
+    ) == 0
+    rows = json.loads(out["json"].read_text())
+    assert all(isinstance(row[key], kind) for row in rows for key, kind in KEYS.items())
+    separations = [row for row in rows if row["task"] == "separate"]
+    assert {row["seconds"] for row in separations} == {0.5, 1}
+    depths = {row["kind"]: row["mean_depth"] for row in separations if row["seconds"] == 1}
+    assert depths["mean depth"] == pytest.approx(1.5, abs=0.05)
+    assert depths["same depth"] == 2 and depths["all steps"] == 3
+    macs = {row["kind"]: row["macs_per_second"] for row in separations if row["seconds"] == 1}
+    assert macs["mean depth"] < macs["same depth"] < macs["all steps"]
+    assert all(row["peak_bytes"] > 0 for row in separations)
+    assert [row["kind"] for row in rows if row["task"] == "train"]
+    printed = capsys.readouterr().out
+    assert out["md"].read_text() in printed
+    assert re.search(r"\| small, mean depth 1\.5 \|", printed)
+    assert out["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, monkeypatch, capsys):
+    def interrupted(self, seconds, dtype, threads):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Race, "train", interrupted)
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
+    assert bench(small, "--seconds", 0.5, "--mean-depth", 1.5, "--train", "--no-memory", "--json",
+                 out["json"], "--markdown", out["md"], "--figure", out["png"]) == 130
+    assert {row["task"] for row in json.loads(out["json"].read_text())} == {"separate"}
+    assert "what had not been measured when this was interrupted" in out["md"].read_text()
+    assert out["png"].read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().err.endswith("papez bench: stopped\n")
+
+    monkeypatch.setattr(Race, "separate", interrupted)
+    assert bench(small, "--seconds", 0.5, "--no-memory", "--json", tmp_path / "none.json") == 130
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
+    out = tmp_path / "out.json"
+    options = ["--mean-depth", 1.5, "--dtype", "float32", "bfloat16", "int8", "--json", out]
+    options += ["--train", "--train-seconds", 0.5]
+    assert bench(small, "--seconds", 0.5, *options) == 0
+    rows = json.loads(out.read_text())
+    trained = {row["dtype"] for row in rows if row["task"] == "train"}
+    assert trained == {"float32", "bfloat16"}  # int8 is for inference
+    rows = {(row["kind"], row["dtype"]): row for row in rows if row["task"] == "separate"}
+    for kind in ("mean depth", "all steps"):
+        wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
+        assert narrow["params"] == wide["params"] and narrow["peak_bytes"] > 0
+        assert narrow["macs_per_second"] == pytest.approx(wide["macs_per_second"], rel=0.05)
+
+
+def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
+    tiny = {"N_encoder_out": 16, "bottleneck_dim": 16, "hidden_dim": 16, "rnn_dim": 16,
+            "num_heads": 2, "ffn_dim": 16, "num_repeats": 1, "intra_layers": 1, "inter_layers": 1,
+            "segment_layers": 1, "memory_layers": 1}
+    files = [small]
+    for name in ("convtasnet", "dprnn", "sepformer", "resepformer", "skim"):
+        own = separator_file(name)
+        knobs = {key: value for key, value in tiny.items() if key in read_knobs(own)}
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(set_knobs(own, knobs))
+    out = tmp_path / "out.json"
+    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
+    assert bench(*files, "--seconds", 0.3, *options) == 0
+    rows = json.loads(out.read_text())
+    for task in ("separate", "train"):
+        models = {row["model"] for row in rows if row["task"] == task}
+        assert models >= {file.stem for file in files[1:]}
+    for row in rows:
+        assert row["rtf"] > 0 and row["params"] > 0
+        if row["task"] == "separate":
+            assert row["macs_per_second"] > 0 and row["peak_bytes"] is not None
+
+
+def test_a_baseline_is_run_beside_it(small, tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text(
+        "import torch\n"
+        "class Half(torch.nn.Module):\n"
+        "    def __init__(self, gain=1.0):\n"
+        "        super().__init__()\n"
+        "        self.gain = torch.nn.Parameter(torch.tensor(gain))\n"
+        "    def forward(self, mixture):\n"
+        "        return torch.stack([mixture * self.gain] * 2, dim=-1)\n"
+    )
+    options = ["--baseline", f"{file}:Half", "--baseline-options", '{"gain": 0.5}']
+    out = tmp_path / "out.json"
+    assert bench(small, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
+    assert {row["kind"] for row in json.loads(out.read_text())} >= {"baseline", "all steps"}
+
+
+def test_asteroids_models_where_it_is_installed(monkeypatch, tmp_path, capsys):
+    """Against a stand-in of its interface, [B, T] -> [B, C, T]; the real one, which pins an old
+    torchmetrics, is run by hand: docs/results.md."""
+
+    class ConvTasNet(torch.nn.Module):
+        def __init__(self, n_src, sample_rate):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.full((1, n_src, 1), 0.5))
+
+        def forward(self, mixture):
+            return mixture.unsqueeze(1) * self.gain
+
+    models = types.SimpleNamespace(ConvTasNet=ConvTasNet)
+    monkeypatch.setitem(sys.modules, "asteroid", types.ModuleType("asteroid"))
+    monkeypatch.setitem(sys.modules, "asteroid.models", models)
+    contestant = build(Entry("asteroid:ConvTasNet", "asteroid", "ConvTasNet"), "cpu")
+    estimates, trace = contestant(torch.randn(1, 800))
+    assert estimates.shape == (1, 800, 2) and trace is None
+    out = tmp_path / "out.json"
+    names = ["asteroid:ConvTasNet", "asteroid:Nothing"]
+    assert bench(*names, "--seconds", 0.5, "--no-memory", "--train", "--json", out) == 0
+    rows = json.loads(out.read_text())
+    assert {row["task"] for row in rows} == {"separate", "train"}
+    assert {row["kind"] for row in rows} == {"asteroid"} and rows[0]["params"] == 2
+    assert "Nothing" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "asteroid.models", None)  # as if it were not installed
+    assert bench("asteroid:ConvTasNet", "--seconds", 0.5) == 2
+    assert "pip install --no-deps asteroid asteroid-filterbanks" in capsys.readouterr().out
+
+
+def test_mixing_on_the_fly_is_measured_too(small, tmp_path, capsys):
+    for speaker in range(2):
+        samples = voice(speaker, 2.0, np.random.default_rng(speaker))
+        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
+    options = ["--seconds", 0.5, "--no-memory", "--train-seconds", 0.5]
+    assert bench(small, *options, "--mixing", tmp_path / "speech") == 0
+    assert "| speeds of 95 to 105 % | " in capsys.readouterr().out
+
+
+def test_each_round_begins_with_another():
+    order = []
+    results = interleave("abc", lambda name: order.append(name) or len(order), rounds=3)
+    assert "".join(order) == "abcbcacab"
+    assert results == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["papezz"], "papezz: no such separator"),
+        (["papez", "--rounds", "0"], "--rounds must be at least 1"),
+        (["papez", "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (["papez", "--scores", "/nowhere.json"], "/nowhere.json"),
+        (["papez", "--baseline-options", "{", "--baseline", "a.py:A"], "not JSON"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, argv, message):
+    assert main(["bench", *argv]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]

@@ -1,0 +1,190 @@
+"""Mixing on the fly: what a mixture depends on, and that it is the sum of its sources."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from speechbrain.dataio.batch import PaddedBatch
+from torch.utils.data import DataLoader, DistributedSampler
+
+from papez_lobes.data.audio import audio_info, write_audio
+from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.dynamic import dynamic_mixtures
+from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.speakers import scan_speakers
+from papez_lobes.data.store import SpeechStore, build_store
+from papez_lobes.errors import UserError
+from tests.trees import write_small_tree
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder with speech of four speakers at several rates, noise, and a room."""
+    root, rng = tmp_path_factory.mktemp("a corpus"), np.random.default_rng(0)
+    for speaker in range(4):
+        for number, rate in enumerate((8000, 16000)):
+            envelope = np.repeat(rng.uniform(0, 0.3, 30), rate // 10)
+            samples = envelope * rng.normal(0, 1, len(envelope))
+            write_audio(root / f"speech/speaker {speaker}/é {number}.wav", samples, rate)
+    write_audio(root / "noise/deep/street.wav", rng.normal(0, 0.1, 5 * RATE), RATE)
+    response = np.zeros(800)
+    response[[40, 300]] = 0.8, 0.3
+    write_audio(root / "rooms/office.wav", response, RATE)
+    return root
+
+
+def mixtures(corpus, tmp_path, count=6, **options):
+    return dynamic_mixtures(corpus / "speech", tmp_path, 2, RATE, count, 1.0, **options)
+
+
+EVERYTHING = {"speed_change": 0.05, "noise_snr_db": (3, 3)}
+
+
+def everything(corpus):
+    return EVERYTHING | {"noise_folder": corpus / "noise", "room_folder": corpus / "rooms"}
+
+
+def loaded(dataset, **options):
+    loader = DataLoader(dataset, batch_size=2, collate_fn=PaddedBatch, **options)
+    return torch.cat([batch.mix_sig.data for batch in loader])
+
+
+def test_workers_copies_and_processes_draw_the_same_mixtures(corpus, tmp_path):
+    dataset = mixtures(corpus, tmp_path, **everything(corpus))
+    dataset.set_epoch(3)
+    wanted = torch.stack([dataset[index]["mix_sig"] for index in range(6)])
+    assert torch.equal(loaded(dataset), wanted)
+    for context in ("fork", "spawn"):
+        assert torch.equal(loaded(dataset, num_workers=2, multiprocessing_context=context), wanted)
+    again = mixtures(corpus, tmp_path / "elsewhere", **everything(corpus))
+    again.set_epoch(3)
+    assert torch.equal(torch.stack([again[index]["mix_sig"] for index in range(6)]), wanted)
+    shares = [
+        torch.stack([dataset[index]["mix_sig"] for index in DistributedSampler(
+            range(6), num_replicas=2, rank=rank, shuffle=False)])
+        for rank in range(2)
+    ]
+    assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), wanted)  # none is drawn twice
+
+
+def test_every_epoch_seed_and_index_is_another_mixture(corpus, tmp_path):
+    dataset, other = mixtures(corpus, tmp_path), mixtures(corpus, tmp_path, seed=1)
+    heard = []
+    for epoch in (1, 2):
+        dataset.set_epoch(epoch)
+        heard += [dataset[index]["mix_sig"].numpy().tobytes() for index in range(6)]
+    heard += [other[index]["mix_sig"].numpy().tobytes() for index in range(6)]
+    assert len(set(heard)) == 18
+
+
+def test_workers_that_persist_hear_of_the_new_epoch(corpus, tmp_path):
+    dataset = mixtures(corpus, tmp_path)
+    loader = DataLoader(dataset, batch_size=6, collate_fn=PaddedBatch, num_workers=1,
+                        persistent_workers=True)
+    first, = (batch.mix_sig.data.clone() for batch in loader)
+    dataset.set_epoch(2)
+    second, = (batch.mix_sig.data.clone() for batch in loader)
+    assert not torch.equal(first, second)
+    assert torch.equal(second[0], dataset[0]["mix_sig"])
+
+
+def test_sources_sum_to_the_mixture_exactly_and_noise_is_the_rest(corpus, tmp_path):
+    for item in (mixtures(corpus, tmp_path)[1], mixtures(corpus, tmp_path, speed_change=0.05)[1]):
+        assert item["sources"].shape == (RATE, 2) and item["mix_sig"].dtype == torch.float32
+        assert torch.equal(item["sources"].sum(-1), item["mix_sig"])
+    noisy = mixtures(corpus, tmp_path, **everything(corpus))[1]
+    speech = noisy["sources"].sum(-1)
+    ratio = speech.square().mean() / (noisy["mix_sig"] - speech).square().mean()
+    assert 10 * torch.log10(ratio).item() == pytest.approx(3, abs=0.01)
+
+
+def test_speakers_differ_and_rules_are_off_by_default(corpus):
+    speakers, _ = scan_speakers(corpus / "speech")
+    rng = mixture_rng(0, 0)
+    plan = draw_mixture(speakers, MixingRules(num_spks=4), rng, 0)
+    assert len({source.speaker for source in plan.sources}) == 4
+    assert {(source.speed, source.room) for source in plan.sources} == {(1.0, None)}
+    assert not plan.noise and "noise" not in plan.to_json() and "speed" not in plan.to_json()
+
+
+def test_speed_and_room_do_what_they_say(corpus, tmp_path):
+    speakers, _ = scan_speakers(corpus / "speech")
+    rooms = scan_speakers(corpus)[0]["rooms"]
+    plan = draw_mixture(speakers, MixingRules(2, (1, 1), speed_change=0.05, rooms=rooms),
+                        mixture_rng(5, 0), 0)
+    assert MixturePlan.from_json(plan.to_json()) == plan
+    speeds = {source.speed for index in range(60) for source in draw_mixture(
+        speakers, MixingRules(2, (1, 1), speed_change=0.05), mixture_rng(5, index), 0).sources}
+    assert min(speeds) == 0.95 and max(speeds) == 1.05 and len(speeds) == 11
+
+    tone = np.sin(2 * np.pi * 500 * np.arange(2 * RATE) / RATE)
+    write_audio(tmp_path / "a/1.wav", 0.5 * tone, RATE)
+    write_audio(tmp_path / "room.wav", np.eye(1, 400, 30)[0] * 0.9, RATE)  # only a delay
+    line = ('{"name": "x", "seconds": 1.0, "sources": [{"speaker": "a", "gain_db": 0, '
+            '"speed": 1.05, "room": "room.wav", "pieces": [{"path": "a/1.wav"}]}]}')
+    mixture, _ = render(MixturePlan.from_json(line), RATE, tmp_path)
+    spectrum = np.abs(np.fft.rfft(mixture * np.hanning(len(mixture))))
+    assert np.argmax(spectrum) == pytest.approx(525, abs=1)  # Hz: 5 % higher
+    assert np.abs(mixture[:20]).max() > 0.1  # the direct path has no delay
+
+
+def test_files_and_items_come_from_one_engine(corpus, tmp_path):
+    """The plan of an item, rendered from the files themselves."""
+    dataset = mixtures(corpus, tmp_path, speed_change=0.0)
+    store = build_store(corpus / "speech", tmp_path / "undecoded", RATE, gigabytes=0.0)
+    assert dataset.speech.decoded and not store.decoded
+    plan = draw_mixture(store, dataset.rules, mixture_rng(1, 1), 1)
+    from_files, _ = render(plan, RATE, corpus / "speech")
+    stored, _ = render(plan, RATE, store.root, read=lambda kind, *piece: store.read(*piece))
+    np.testing.assert_array_equal(from_files, stored)
+
+
+def test_a_store_is_made_once_and_again_where_the_folder_changed(corpus, tmp_path):
+    folder = tmp_path / "speech"
+    for name in ("ann", "bob", "eve"):
+        write_audio(folder / name / "1.wav", np.full(800, 0.1), RATE)
+    store = build_store(folder, tmp_path / "store", RATE)
+    made = (tmp_path / "store/table.npy").stat().st_ino
+    assert (tmp_path / "store/table.npy").stat().st_ino == made
+    build_store(folder, tmp_path / "store", RATE)
+    assert (tmp_path / "store/table.npy").stat().st_ino == made
+    (folder / "eve/1.wav").write_bytes(b"no audio")
+    changed = build_store(folder, tmp_path / "store", RATE)
+    assert list(changed) == ["ann", "bob"] and changed.skipped[0][0] == "eve/1.wav"
+    assert len(store) == 3  # an open store lives on
+    copy = pickle.loads(pickle.dumps(changed))
+    assert isinstance(copy, SpeechStore) and copy.utterances == changed.utterances
+    assert copy.read("bob/1.wav")[0].shape == (800,)
+    assert not list(tmp_path.glob(".store*"))
+
+
+def test_mistakes_are_one_line(corpus, tmp_path):
+    with pytest.raises(UserError, match="too few for mixtures of 5"):
+        dynamic_mixtures(corpus / "speech", tmp_path, 5, RATE, 3, 1.0)
+    with pytest.raises(UserError, match="no such folder"):
+        dynamic_mixtures(corpus / "missing", tmp_path, 2, RATE, 3, 1.0)
+    with pytest.raises(UserError, match="segment_seconds is null"):
+        dynamic_mixtures(corpus / "speech", tmp_path, 2, RATE, 3, None)
+    for name in ("ann", "bob"):
+        write_audio(tmp_path / "silent" / name / "1.wav", np.zeros(RATE), RATE)
+    silent = dynamic_mixtures(tmp_path / "silent", tmp_path, 2, RATE, 3, 1.0)
+    with pytest.raises(UserError, match=r"silent.*in a row"):
+        silent[0]
+
+
+def test_segments_depend_on_seed_epoch_and_item_alone(tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers")
+    lines = ["ID,duration,mix_wav,s1_wav,s2_wav"]
+    for path in sorted((tree / "wav8k/min/tr/mix").glob("*.wav")):
+        parts = [str(path).replace("/mix/", f"/{part}/") for part in ("mix", "s1", "s2")]
+        lines.append(",".join([path.stem, str(audio_info(path).seconds), *parts]))
+    (tmp_path / "tr.csv").write_text("\n".join(lines) + "\n")
+    dataset, again = (separation_dataset(tmp_path / "tr.csv", 2, RATE, 0.2, seed=3) for _ in "ab")
+    first = loaded(dataset)
+    assert torch.equal(first, loaded(again, num_workers=2))
+    dataset.set_epoch(2)
+    assert not torch.equal(first, loaded(dataset))

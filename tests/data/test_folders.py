@@ -1,0 +1,100 @@
+"""Speakers of Common Voice and VCTK, for `papez mix` and mixing on the fly."""
+
+import json
+
+import numpy as np
+import pytest
+
+from papez_lobes.data.audio import write_audio
+from papez_lobes.data.mixtures.speakers import scan_speakers
+from papez_lobes.data.store import build_store
+from papez_lobes.errors import UserError
+from papez_lobes.tools.cli import main
+
+RATE = 8000
+
+
+def speak(path, seconds=1.0):
+    write_audio(path, 0.1 * np.random.default_rng(0).standard_normal(int(RATE * seconds)), RATE)
+
+
+@pytest.fixture
+def common_voice(tmp_path):
+    """One language: four speakers, of whom one is in dev, and a clip that is not there."""
+    folder = tmp_path / "cv-corpus" / "en"
+    rows = {"train.tsv": [], "dev.tsv": [], "validated.tsv": []}
+    for number in range(12):
+        speaker, table = f"{number % 4:064x}", "dev.tsv" if number % 4 == 3 else "train.tsv"
+        clip = f"common_voice_en_{number}.mp3"
+        speak(folder / "clips" / clip.replace(".mp3", ".wav"))
+        row = f"{speaker}\t{clip.replace('.mp3', '.wav')}\tSaid \"so\tno closing quote\t2\t0"
+        rows[table].append(row)
+        rows["validated.tsv"].append(row)
+    rows["train.tsv"].append("f" * 64 + "\tmissing.mp3\tGone\t\t2\t0")
+    for name, lines in rows.items():
+        text = "\n".join(["client_id\tpath\tsentence\tnote\tup_votes\tdown_votes", *lines])
+        (folder / name).write_text(f"{text}\n", encoding="utf-8")
+    return folder
+
+
+def test_a_store_of_common_voice_follows_its_table(common_voice, tmp_path):
+    store = build_store(common_voice, tmp_path / "store", 8000)
+    table = common_voice / "train.tsv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if not line.startswith(f"{0:064x}")))
+    assert set(store) - set(build_store(common_voice, tmp_path / "store", 8000)) == {f"{0:064x}"}
+
+
+def test_common_voice_by_its_table(common_voice):
+    speakers, skipped = scan_speakers(common_voice)
+    assert list(speakers) == [f"{number:064x}" for number in range(3)]
+    assert [len(utterances) for utterances in speakers.values()] == [3, 3, 3]
+    assert speakers[f"{0:064x}"][0].path == "clips/common_voice_en_0.wav"
+    assert [path for path, _ in skipped] == ["clips/missing.mp3"]
+    assert len(scan_speakers(common_voice, tsv="validated.tsv")[0]) == 4
+    (common_voice / "train.tsv").unlink()
+    assert len(scan_speakers(common_voice)[0]) == 4
+
+
+def test_tables_that_are_none_are_refused(common_voice):
+    with pytest.raises(UserError, match=r"all\.tsv: cannot be read"):
+        scan_speakers(common_voice, tsv="all.tsv")
+    for text in ("client_id\tsentence\nab\tHi\n", "client_id\tpath\nab\n"):
+        (common_voice / "other.tsv").write_text(text)
+        with pytest.raises(UserError, match="is no table of Common Voice"):
+            scan_speakers(common_voice, tsv="other.tsv")
+
+
+def test_mix_command_takes_common_voice(common_voice, tmp_path, capsys):
+    words = ["mix", str(common_voice), str(tmp_path / "out"), "--seconds", "0.5", "0.6"]
+    assert main([*words, "--tsv", "dev.tsv", "--count", "tr=1"]) == 2
+    assert "too few for mixtures of 2" in capsys.readouterr().err
+    assert main([*words, "--tsv", "train.tsv", "--count", "tr=2"]) in (0, None)
+    plans = (tmp_path / "out/2speakers/plans/tr.jsonl").read_text().splitlines()
+    heard = {source["speaker"] for line in plans for source in json.loads(line)["sources"]}
+    assert heard <= {f"{number:064x}" for number in range(3)}
+    assert main([*words, "--list", "tr=a.txt", "--tsv", "train.tsv"]) == 2
+    assert "--tsv: not with --list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("below", ["", "wav48_silence_trimmed"])
+def test_vctk_is_heard_through_its_first_microphone(tmp_path, below):
+    for speaker, name in (("p225", "p225_001_mic1"), ("p225", "p225_001_mic2"),
+                          ("p280", "p280_002_mic1"), ("s5", "s5_003_mic2")):
+        speak(tmp_path / "wav48_silence_trimmed" / speaker / f"{name}.flac")
+    (tmp_path / "txt" / "p225").mkdir(parents=True)
+    speakers, _ = scan_speakers(tmp_path / below, root=tmp_path)
+    assert {name: [u.path.split("/")[-1] for u in part] for name, part in speakers.items()} == {
+        "p225": ["p225_001_mic1.flac"], "p280": ["p280_002_mic1.flac"],
+        "s5": ["s5_003_mic2.flac"],  # better than nothing
+    }
+
+
+def test_speakers_of_one_utterance_are_to_be_divided_by_voices(tmp_path, capsys):
+    for number in range(6):
+        speak(tmp_path / "speakers" / str(number) / "only.wav")
+    words = ["mix", str(tmp_path / "speakers"), str(tmp_path / "out"), "--count", "tr=2", "cv=2",
+             "--seconds", "0.5", "0.6"]
+    assert main(words) == 2
+    assert "cv: only 0 of 6 speakers" in capsys.readouterr().err
+    assert main([*words, "--split-by", "speaker"]) in (0, None)

@@ -1,0 +1,350 @@
+"""Bundles: what plain SpeechBrain loads from them, and what a mistake leaves behind."""
+
+import logging
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.utils.fetching import LocalStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from papez_lobes.config.separator_files import build_modules, separator_file
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import FILES, load_bundle, write_bundle
+from papez_lobes.separator import separate
+
+PAPEZ = separator_file("papez")
+# the bias keeps tokens running, so that every step that is allowed is made
+SMALL = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "chunk_tokens": 8, "num_slots": 3,
+    "num_steps": 5, "max_depth": 5, "halting_bias": -20.0,
+}
+
+
+@pytest.fixture
+def modules():
+    torch.manual_seed(1)
+    return build_modules(PAPEZ, SMALL)
+
+
+@pytest.fixture
+def bundle(tmp_path, modules):
+    return write_bundle(tmp_path / "bundle", PAPEZ, SMALL, modules)
+
+
+@pytest.fixture
+def mixture():
+    return torch.randn(2, 500, generator=torch.Generator().manual_seed(2))
+
+
+def weights(modules):
+    return {
+        f"{part}.{key}": value
+        for part in ("encoder", "masknet", "decoder")
+        for key, value in modules[part].state_dict().items()
+    }
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def tree(folder):
+    """Every path below a folder, and the bytes of every file."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(Path(folder).rglob("*"))
+    }
+
+
+# Round trips
+
+
+def test_stock_interface_gives_the_same_bits(bundle, modules, mixture):
+    loaded = SepformerSeparation.from_hparams(source=str(bundle))
+    assert_same_weights(modules, loaded.mods)
+    assert (loaded.hparams.num_spks, loaded.hparams.sample_rate) == (2, 8000)
+    ours = load_bundle(bundle)
+    assert isinstance(ours, SepformerSeparation)
+    assert not any(p.requires_grad for p in ours.parameters())
+    assert torch.equal(ours.separate_batch(mixture), loaded.separate_batch(mixture))
+
+
+@pytest.fixture
+def process_group():
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_trained_for_one_step_and_wrapped(tmp_path, modules, mixture):
+    wrapped = {part: DistributedDataParallel(module) for part, module in modules.items()}
+    parameters = [p for module in wrapped.values() for p in module.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    before = {key: value.clone() for key, value in weights(modules).items()}
+    separate(wrapped, mixture).square().mean().backward()
+    optimizer.step()
+    wrapped["encoder"] = SimpleNamespace(_orig_mod=wrapped["encoder"])  # as torch.compile's
+    assert all(not torch.equal(before[key], value) for key, value in weights(modules).items())
+    write_bundle(tmp_path / "bundle", PAPEZ, SMALL, wrapped)
+    assert_same_weights(modules, load_bundle(tmp_path / "bundle").mods)
+
+
+def test_what_was_trained_at_random_depths_may_run_shallower(tmp_path):
+    knobs = SMALL | {"min_train_depth": 2}
+    folder = write_bundle(tmp_path / "bundle", PAPEZ, knobs, build_modules(PAPEZ, knobs))
+    model = load_bundle(folder, {"max_depth": 1})
+    assert model.mods["masknet"].transformer.max_depth == 1
+
+
+def test_views_are_saved_compact(tmp_path, modules):
+    norm = modules["encoder"].norm
+    norm.weight.data = torch.randn(1_000_000)[: norm.weight.numel()]
+    write_bundle(tmp_path / "bundle", PAPEZ, SMALL, modules)
+    assert (tmp_path / "bundle" / "encoder.ckpt").stat().st_size < 100_000
+
+
+def test_writing_leaves_the_random_state(tmp_path, modules):
+    before = torch.random.get_rng_state()
+    write_bundle(tmp_path / "bundle", PAPEZ, SMALL, modules)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_bundle_of_a_bundle(bundle, tmp_path, modules):
+    again = write_bundle(tmp_path / "again", bundle / "hyperparams.yaml", SMALL, modules)
+    assert (again / "hyperparams.yaml").read_text() == (bundle / "hyperparams.yaml").read_text()
+
+
+def test_override_limits_the_loop(bundle, mixture):
+    full = load_bundle(bundle)
+    assert "max_depth: !ref <num_steps>" in (bundle / "hyperparams.yaml").read_text()
+    for shallow in (
+        SepformerSeparation.from_hparams(source=str(bundle), overrides={"max_depth": 2}),
+        load_bundle(bundle, {"max_depth": 2}),
+    ):
+        assert not torch.equal(full.separate_batch(mixture), shallow.separate_batch(mixture))
+        for separator, depth in ((full, 5), (shallow, 2)):
+            features = separator.mods.encoder(mixture)
+            _, trace = separator.mods.masknet(features, return_trace=True)
+            assert len(trace.tokens_per_step) == depth
+
+
+# Where it lies
+
+
+def test_nothing_is_written_when_it_is_read(bundle, tmp_path, monkeypatch, mixture):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    before = tree(bundle)
+    load_bundle(bundle).separate_batch(mixture)
+    SepformerSeparation.from_hparams(source=bundle).separate_batch(mixture)
+    assert tree(bundle) == before
+    assert tree(elsewhere) == {}
+
+
+@pytest.mark.parametrize("source", ["bundle", "./bundle/", Path("bundle")])
+def test_relative_sources(bundle, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    load_bundle(source)
+    SepformerSeparation.from_hparams(source=source)
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("strategy", [LocalStrategy.COPY, LocalStrategy.NO_LINK])
+def test_without_symbolic_links(bundle, tmp_path, monkeypatch, strategy):
+    monkeypatch.delattr(Path, "symlink_to")  # Windows, mostly
+    SepformerSeparation.from_hparams(
+        source=str(bundle), savedir=tmp_path / "copy", local_strategy=strategy
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_read_only_bundle(bundle):
+    writable = stat.S_IMODE(bundle.stat().st_mode)
+    bundle.chmod(0o500)
+    try:
+        load_bundle(bundle)
+        SepformerSeparation.from_hparams(source=str(bundle))
+    finally:
+        bundle.chmod(writable)
+
+
+def test_loading_is_quiet(bundle, capfd, caplog):
+    with caplog.at_level(logging.WARNING):
+        load_bundle(bundle)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("knobs, message", [
+    ({"num_slot": 3}, "no knob 'num_slot'; did you mean 'num_slots'?"),
+    ({"Encoder": 3}, "no knob 'Encoder'"),
+    ({"dropout": torch.tensor(0.1)}, "'dropout' is tensor"),
+])
+def test_wrong_knobs(tmp_path, modules, knobs, message):
+    with pytest.raises(UserError) as error:
+        write_bundle(tmp_path / "out", PAPEZ, knobs, modules)
+    assert message in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text, message", [
+    ("a: 1\n", "'num_spks' is missing"),
+    ("- 1\n", "top level"),
+    ("a: [1\n", "not a YAML file"),
+    (None, "no such file"),
+])
+def test_wrong_separator_file(tmp_path, modules, text, message):
+    file = tmp_path / "x.yaml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        write_bundle(tmp_path / "out", file, {}, modules)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_half_a_bundle(bundle, name):
+    (bundle / name).unlink()
+    with pytest.raises(UserError, match=f"incomplete one: {name} is missing"):
+        load_bundle(bundle)
+
+
+def test_no_bundle_never_asks_a_server(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise AssertionError("went online")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(UserError, match="no such bundle"):
+        load_bundle("speechbrain/sepformer-wsj02mix")
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda data: data[: len(data) // 2], "damaged or cut short"),
+    (lambda data: b"", "the file is empty"),
+    (lambda data: b"RIFF" + bytes(99), "not a torch checkpoint"),
+])
+def test_damaged_weights(bundle, damage, message):
+    path = bundle / "masknet.ckpt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError) as error:
+        load_bundle(bundle)
+    assert str(path) in str(error.value) and message in str(error.value)
+
+
+def test_weights_of_another_model(bundle):
+    (bundle / "decoder.ckpt").write_bytes((bundle / "encoder.ckpt").read_bytes())
+    with pytest.raises(UserError, match=r"decoder\.ckpt: does not fit .*deconv\.weight is missing"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("overrides, message", [
+    ({"max_dept": 2}, "no knob 'max_dept'; did you mean 'max_depth'?"),
+    ({"max_depth": 99}, "max_depth is 99: it must be between 1 and num_steps, 5"),
+    ({"num_steps": 4}, "norm1.weight is [5, 16], expected [4, 16]"),
+    ({"halting_threshold": "high"}, "hyperparams.yaml: "),
+    ({"Block": {"dim": 3}}, "no knob 'Block'"),
+])
+def test_wrong_overrides(bundle, overrides, message):
+    with pytest.raises(UserError) as error:
+        load_bundle(bundle, overrides)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_wrong_device(bundle, device):
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used"):
+        load_bundle(bundle, device=device)
+
+
+def test_weights_that_do_not_fit_the_knobs(tmp_path, modules):
+    with pytest.raises(UserError, match=r"masknet does not fit: .*norm1\.weight is \[5, 16\]"):
+        write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_steps": 6, "max_depth": 6}, modules)
+    assert not any(tmp_path.iterdir())
+
+
+def test_knobs_that_nothing_can_be_built_from(tmp_path, modules):
+    with pytest.raises(UserError) as error:
+        write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_heads": 3}, modules)
+    assert str(error.value).startswith(
+        f"{PAPEZ}: with these knobs nothing can be built: num_heads is 3: it must divide"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+# Whole or not at all
+
+
+def test_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
+    (bundle / "README.md").write_text("mine")
+    (bundle / "examples").mkdir()
+    (bundle / "examples" / "a.txt").write_text("a")
+    with torch.no_grad():
+        modules["encoder"].conv.bias += 1
+    write_bundle(bundle, PAPEZ, SMALL, modules)
+    assert_same_weights(modules, load_bundle(bundle).mods)
+    assert (bundle / "README.md").read_text() == "mine"
+    assert (bundle / "examples" / "a.txt").read_text() == "a"
+    assert os.listdir(bundle.parent) == ["bundle"]
+
+
+def test_fills_an_empty_folder_and_makes_parents(tmp_path, modules):
+    (tmp_path / "empty").mkdir()
+    write_bundle(tmp_path / "empty", PAPEZ, SMALL, modules)
+    write_bundle(tmp_path / "a" / "b", PAPEZ, SMALL, modules)
+    load_bundle(tmp_path / "empty")
+    load_bundle(tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "hyperparams.yaml"])
+def test_refuses_to_replace_anything_else(tmp_path, modules, name):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    for target in (folder, folder / name):
+        with pytest.raises(UserError, match="exists and is not a bundle"):
+            write_bundle(target, PAPEZ, SMALL, modules)
+    assert tree(tmp_path) == {"mine": None, f"mine/{name}": b"mine"}
+
+
+def test_failing_to_save_leaves_the_old_bundle(bundle, modules, monkeypatch):
+    before, save = tree(bundle.parent), torch.save
+
+    def fill_the_disk(state, path):
+        if path.name == "masknet.ckpt":
+            raise RuntimeError("the disk is full")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        write_bundle(bundle, PAPEZ, SMALL, modules)
+    assert tree(bundle.parent) == before
+
+
+def test_failing_to_rename_brings_the_old_bundle_back(bundle, modules, monkeypatch):
+    before, rename, targets = tree(bundle.parent), os.rename, []
+
+    def fail_once(source, target):
+        targets.append(target)
+        if len(targets) == 2:  # the first takes the old bundle away
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail_once)
+    with pytest.raises(UserError, match="cannot be written: Permission denied"):
+        write_bundle(bundle, PAPEZ, SMALL, modules)
+    assert targets[1:] == [bundle, bundle]
+    assert tree(bundle.parent) == before

@@ -1,0 +1,53 @@
+"""Training that begins with a bundle for another number of speakers."""
+
+import pytest
+import torch
+
+from papez_lobes.config.separator_files import build_modules
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import write_bundle
+from papez_lobes.inference.warm_start import start_from
+from tests.test_hparams import SEPARATORS, tiny_knobs
+
+GROWS = {"papez", "papez_official"}  # in a hidden layer too
+
+
+def built(path, num_spks, **knobs):
+    knobs = tiny_knobs(path) | {"num_spks": num_spks} | knobs
+    torch.manual_seed(num_spks)
+    modules = build_modules(path, knobs)
+    return knobs, {name: module.eval() for name, module in modules.items()}
+
+
+def masks_of(modules):
+    with torch.no_grad():
+        mixture = torch.randn(1, 3000, generator=torch.Generator().manual_seed(5))
+        return modules["masknet"](modules["encoder"](mixture))
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("begun, num_spks", [(2, 3), (3, 2), (1, 2), (2, 2)])
+def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, tmp_path):
+    knobs, trained = built(path, begun)
+    write_bundle(tmp_path / "bundle", path, knobs, trained)
+    _, new = built(path, num_spks)
+    start_from(tmp_path / "bundle", new, num_spks)
+    shared = min(begun, num_spks)
+    before, after = masks_of(trained)[:shared], masks_of(new)
+    assert len(after) == num_spks and after.isfinite().all()
+    if path.stem not in GROWS or num_spks >= begun:
+        torch.testing.assert_close(after[:shared], before, atol=1e-5, rtol=1e-4)
+    assert num_spks <= begun or not torch.allclose(after[-1], after[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("knob", ["ffn_dim", "kernel_size", "num_steps"])
+def test_knobs_that_change_as_the_speakers_do_are_no_fit(knob, tmp_path):
+    path = next(path for path in SEPARATORS if path.stem == "papez")
+    knobs, trained = built(path, 2)
+    write_bundle(tmp_path / "bundle", path, knobs, trained)
+    size = {"ffn_dim": 16, "kernel_size": 16, "num_steps": 2}[knob]
+    _, new = built(path, 3, **{knob: size * 3 // 2})
+    before = [value.clone() for value in new["masknet"].state_dict().values()]
+    with pytest.raises(UserError, match="does not fit the separator"):
+        start_from(tmp_path / "bundle", new, 3)
+    assert all(map(torch.equal, before, new["masknet"].state_dict().values()))

@@ -1,0 +1,271 @@
+"""Every ablation of hparams/ablations.yaml: built, run forward and backward, reloaded; knobs that
+do not fit."""
+
+import copy
+import json
+import shlex
+
+import pytest
+import torch
+
+from papez_lobes.block import RecurrentBlock
+from papez_lobes.config.experiments import load_experiment
+from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file, set_knobs
+from papez_lobes.errors import UserError
+from papez_lobes.halting import Halting
+from papez_lobes.recurrent import RecurrentTransformer
+from papez_lobes.separator import separate
+from papez_lobes.tools import ablate
+from papez_lobes.tools.ablate import TRAIN, ablations, train_command
+from papez_lobes.tools.cli import main
+from tests.oracles import plain_papez
+
+HPARAMS = separator_file("papez").parent
+TINY = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "dropout": 0.0,
+    "halting_bias": -1.0, "kernel_size": 8, "kernel_stride": 4,
+}
+ROWS = ablations()
+PAPEZ = read_knobs(separator_file("papez"))
+SEPARATORS = sorted((HPARAMS / "ablations").glob("*.yaml"))
+
+
+def file_and_knobs(name):
+    knobs = dict(ROWS[name])
+    own = knobs.pop("separator", None)
+    return HPARAMS / "ablations" / own if own else separator_file("papez"), knobs
+
+
+def build(name, **knobs):
+    file, own = file_and_knobs(name)
+    torch.manual_seed(0)
+    modules = build_modules(file, {**TINY, **own, **knobs})
+    return torch.nn.ModuleDict(modules).double()
+
+
+def test_the_paper_s_rows_are_there():
+    slots = {knobs.get("num_slots") for knobs in ROWS.values()}
+    chunks = {knobs.get("chunk_tokens") for knobs in ROWS.values()}
+    assert slots >= {0, 2, 4, 8, 10, 16} and chunks >= {100, 150, 200, 250}
+    used = {knobs["separator"] for knobs in ROWS.values() if "separator" in knobs}
+    assert used == {path.name for path in SEPARATORS}
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+def test_a_separator_of_its_own_differs_from_papez_in_one_node(path):
+    def lines(file):
+        text = file.read_text(encoding="utf-8")
+        return text[text.index("num_spks:"):].splitlines()
+
+    ours, theirs = lines(separator_file("papez")), lines(path)
+    removed = [line for line in ours if line not in theirs]
+    added = [line for line in theirs if line not in ours]
+    assert len(removed) <= 1 and 1 <= len(added) <= 4
+    knobs, base = read_knobs(path), read_knobs(separator_file("papez"))
+    assert {key: knobs[key] for key in base} == base
+    assert set(knobs) - set(base) <= {"halting_dim"}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_learns_alone_and_in_batches(name):
+    modules = build(name, halting_bias=-3.0).train()
+    mixture = torch.randn(2, 700, dtype=torch.float64)
+    estimates, trace = separate(modules, mixture, return_trace=True)
+    assert (trace.depth == 3).all()  # every step is reached
+    estimates.square().mean().backward()
+    for key, parameter in modules.named_parameters():
+        assert parameter.grad.abs().sum() > 0, key
+    modules = build(name).eval()
+    lengths = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    together = separate(modules, mixture, lengths)
+    torch.testing.assert_close(together[1:, :350], separate(modules, mixture[1:, :350]))
+    again = build(name).eval()
+    for parameter in again.parameters():
+        torch.nn.init.zeros_(parameter)
+    again.load_state_dict(copy.deepcopy(modules.state_dict()))
+    assert torch.equal(separate(again, mixture), separate(modules, mixture))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_no_parameter_is_without_a_gradient_where_a_loop_stops_early(name):
+    """It would abort distributed training."""
+    modules = build(name, halting_bias=20.0).train()
+    separate(modules, torch.randn(1, 700, dtype=torch.float64)).square().mean().backward()
+    assert [key for key, p in modules.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if n != "soft"])
+def test_packed_is_masked_with_the_same_gradients(name):
+    mixture = torch.randn(2, 1500, dtype=torch.float64)
+    lengths = torch.tensor([1.0, 0.6], dtype=torch.float64)
+    outputs = []
+    for execution in ("packed", "masked"):
+        modules = build(name, execution=execution, num_steps=5, halting_bias=-0.5).train()
+        estimates, trace = separate(modules, mixture, lengths, return_trace=True)
+        estimates.square().mean().backward()
+        outputs.append((estimates, trace.depth, [p.grad for p in modules.parameters()]))
+    (packed, first, gradients), (masked, second, others) = outputs
+    assert torch.equal(first, second)
+    ran = first[first > 0].unique()
+    assert ran.tolist() == [5] if name == "no_halting" else len(ran) > 1  # some have left
+    torch.testing.assert_close(packed, masked, atol=1e-9, rtol=0)
+    torch.testing.assert_close(gradients, others, atol=1e-9, rtol=1e-6)
+
+
+def test_what_the_classes_do():
+    mixture = torch.randn(1, 2000, dtype=torch.float64)
+    _, trace = separate(build("no_halting", halting_bias=20.0).eval(), mixture, return_trace=True)
+    assert (trace.depth == 3).all()  # whatever the logits
+    _, trace = separate(build("halting_network", halting_bias=20.0).eval(), mixture,
+                        return_trace=True)
+    assert (trace.depth == 1).all()
+    count = {name: sum(p.numel() for p in build(name).parameters()) for name in ROWS}
+    block = sum(p.numel() for p in build("papez")["masknet"].transformer.block.parameters())
+    assert count["separate_blocks"] > count["papez"] + 1.5 * block
+    assert count["shared_norm"] == count["papez"] - 2 * 2 * 16 * 2  # two norms, two more steps
+    assert count["learned_memory"] == count["papez"] + 10 * 17
+    assert count["slots_0"] == count["papez"]
+
+
+@pytest.mark.parametrize("pruning", [("soft",), ("hard", "masked"), ("hard", "packed")])
+@pytest.mark.parametrize("slots", [0, 3])
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 20])
+def test_chunks_side_by_side_equal_the_plain_recurrence(pruning, slots, length):
+    torch.manual_seed(0)
+    block = RecurrentBlock(12, 3, 20, 6, slots, chunk_tokens=8, copies=1)
+    for name, parameter in block.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float("norm" in name and "weight" in name), std=0.3)
+    loop = RecurrentTransformer(block, Halting(bias=-1.0), *pruning).double().eval()
+    tokens = torch.randn(2, length, 12, dtype=torch.float64)
+    memory = torch.randn(2, slots, 12, dtype=torch.float64)
+    got, trace = loop(tokens, memory)
+    for item in range(2):
+        hard = pruning[0] == "hard"
+        expected, depth = plain_papez.recur(loop, tokens[item], memory[item], hard)
+        assert torch.equal(trace.depth[item], depth)
+        torch.testing.assert_close(got[item], expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name, reach", [
+    ("no_path", 8),  # its own chunk
+    ("slots_0", 16),  # the half of its own, and one more with each of three steps
+    ("papez", 40),
+])
+def test_what_a_token_hears_of(name, reach):
+    """In the recurrence; the norms over time around it are left out."""
+    loop = build(name, chunk_tokens=8, halting_bias=-20.0)["masknet"].transformer.eval()
+    tokens = torch.randn(1, 40, 16, dtype=torch.float64).requires_grad_()
+    slots = loop.block.attention.num_slots
+    output, _ = loop(tokens, torch.randn(1, slots, 16, dtype=torch.float64))
+    output[0, 0, 3].backward()
+    heard = tokens.grad.abs().sum(dim=-1).flatten() > 0
+    assert heard[:reach].all() and not heard[reach:].any()
+
+
+def test_commands_and_listing(tmp_path, capsys):
+    assert main(["ablate", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"{name}  " in listed for name in ROWS)
+    out = str(tmp_path / "out")
+    options = ["--print", "--out", out, "--", "--N_epochs", "1"]
+    assert main(["ablate", "slots_4", "learned_memory", *options]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "--num_slots 4" in first and "--N_epochs 1" in first and "papez.yaml" in first
+    assert "learned_memory/experiment.yaml" in second
+    text = (tmp_path / "out/learned_memory/experiment.yaml").read_text()
+    assert "separator: !include:learned_memory.yaml\n    num_spks: !ref <num_spks>" in text
+    assert (tmp_path / "out/learned_memory/learned_memory.yaml").is_file()
+    assert main(["ablate", "slots_5", "--out", out]) == 2
+    assert "slots_5: no such ablation; there are: papez, slots_0" in capsys.readouterr().err
+    assert main(["ablate", "soft", "--out", out, "--report"]) == 2
+    assert "no ablation that was asked for is finished" in capsys.readouterr().err
+    wrong = ["--print", "--out", out, "--experiment", str(HPARAMS / "papez.yaml")]
+    assert main(["ablate", "no_halting", *wrong]) == 2
+    assert "papez.yaml: has no line 'separator: !include:FILE'" in capsys.readouterr().err
+
+
+def test_what_is_finished_is_left_alone_and_other_options_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ablate, "_report", lambda names, out: None)
+    monkeypatch.setattr(ablate.subprocess, "run", lambda words: pytest.fail("trains"))
+    run = ["ablate", "soft", "--out", str(tmp_path), "--", "--seed"]
+    words = train_command("soft", ROWS["soft"], tmp_path, ablate.EXPERIMENT, ["--seed", "1"])
+    summary = tmp_path / "soft/summary.json"
+    summary.parent.mkdir()
+    results = {"results": {"all": {"si_snr_i": 1.0}}}
+    summary.write_text(json.dumps({"command": shlex.join(words[1:]), **results}))
+    assert main(["ablate", "soft", *run[1:], "1"]) == 0  # named twice, told once
+    assert capsys.readouterr().out == f"soft: is finished in {tmp_path / 'soft'}\n"
+    assert main([*run, "2"]) == 0
+    assert f"{tmp_path / 'soft'}, by: {TRAIN} " in capsys.readouterr().out
+
+
+def test_what_has_no_score_is_not_finished_and_a_damaged_summary_is_named(tmp_path, capsys):
+    out, summary = ["--out", str(tmp_path), "--report"], tmp_path / "soft/summary.json"
+    summary.parent.mkdir()
+    summary.write_text(json.dumps({"results": {"all": {"si_snr_i": None}}}))
+    assert main(["ablate", "soft", *out]) == 2
+    assert "no ablation that was asked for is finished" in capsys.readouterr().err
+    for damaged in ('{"results', "[]", "{}"):
+        summary.write_text(damaged)
+        assert main(["ablate", "soft", *out]) == 2
+        assert "soft/summary.json: no summary of an evaluation; delete" in capsys.readouterr().err
+    assert main(["ablate", "soft", *out, "--experiment", "/nowhere.yaml"]) == 2
+    assert "/nowhere.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_separator_of_its_own_gets_the_knobs_of_the_experiment_s(tmp_path):
+    """In a folder whose name has a space."""
+    knobs = {"N_encoder_out": 64, "chunk_tokens": 40, "halting_bias": -2.0}
+    (tmp_path / "mine.yaml").write_text(set_knobs(separator_file("papez"), knobs))
+    text = (TRAIN.parent / "hparams/papez.yaml").read_text()
+    experiment, out = tmp_path / "experiment.yaml", tmp_path / "an out"
+    experiment.write_text(text.replace("../../../../hparams/papez.yaml", "mine.yaml"))
+    for name in ("no_path", "halting_network"):
+        file = train_command(name, ROWS[name], out, experiment, ["--data_folder", "x"])[2]
+        loaded = load_experiment([file, "--data_folder", "x", "--output_folder", str(out / name)])
+        theirs = read_knobs(tmp_path / "mine.yaml")
+        assert theirs == read_knobs(separator_file("papez")) | knobs
+        assert {key: loaded.knobs[key] for key in theirs} == theirs
+    assert loaded.knobs["halting_dim"] == 64
+    assert "NetworkHalting" in repr(loaded.hparams["modules"]["masknet"])
+
+
+def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):
+    experiment = TRAIN.parent / "hparams/papez_small.yaml"
+    with pytest.raises(UserError, match="its separator has bottleneck_dim"):
+        train_command("no_path", ROWS["no_path"], tmp_path, experiment, [])
+    assert not list(tmp_path.iterdir())
+    assert train_command("slots_0", ROWS["slots_0"], tmp_path, experiment, [])[2] == str(experiment)
+
+
+@pytest.mark.parametrize("knobs, message", [
+    ({"chunk_tokens": 15}, "chunk_tokens is 15"), ({"num_heads": 3}, "num_heads is 3"),
+    ({"num_slots": 17}, "num_slots is 17"), ({"halting_threshold": 1.5}, "halting_threshold is 1"),
+    ({"halting_threshold": 0}, "halting_threshold is 0"), ({"num_steps": 0}, "max_depth|num_steps"),
+    ({"ffn_dim": 0}, "ffn_dim is 0"), ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"dropout": -0.1}, "dropout is -0.1"), ({"dropout": float("nan")}, "dropout is nan"),
+    ({"chunk_tokens": 0}, "chunk_tokens is 0"), ({"num_slots": -1}, "num_slots is -1"),
+    ({"kernel_stride": 0}, "kernel_stride is 0"), ({"kernel_size": 0}, "kernel_size is 0"),
+    ({"N_encoder_out": 0}, "N_encoder_out is 0"), ({"max_depth": 0}, "max_depth is 0"),
+    ({"min_train_depth": 0}, "min_train_depth is 0"),
+    ({"halting_threshold": float("nan")}, "halting_threshold is nan"),
+    ({"pruning": "hrad"}, "pruning is 'hrad'"), ({"execution": "fast"}, "execution is 'fast'"),
+    ({"attend_padding": True}, "attend_padding is True"),
+    ({"kernel_stride": 9}, "kernel_stride is 9"), ({"max_depth": 4}, "max_depth is 4"),
+    ({"min_train_depth": 4}, "min_train_depth is 4"), ({"num_spks": 0}, "num_spks is 0"),
+    ({"halting_bias": float("nan")}, "halting_bias is nan"), ({"num_heads": 0}, "num_heads is 0"),
+])
+def test_knobs_that_do_not_fit_name_their_key(knobs, message):
+    with pytest.raises(UserError, match=message):
+        build("papez", **knobs)
+
+
+@pytest.mark.parametrize("key", [key for key in PAPEZ if key != "sample_rate"])
+@pytest.mark.parametrize("value", ["many", [3], 2.5, True])
+def test_knobs_of_the_wrong_type_name_their_key(key, value):
+    now = PAPEZ[key]
+    fits = isinstance(value, bool) == isinstance(now, bool) and isinstance(value, type(now))
+    if fits or (isinstance(now, float) and value == 2.5):
+        pytest.skip("of its type")
+    with pytest.raises(UserError, match=f": {key} is "):
+        build("papez", **{key: value})

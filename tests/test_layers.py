@@ -1,0 +1,74 @@
+"""The direction of imports, and separators of YAML that hold together."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "papez_lobes"
+# each may import those before it: the order in which the data flows
+ORDER = [
+    ("lengths", "config", "rows"),
+    ("errors", "norms", "memory", "packing", "speechbrain_fixes"),
+    ("codec", "framing", "halting", "precision"), ("block", "pruning"), ("recurrent",),
+    ("masknet",), ("spectral",), ("separator",),
+]
+LOBES = [name for names in ORDER for name in names]
+
+
+def imports(path):
+    """Modules of the package that a file imports, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        roots = ("papez_lobes", "tests", "recipes")
+        found |= {name for name in names if name.split(".")[0] in roots}
+    return {name.removeprefix("papez_lobes.") for name in found if name != "papez_lobes"}
+
+
+def test_lobes_import_only_what_comes_before_them():
+    for level, names in enumerate(ORDER):
+        allowed = {name for earlier in ORDER[:level] for name in earlier}
+        for name in set(names) - {"config"}:
+            used = {used.split(".")[0] for used in imports(PACKAGE / f"{name}.py")}
+            assert used <= allowed, name
+
+
+def test_rooms_import_only_the_rooms_below_them():
+    allowed = {
+        "data": {"data", "errors"},
+        "training": {
+            "training", "data", "fast", "errors", "lengths", "separator",
+        },
+        "evaluation": {
+            "evaluation", "training", "data", "devices", "errors", "separator",
+        },
+        "inference": {
+            "inference", "data", "devices", "errors", "config", "precision", "resources",
+            "separator",
+        },
+    }
+    for room, rooms in allowed.items():
+        for path in (PACKAGE / room).rglob("*.py"):
+            used = {used.split(".")[0] for used in imports(path)}
+            assert used <= rooms, (path.name, used - rooms)
+    for name in ("losses", "si_snr"):  # no lobe
+        used = {used.split(".")[0] for used in imports(PACKAGE / f"training/{name}.py")}
+        assert used <= {"training", "lengths"}
+
+
+def test_nothing_imports_recipes_tests_or_tools():
+    for path in PACKAGE.rglob("*.py"):
+        used = {used.split(".")[0] for used in imports(path)}
+        assert not used & {"recipes", "tests"}, path
+        assert path.parent.name == "tools" or "tools" not in used, path
+
+
+def test_every_module_of_the_package_is_placed():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {
+        *(set(LOBES) - {"config"}), "__init__", "devices", "resources",
+    }

@@ -1,0 +1,213 @@
+"""Trainings that fail or are interrupted: what is kept, counted, logged and refused."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+import yaml
+from speechbrain.nnet.schedulers import ReduceLROnPlateau
+from speechbrain.utils.train_logger import FileTrainLogger
+
+from papez_lobes.errors import UserError
+from papez_lobes.training.averaging import WeightAverage
+from papez_lobes.training.brain import Separation
+from papez_lobes.training.checkpoints import AtomicCheckpointer
+from papez_lobes.training.epochs import TimedEpochCounter
+from papez_lobes.training.losses import pit_si_snr_loss
+from papez_lobes.training.muon import MuonAdamW
+from papez_lobes.training.schedules import ExponentialScheduler
+from tests.training.test_brain import Items
+
+
+def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
+            **options):
+    """A brain as train.py makes it, whose `rates` are those of its steps if SGD takes them."""
+    rates = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    counter, average = TimedEpochCounter(epochs), WeightAverage(modules, ema_decay)
+    parts = {"modules": modules, "counter": counter, "average": average}
+    hparams = {
+        "loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
+        "warmup_steps": 0, "sample_rate": 8000, "tensorboard": False, "average": average,
+        "epoch_counter": counter, "train_log": folder / "train_log.txt",
+        "train_logger": FileTrainLogger(folder / "train_log.txt"),
+        "lr_scheduler": scheduler or ExponentialScheduler(lr, 0.5),
+    }
+    brain = Separation(modules, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
+                       {"device": "cpu", "noprogressbar": True, **options},
+                       AtomicCheckpointer(folder / "save", parts))
+    brain.rates = rates
+    return brain
+
+
+def fit(brain, train=None, valid=None):
+    one = {"batch_size": 1}
+    brain.fit(brain.hparams.epoch_counter, train or Items(4), valid or Items(2),
+              train_loader_kwargs=one, valid_loader_kwargs=one)
+    return brain
+
+
+def best(brain):
+    return brain.checkpointer.find_checkpoint(max_key="si_snr_i").meta
+
+
+def epochs_logged(folder):
+    lines = (folder / "train_log.txt").read_text().splitlines()
+    return [int(line.split(",")[0].removeprefix("epoch: ")) for line in lines]
+
+
+@pytest.fixture
+def small(tiny):
+    return tiny()[0].float()
+
+
+def test_a_validation_that_is_not_finite_never_stands_for_the_best(small, tmp_path, caplog):
+    score = best(fit(prepare(tmp_path, small)))["si_snr_i"]
+    brain = fit(prepare(tmp_path, small, epochs=2), valid=Items(2, broken=(1,)))
+    assert best(brain) == {**best(brain), "si_snr_i": score, "epoch": 1}
+    assert "epoch 2: the validation score is nan" in caplog.text
+    assert "valid loss: nan" in (tmp_path / "train_log.txt").read_text()
+    other = fit(prepare(tmp_path / "other", small), valid=Items(2, broken=(0,)))
+    assert best(other)["si_snr_i"] == -math.inf
+
+
+@pytest.mark.parametrize("broken", [(0, 1, 2), range(4)])
+def test_the_training_loss_is_the_mean_of_finite_ones_or_there_is_none(small, tmp_path, broken):
+    brain = prepare(tmp_path, small, lr=1e-9, nonfinite_patience=9)
+    if len(broken) == 4:
+        with pytest.raises(UserError, match="no step of epoch 1 had a finite gradient; lower lr"):
+            fit(brain, Items(4, broken))
+        assert not (tmp_path / "train_log.txt").exists()
+        return
+    fit(brain, Items(4, broken))
+    brain.hparams.average.put(False)
+    item = Items(4)[3]
+    estimates, _ = brain.compute_forward(_Batch(item), None)
+    loss = pit_si_snr_loss(estimates, item["sources"][None], torch.ones(1)).item()
+    assert brain.train_stats["loss"] == pytest.approx(loss, abs=1e-3)
+    assert brain.train_stats["skipped_steps"] == 3
+
+
+class _Batch:
+    def __init__(self, item):
+        self.mix_sig = item["mix_sig"][None], torch.ones(1)
+
+    def to(self, device):
+        return self
+
+
+def test_fewer_batches_than_a_step_takes_are_refused(small, tmp_path):
+    with pytest.raises(UserError, match="an epoch of 4 batches has no step"):
+        fit(prepare(tmp_path, small, grad_accumulation_factor=5))
+
+
+def scaled(brain, scale):
+    """As on a GPU in fp16, where gradients are scaled."""
+    brain.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
+    return brain
+
+
+def test_steps_that_a_scaler_skips_count_for_nothing_while_its_scale_falls(small, tmp_path):
+    brain = scaled(prepare(tmp_path, small, ema_decay=0.5, nonfinite_patience=0), 2.0**10)
+    fit(brain, Items(4, broken=(0, 2)))
+    assert len(brain.rates) == brain.optimizer_step == brain.hparams.average.steps == 2
+    assert brain.scaler.get_scale() == 2.0**8 and brain.skipped == 0
+
+
+def test_with_a_scaler_too_the_patience_ends(small, tmp_path):
+    brain = scaled(prepare(tmp_path, small, nonfinite_patience=1), 2.0)
+    with pytest.raises(UserError, match="training stopped: 2 steps of epoch 1 had a gradient"):
+        fit(brain, Items(8, broken=range(1, 8)))
+    assert len(brain.rates) == 1
+
+
+def test_without_a_running_mean_training_goes_on_with_the_trained_weights(small, tmp_path):
+    first = fit(prepare(tmp_path, small, ema_decay=0.9))
+    trained = [other.clone() for other in first.hparams.average.others]
+    brain = prepare(tmp_path, small, epochs=2, lr=1e-12)
+    brain.on_fit_start()
+    assert brain.hparams.average.others  # the checkpoint brought both
+    fit(brain)
+    kept = [p.detach() for p in small.parameters()]
+    torch.testing.assert_close(kept, trained, atol=1e-6, rtol=1e-5)
+    assert brain.hparams.average.others == [] and brain.hparams.average.steps == 0
+
+
+def test_another_learning_rate_counts_from_the_next_step_on_and_is_what_is_logged(small, tmp_path):
+    fit(prepare(tmp_path, small, lr=0.01))
+    brain = fit(prepare(tmp_path, small, epochs=3, lr=0.004))
+    assert brain.rates == pytest.approx([0.002] * 4 + [0.001] * 4)
+    lines = (tmp_path / "train_log.txt").read_text().splitlines()
+    assert [line.split(" - ")[0] for line in lines] == [
+        "epoch: 1, lr: 1.00e-02", "epoch: 2, lr: 2.00e-03", "epoch: 3, lr: 1.00e-03"]
+
+
+def test_on_a_plateau_the_rate_falls_from_the_next_epoch_on(small, tmp_path):
+    scheduler = ReduceLROnPlateau(factor=0.5, patience=0, dont_halve_until_epoch=0)
+    scheduler.anchor = -1e9  # which no loss is below
+    brain = fit(prepare(tmp_path, small, epochs=3, lr=0.004, scheduler=scheduler))
+    assert brain.rates == pytest.approx([0.004] * 4 + [0.002] * 4 + [0.001] * 4)
+    assert "epoch: 2, lr: 2.00e-03" in (tmp_path / "train_log.txt").read_text()
+
+
+def test_an_epoch_that_was_logged_but_not_saved_is_logged_once(small, tmp_path, monkeypatch):
+    fit(prepare(tmp_path, small))
+
+    def killed(*arguments, **options):
+        raise SystemExit
+
+    brain = prepare(tmp_path, small, epochs=2)
+    monkeypatch.setattr(brain.checkpointer, "save_and_keep_only", killed)
+    with pytest.raises(SystemExit):
+        fit(brain)
+    assert epochs_logged(tmp_path) == [1, 2]
+    before = (tmp_path / "train_log.txt").read_text()
+    fit(prepare(tmp_path, small, epochs=3))
+    assert epochs_logged(tmp_path) == [1, 2, 3]
+    assert (tmp_path / "train_log.txt").read_text().startswith(before)
+
+
+def test_a_checkpoint_of_an_earlier_version_holds_less(small, tmp_path):
+    brain = fit(prepare(tmp_path, small))
+    file = tmp_path / "brain.ckpt"
+    brain._save(file)
+    saved = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({key: saved[key] for key in saved if key != "skipped"}))
+    again = prepare(tmp_path / "again", small)
+    again._recover(file, end_of_epoch=True)
+    assert again.audio_seconds == brain.audio_seconds > 0 and again.skipped == 0
+
+
+def test_another_optimizer_does_not_go_on_and_a_test_needs_none(small, tmp_path):
+    muon, adamw = partial(MuonAdamW, modules=small, lr=0.01), partial(torch.optim.AdamW, lr=0.01)
+    fit(prepare(tmp_path / "a", small, optimizer=muon))
+    fit(prepare(tmp_path / "a", small, optimizer=muon, epochs=2))
+    with pytest.raises(UserError, match="its optimizer is MuonAdamW, the experiment's is AdamW"):
+        fit(prepare(tmp_path / "a", small, optimizer=adamw, epochs=3))
+    brain = prepare(tmp_path / "a", small, optimizer=adamw)
+    brain.on_evaluate_start(max_key="si_snr_i")
+    assert brain.audio_seconds > 0
+    fit(prepare(tmp_path / "b", small, optimizer=adamw))
+    for file in (tmp_path / "b/save").glob("CKPT*/brain.ckpt"):  # as of before optimizers had names
+        saved = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump({k: saved[k] for k in saved if k != "optimizer"}))
+    with pytest.raises(UserError, match="its optimizer is AdamW, the experiment's is MuonAdamW"):
+        fit(prepare(tmp_path / "b", small, optimizer=muon, epochs=2))
+    fit(prepare(tmp_path / "b", small, optimizer=adamw, epochs=2))
+
+
+def test_clipping_is_of_all_gradients_together(small, tmp_path):
+    brain = prepare(tmp_path, small, optimizer=partial(MuonAdamW, modules=small, lr=0.01))
+    brain.init_optimizers()
+    for parameter in small.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    gradients = [parameter.grad for parameter in small.parameters()]
+    brain.max_grad_norm = 1.0
+    brain.optimizers_step()
+    assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(1.0, abs=1e-3)
