@@ -3,9 +3,10 @@
 A plan is plain data: who speaks, from which pieces of which files, how loud. It is drawn from
 headers alone, or read from a list (`papez_lobes.data.mixtures.lists`), prints as one JSON line, and
 always renders to the same samples (`papez_lobes.data.mixtures.rendering`), in files or on the fly
-as training items (`papez_lobes.data.dynamic`). The rules are WSJ0-mix's, for any number of speakers: sources at
-gains g and -g over a common active level, cut to the shortest ("min") or filled up with silence to
-the longest ("max"), one common scale. Speed, rooms and noise may be added; by default nothing is.
+as training items (`papez_lobes.data.dynamic`). The rules are WSJ0-mix's, for any number of
+speakers: sources at gains g and -g over a common active level, cut to the shortest ("min") or
+filled up with silence to the longest ("max"), one common scale. Speed, rooms and noise may be
+added; by default nothing is.
 """
 
 import json
