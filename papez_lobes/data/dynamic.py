@@ -14,6 +14,27 @@ ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
 TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose splits count from 0
 
 
+class StoredRecordings:
+    """Recordings of stores; see also `papez_lobes.data.mixtures.rendering.FileRecordings`.
+
+    Arguments
+    ---------
+    speech : papez_lobes.data.store.SpeechStore
+    noises, rooms : papez_lobes.data.store.SpeechStore, optional
+    """
+
+    def __init__(self, speech, noises=None, rooms=None):
+        self.stores = {"speech": speech, "noises": noises, "rooms": rooms}
+
+    def read(self, kind: str, path: str, start: int, frames: int | None):
+        """Read a piece: ([T] samples, float32, and their rate in Hz)."""
+        return self.stores[kind].read(path, start, frames)
+
+    def level(self, path: str) -> float:
+        """The active speech level of a whole recording, as a power."""
+        return self.stores["speech"].level(path)
+
+
 class DynamicMixtures(Dataset):
     """Mixtures drawn when they are asked for, by (seed, epoch, index) and nothing else.
 
@@ -57,7 +78,8 @@ class DynamicMixtures(Dataset):
         if len(speech) < rules.num_spks:
             raise UserError(f"{speech.root}: holds {len(speech)} speaker(s), too few for mixtures "
                             f"of {rules.num_spks}; add a folder for each further speaker")
-        self.speech, self.noises, self.rooms = speech, noises, rooms
+        self.speech = speech
+        self._recordings = StoredRecordings(speech, noises, rooms)
         self.rules, self.count, self.sample_rate, self.seed = rules, count, sample_rate, seed
         self._epoch = torch.ones((), dtype=torch.long).share_memory_()  # with workers that persist
 
@@ -85,25 +107,19 @@ class DynamicMixtures(Dataset):
         raise UserError(f"{problem} ({ATTEMPTS} mixtures in a row could not be made)")
 
     def _make(self, plan):
-        mixture, sources = self._render(plan)
-        noise = (mixture - sources.sum(axis=1)).astype(np.float32) if plan.noise else None
-        sources = torch.from_numpy(sources.astype(np.float32))
+        mixture, sources = render(plan, self.sample_rate, self._recordings, dtype=np.float32)
+        noise = (mixture - sources.sum(axis=1)) if plan.noise else None
+        sources = torch.from_numpy(np.ascontiguousarray(sources))
         mixture = sources.sum(dim=-1)
         if noise is not None:
             mixture = mixture + torch.from_numpy(noise)
         return {"id": plan.name, "mix_sig": mixture, "sources": sources}
 
-    def _render(self, plan):
-        return render(plan, self.sample_rate, self.speech.root, read=self._read)
-
-    def _read(self, kind, path, start, frames):
-        return getattr(self, kind).read(path, start, frames)
-
 
 def dynamic_mixtures(
     speech_folder, store_folder, num_spks, sample_rate, count, segment_seconds, seed=0,
     max_gain_db=2.5, speed_change=0.0, noise_folder=None, noise_snr_db=(0.0, 15.0),
-    room_folder=None, memory_gigabytes=4.0,
+    room_folder=None, memory_gigabytes=4.0, tilt_db=0.0, equaliser_db=0.0,
 ):
     """Find and decode the recordings, and mix on the fly: what experiment files name.
 
@@ -123,7 +139,7 @@ def dynamic_mixtures(
         The length of each mixture.
     seed : int
         Non-negative.
-    max_gain_db, speed_change, noise_snr_db
+    max_gain_db, speed_change, noise_snr_db, tilt_db, equaliser_db
         See `papez_lobes.data.mixtures.plans.MixingRules`.
     noise_folder, room_folder : str or pathlib.Path, optional
         Recordings of noise, and impulse responses of rooms (their first channels are averaged).
@@ -148,5 +164,6 @@ def dynamic_mixtures(
     rules = MixingRules(
         num_spks, (segment_seconds, segment_seconds), max_gain_db, speed_change,
         tuple(noises[""]) if noises else (), tuple(noise_snr_db), tuple(rooms[""]) if rooms else (),
+        tilt_db, equaliser_db,
     )
     return DynamicMixtures(speech, rules, count, sample_rate, seed, noises, rooms)

@@ -1,7 +1,8 @@
-"""A folder of recordings as a store: found and decoded once, then shared by all processes.
+"""A store of recordings: found, decoded and measured once, then shared by all processes.
 
-Names, durations and, where they fit, the samples themselves lie in flat files that every process
-maps into its memory: a machine holds them once, however many processes and workers read.
+Names, durations, active speech levels and, where they fit, the samples themselves (16 bit) lie in
+flat files that every process maps into its memory. A machine holds them once, however many
+processes and workers read them.
 """
 
 import hashlib
@@ -9,8 +10,8 @@ import json
 import os
 import shutil
 import uuid
-from bisect import bisect_left
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,17 @@ from tqdm import tqdm
 from papez_lobes.data.audio import audio_info, read_audio
 from papez_lobes.data.corpora.commonvoice import TABLE_SUFFIX
 from papez_lobes.data.lookup import AUDIO_SUFFIXES
+from papez_lobes.data.mixtures.levels import speech_level
 from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
 
-INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.f32"
-ORDER = "order.npy"  # numbers of the recordings, sorted by name
-# of a recording: where its name ends in NAMES; frames and rate; where its samples begin
-RECORD = np.dtype([("name_end", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8")])
+INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.i16"
+LEVELS = "levels.npy"  # active speech level (power) of each recording; NaN where not yet measured
+END_OF_NAME = "\0"  # the one character that no file name holds
+FULL_SCALE = 2**15  # of 16-bit samples
+FORMAT = 2  # of the store's files; a store of another format is made again
+# Of a recording: frames and rate (Hz), where its samples begin, and what one step of them is worth.
+RECORD = np.dtype([("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4")])
 
 
 class SpeechStore(Mapping):
@@ -48,6 +53,8 @@ class SpeechStore(Mapping):
     >>> samples, rate = store.read(utterance.path, start=10, frames=2)
     >>> samples.tolist(), rate
     ([0.5, 0.5], 8000)
+    >>> store.level(utterance.path) > 0
+    True
     """
 
     def __init__(self, folder):
@@ -59,15 +66,23 @@ class SpeechStore(Mapping):
         self._open()
 
     def _open(self):
-        self._table = np.load(self.folder / TABLE, mmap_mode="r")
-        self._order = np.load(self.folder / ORDER, mmap_mode="r")
-        self._names = np.memmap(self.folder / NAMES, np.uint8, "r")
-        self._samples = np.memmap(self.folder / SAMPLES, np.float32, "r") if self.decoded else None
+        self._table = np.load(self.folder / TABLE)
+        self._levels = np.load(self.folder / LEVELS, mmap_mode="r+")
+        self._samples = np.memmap(self.folder / SAMPLES, "<i2", "r") if self.decoded else None
+        self._utterances = {}
+
+    @cached_property
+    def _names(self):
+        return (self.folder / NAMES).read_text(encoding="utf-8").split(END_OF_NAME)[:-1]
+
+    @cached_property
+    def _numbers(self):
+        return {name: number for number, name in enumerate(self._names)}
 
     def __getstate__(self):
-        """Without the maps: another process opens its own, of the same pages."""
-        maps = ("_table", "_order", "_names", "_samples")
-        return {key: value for key, value in self.__dict__.items() if key not in maps}
+        """Only the folder and its index: another process maps the same files anew."""
+        return {key: value for key, value in self.__dict__.items()
+                if key in ("folder", "root", "decoded", "skipped", "_spans")}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -86,8 +101,13 @@ class SpeechStore(Mapping):
 
     def __getitem__(self, speaker):
         """The speaker's utterances, sorted by path."""
-        first, after = self._spans[speaker]
-        return [self._utterance(number) for number in range(first, after)]
+        if speaker not in self._utterances:
+            first, after = self._spans[speaker]
+            self._utterances[speaker] = [
+                Utterance(self._names[number], float(frames / rate), int(rate))
+                for number, (frames, rate, *_) in enumerate(self._table[first:after], first)
+            ]
+        return self._utterances[speaker]
 
     @property
     def utterances(self):
@@ -100,30 +120,38 @@ class SpeechStore(Mapping):
         return float((self._table["frames"] / self._table["rate"]).sum())
 
     def read(self, path, start=0, frames=None):
-        """(samples [T] in float32, their rate in Hz) of a piece; `start` and `frames` count at the
-        rate that the store says of the utterance."""
-        record = self._table[self._find(path)]
+        """Read a piece of a recording.
+
+        Arguments
+        ---------
+        path : str
+            As its utterance has it.
+        start, frames : int, int or None
+            First sample and number of samples, at the rate that its utterance has.
+
+        Returns
+        -------
+        numpy.ndarray
+            [T], float32.
+        int
+            Their rate in Hz.
+        """
+        whole, rate, begin, scale = self._table[self._numbers[path]].item()
         if self._samples is None:
-            return read_audio(self.root / path, start=start, frames=frames), int(record["rate"])
-        stop = record["frames"] if frames is None else min(start + frames, record["frames"])
-        begin = record["begin"]
-        return np.array(self._samples[begin + start : begin + stop]), int(record["rate"])
+            return read_audio(self.root / path, start=start, frames=frames), rate
+        stop = whole if frames is None else min(start + frames, whole)
+        samples = self._samples[begin + start : begin + stop]
+        return np.multiply(samples, np.float32(scale), dtype=np.float32), rate
 
-    def _name(self, number):
-        begin = self._table["name_end"][number - 1] + 1 if number else 0
-        return bytes(self._names[begin : self._table["name_end"][number]]).decode()
-
-    def _utterance(self, number):
-        record = self._table[number]
-        return Utterance(self._name(number), float(record["frames"] / record["rate"]),
-                         int(record["rate"]))
-
-    def _find(self, path):
-        """The number of a recording."""
-        place = bisect_left(self._order, path, key=self._name)
-        if place == len(self._order) or self._name(self._order[place]) != path:
-            raise KeyError(path)
-        return self._order[place]
+    def level(self, path):
+        """The active speech level of a whole recording, as a power: see
+        `papez_lobes.data.mixtures.levels`. It is measured once, and kept for all processes."""
+        number = self._numbers[path]
+        level = float(self._levels[number])
+        if np.isnan(level):
+            level = speech_level(*self.read(path))
+            self._levels[number] = level
+        return level
 
 
 def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speakers):
@@ -141,8 +169,8 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     sample_rate : int
         In Hz, of decoded samples.
     gigabytes : float
-        Samples are decoded and kept if they take no more than that; otherwise each piece is read
-        from its file when it is wanted.
+        Samples are decoded and kept if they take no more than that (2 bytes each); otherwise each
+        piece is read from its file when it is wanted.
     scan : callable
         What finds the recordings: `papez_lobes.data.mixtures.speakers.scan_speakers`, or
         `scan_files` for noise and impulse responses.
@@ -159,16 +187,16 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
     if not recordings.is_dir():
         raise UserError(f"{recordings}: no such folder; name a folder of recordings")
-    settings = [str(recordings), sample_rate, gigabytes, scan.__name__]
+    settings = [FORMAT, str(recordings), sample_rate, gigabytes, scan.__name__]
     fingerprint = _fingerprint(recordings, settings)
-    if _is_of(folder, fingerprint):
+    if _is_whole(folder, fingerprint):
         return SpeechStore(folder)
     speakers, skipped = scan(recordings)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)
         seconds = sum(u.seconds for part in speakers.values() for u in part)
-        decoded = seconds * sample_rate * 4 <= gigabytes * 1e9
+        decoded = seconds * sample_rate * 2 <= gigabytes * 1e9
         rate = sample_rate if decoded else None
         spans, skipped = _write(aside, recordings, speakers, skipped, rate)
         index = {"fingerprint": fingerprint, "root": str(recordings), "decoded": decoded,
@@ -212,14 +240,16 @@ def scan_files(folder):
 
 
 def _write(folder, root, speakers, skipped, sample_rate):
-    """Write names, table and, if there is a rate, samples; returns (spans, skipped)."""
+    """Write names, table, levels and, if there is a rate, samples; returns (spans, skipped)."""
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
-    rows, skipped, spans, ends, begin = [], [list(item) for item in skipped], {}, 0, 0
-    with (open(folder / NAMES, "wb") as names, open(folder / SAMPLES, "wb") as samples):
+    rows, levels, skipped, spans, begin = [], [], [list(item) for item in skipped], {}, 0
+    with (open(folder / NAMES, "w", encoding="utf-8") as names,
+          open(folder / SAMPLES, "wb") as samples):
         for speaker, path, utterance in tqdm(everything, "decoding speech", unit="file",
                                              disable=None if sample_rate else True):
             frames, rate = round(utterance.seconds * utterance.sample_rate), utterance.sample_rate
+            level = scale = np.nan
             if sample_rate:
                 try:
                     decoded = read_audio(root / path, sample_rate)
@@ -227,28 +257,46 @@ def _write(folder, root, speakers, skipped, sample_rate):
                     skipped.append([path, str(error).removeprefix(f"{root / path}: ")])
                     continue
                 frames, rate = len(decoded), sample_rate
-                samples.write(decoded.astype("<f4").tobytes())
-            name = path.encode()
-            ends += len(name)
-            rows.append((ends, frames, rate, begin))
-            names.write(name + b"\n")
-            ends += 1
+                steps, scale = _to_steps(decoded)
+                samples.write(steps.tobytes())
+                if speaker:  # noise and rooms have none, and are not set to a speech level
+                    level = speech_level(decoded, sample_rate)
+            rows.append((frames, rate, begin, scale))
+            levels.append(level)
+            names.write(path + END_OF_NAME)
             begin += frames if sample_rate else 0
             first, _ = spans.get(speaker, (len(rows) - 1, 0))
             spans[speaker] = (first, len(rows))
     if not rows:
         raise UserError(f"{root}: no recording in it can be decoded; the first: {skipped[0]}")
     np.save(folder / TABLE, np.array(rows, RECORD))
-    paths = (folder / NAMES).read_text(encoding="utf-8").splitlines()
-    np.save(folder / ORDER, np.array(sorted(range(len(paths)), key=paths.__getitem__)))
+    np.save(folder / LEVELS, np.array(levels, "<f8"))
     return spans, skipped
 
 
-def _is_of(folder, fingerprint):
+def _to_steps(samples):
+    """16-bit steps of samples [T], and what one is worth: that of a 16-bit file where the samples
+    come from one, and otherwise such that the loudest sample is full scale."""
+    scale = 1 / FULL_SCALE
+    steps = samples.astype(np.float64) * FULL_SCALE
+    if np.abs(steps).max() >= FULL_SCALE or not np.array_equal(steps, np.rint(steps)):
+        scale = max(float(np.abs(samples).max()) / (FULL_SCALE - 1), np.finfo(np.float32).tiny)
+        steps = samples / scale
+    return np.rint(steps).astype("<i2"), scale
+
+
+def _is_whole(folder, fingerprint):
+    """True if a folder holds a store with that fingerprint, and its files have their full size."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return index["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError):
+        if index["fingerprint"] != fingerprint:
+            return False
+        table = np.load(folder / TABLE)
+        wanted = int(table["frames"].sum()) * 2 if index["decoded"] else 0
+        names = (folder / NAMES).read_text(encoding="utf-8").count(END_OF_NAME)
+        levels = np.load(folder / LEVELS, mmap_mode="r")
+        return (folder / SAMPLES).stat().st_size == wanted and names == len(table) == len(levels)
+    except (OSError, ValueError, KeyError, EOFError):
         return False
 
 

@@ -8,9 +8,9 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from papez_lobes.data.audio import audio_info, write_audio
+from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.datasets import separation_dataset
-from papez_lobes.data.dynamic import dynamic_mixtures
+from papez_lobes.data.dynamic import StoredRecordings, dynamic_mixtures
 from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
@@ -139,7 +139,7 @@ def test_files_and_items_come_from_one_engine(corpus, tmp_path):
     assert dataset.speech.decoded and not store.decoded
     plan = draw_mixture(store, dataset.rules, mixture_rng(1, 1), 1)
     from_files, _ = render(plan, RATE, corpus / "speech")
-    stored, _ = render(plan, RATE, store.root, read=lambda kind, *piece: store.read(*piece))
+    stored, _ = render(plan, RATE, StoredRecordings(store))
     np.testing.assert_array_equal(from_files, stored)
 
 
@@ -160,6 +160,37 @@ def test_a_store_is_made_once_and_again_where_the_folder_changed(corpus, tmp_pat
     assert isinstance(copy, SpeechStore) and copy.utterances == changed.utterances
     assert copy.read("bob/1.wav")[0].shape == (800,)
     assert not list(tmp_path.glob(".store*"))
+
+
+@pytest.mark.parametrize("file", ["samples.i16", "names.txt", "table.npy", "levels.npy"])
+def test_a_store_that_was_cut_short_is_made_again(corpus, tmp_path, file):
+    store = build_store(corpus / "speech", tmp_path / "store", RATE)
+    wanted = store.read(store.utterances[-1].path)[0]
+    cut = tmp_path / "store" / file
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    again = build_store(corpus / "speech", tmp_path / "store", RATE)
+    np.testing.assert_array_equal(again.read(again.utterances[-1].path)[0], wanted)
+
+
+def test_a_level_is_measured_once_and_kept_for_all_processes(corpus, tmp_path, monkeypatch):
+    store = build_store(corpus / "speech", tmp_path / "store", RATE, gigabytes=0.0)
+    path = store.utterances[0].path
+    decoded = build_store(corpus / "speech", tmp_path / "decoded", RATE)
+    monkeypatch.setattr("papez_lobes.data.store.speech_level", lambda *_: 0.25)
+    assert store.level(path) == 0.25 == SpeechStore(tmp_path / "store").level(path)
+    assert decoded.level(path) != 0.25  # it was measured when the store was made
+
+
+def test_sixteen_bit_steps_keep_what_the_file_holds(tmp_path):
+    rng = np.random.default_rng(0)
+    loud = 30_000 * rng.normal(size=4000)  # a float file beyond full scale
+    write_audio(tmp_path / "speech/a/loud.wav", loud, RATE, subtype="FLOAT")
+    write_audio(tmp_path / "speech/a/exact.wav", rng.uniform(-1, 1, 4000), RATE)
+    store = build_store(tmp_path / "speech", tmp_path / "store", RATE)
+    exact, _ = store.read("a/exact.wav")
+    np.testing.assert_array_equal(exact, read_audio(tmp_path / "speech/a/exact.wav"))
+    kept, _ = store.read("a/loud.wav")
+    np.testing.assert_allclose(kept, loud, atol=np.abs(loud).max() / 2**15)
 
 
 def test_mistakes_are_one_line(corpus, tmp_path):

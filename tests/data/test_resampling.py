@@ -44,3 +44,12 @@ def test_resampled_length_is_the_ceiling_for_every_length(rates):
 def test_same_rate_changes_nothing():
     samples = np.random.default_rng(0).standard_normal(100)
     np.testing.assert_array_equal(resample(samples, 8000, 8000), samples)
+
+
+@pytest.mark.parametrize("rates", [(8400, 8000), (6800, 8000), (16000, 8000), (8000, 44100)])
+@pytest.mark.parametrize("count", [1, 7, 100, 24001])
+def test_single_precision_gives_the_same_samples(rates, count):
+    samples = np.random.default_rng(0).normal(size=count)
+    single = resample(samples.astype(np.float32), *rates)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, resample(samples, *rates), atol=1e-5)

@@ -9,6 +9,9 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 from scipy.signal import cheby2, sosfilt
 
+from papez_lobes.data.resampling import resample
+
+LEVEL_RATE = 8000  # Hz, at which WSJ0-mix measures levels whatever the rate of the mixture
 BAND_HZ = (200.0, 5500.0)  # where the measuring filter is EDGE_DB down
 EDGE_DB, STOP_DB, ORDER = 0.25, 50.0, 5
 NARROW = 2.2  # below this many times the band's upper edge, sampling alone limits the band
@@ -64,6 +67,31 @@ def active_speech_level(samples, sample_rate):
     level = _level_at_margin(levels, levels - edges - MARGIN_DB)
     power = 10 ** (level / 10)
     return power, energy / len(samples) / power
+
+
+def speech_level(samples, sample_rate):
+    """The active level of a recording at 8 kHz, as WSJ0-mix has it at every rate.
+
+    Arguments
+    ---------
+    samples : numpy.ndarray
+        [T], float.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    float
+        A power; 0 for silence.
+
+    Example
+    -------
+    >>> tone = np.sin(2 * np.pi * 1000 / 16000 * np.arange(160000))
+    >>> round(speech_level(tone, 16000), 2)
+    0.49
+    """
+    narrow = resample(np.asarray(samples, np.float64), sample_rate, LEVEL_RATE)
+    return active_speech_level(narrow, LEVEL_RATE)[0]
 
 
 @lru_cache

@@ -16,9 +16,11 @@ from itertools import cycle
 
 import numpy as np
 
+from papez_lobes.data.mixtures.equaliser import Equaliser, draw_equaliser
 from papez_lobes.errors import UserError
 
 PAUSE_SECONDS = (0.1, 0.3)  # between two utterances that are strung together
+MAX_EQUALISER_DB = 40.0  # more than that is no recording any more
 MIN_PIECE_SECONDS = 0.2  # less than that would be a click rather than speech
 
 
@@ -39,13 +41,15 @@ class Piece:
 @dataclass(frozen=True)
 class SourcePlan:
     """One speaker's part in a mixture: pieces in order, a gain in dB over the common level, a speed
-    (1.05: 5 % faster and higher), and the file of a room's impulse response, if there is one."""
+    (1.05: 5 % faster and higher), the file of a room's impulse response and the settings of an
+    equaliser, if there are any."""
 
     speaker: str
     gain_db: float
     pieces: tuple[Piece, ...]
     speed: float = 1.0
     room: str | None = None
+    equaliser: Equaliser | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,17 @@ class MixturePlan:
             for key in ("pieces", "noise"):
                 if key in part:
                     part[key] = tuple(Piece(**piece) for piece in part[key])
+        for source in plan["sources"]:
+            if "equaliser" in source:
+                settings = source["equaliser"]
+                peaks = tuple(tuple(peak) for peak in settings.get("peaks", ()))
+                source["equaliser"] = Equaliser(settings.get("tilt_db", 0.0), peaks)
         plan["sources"] = tuple(SourcePlan(**source) for source in plan["sources"])
         return cls(**plan)
 
 
 def _plain(plan):
-    """As `dataclasses.asdict`, less speed, room and noise where there are none: a plan prints as it
-    did before there were any."""
+    """As `dataclasses.asdict`, without what has its default, such as speed, room and noise."""
     if isinstance(plan, tuple):
         return [_plain(item) for item in plan]
     if not is_dataclass(plan):
@@ -116,6 +124,9 @@ class MixingRules:
         Least and greatest SNR of the sources' sum to the noise; uniform between them.
     rooms : list[Utterance]
         Impulse responses; each source is heard in one, drawn apart. Empty: as recorded.
+    tilt_db, equaliser_db : float
+        Largest spectral tilt, and largest gain of the two peaks of a random equaliser, see
+        `papez_lobes.data.mixtures.equaliser`; each source has its own. 0: as recorded.
 
     Raises
     ------
@@ -136,6 +147,8 @@ class MixingRules:
     noises: tuple = ()
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
     rooms: tuple = ()
+    tilt_db: float = 0.0
+    equaliser_db: float = 0.0
 
     def __post_init__(self):
         if self.num_spks < 1:
@@ -148,6 +161,10 @@ class MixingRules:
             raise ValueError(
                 f"speed_change is {self.speed_change}: it must be at least 0 and below 0.5"
             )
+        for key in ("tilt_db", "equaliser_db"):
+            if not 0 <= getattr(self, key) <= MAX_EQUALISER_DB:
+                raise ValueError(f"{key} is {getattr(self, key)}: it must be at least 0 and at "
+                                 f"most {MAX_EQUALISER_DB}")
         if not self.noise_snr_db[0] <= self.noise_snr_db[1]:
             raise ValueError(f"noise_snr_db is {self.noise_snr_db}: the least comes first")
 
@@ -159,7 +176,7 @@ def draw_mixture(speakers, rules, rng, index):
     without repetition (unless there are no more of them): an utterance that is longer than what is
     still wanted is cropped at a random offset, shorter ones are strung together with short pauses.
     Utterances are drawn in proportion to their duration, so that every second of a speaker is heard
-    about as often as any other. Speeds, rooms and noise, if any, are drawn last.
+    about as often as any other. Rooms, equalisers and noise are drawn last, if there are any.
 
     Arguments
     ---------
@@ -188,7 +205,8 @@ def draw_mixture(speakers, rules, rng, index):
         speed = _draw_speed(rules.speed_change, rng)
         pieces = string_together(speakers[name], length * speed, rng)
         room = rules.rooms[rng.integers(len(rules.rooms))].path if rules.rooms else None
-        sources.append(SourcePlan(name, gain, pieces, speed, room))
+        equaliser = draw_equaliser(rules.tilt_db, rules.equaliser_db, rng)
+        sources.append(SourcePlan(name, gain, pieces, speed, room, equaliser))
     noise, snr = (), None
     if rules.noises:
         noise = string_together(rules.noises, length, rng)

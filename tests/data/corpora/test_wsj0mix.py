@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from papez_lobes.data import wsj0mix
 from papez_lobes.data.audio import write_audio
+from papez_lobes.data.corpora import wsj0mix
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix, write_tree
 from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render

@@ -1,16 +1,21 @@
 """Plans and their rendering: seeds, gains, levels, sums."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from papez_lobes.data.audio import write_audio
+from papez_lobes.data.mixtures.equaliser import Equaliser, equalise
 from papez_lobes.data.mixtures.levels import active_speech_level
 from papez_lobes.data.mixtures.plans import (
+    MixingRules,
     MixturePlan,
     Piece,
     SourcePlan,
+    draw_mixture,
+    mixture_rng,
     plan_mixtures,
 )
 from papez_lobes.data.mixtures.rendering import render, render_source
@@ -122,13 +127,14 @@ def test_rendered_levels_differ_by_the_planned_gains(corpus):
     folder, speakers = corpus
     for plan in plan_mixtures(speakers, 5, 3, seed=4):
         for source in plan.sources:
-            level, _ = active_speech_level(render_source(source, RATE, folder), RATE)
+            whole = replace(source, pieces=(Piece(source.pieces[0].path),))
+            level, _ = active_speech_level(render_source(whole, RATE, folder), RATE)
             assert 10 * np.log10(level) == pytest.approx(source.gain_db, abs=0.01)
-        # Only the cut to a common length comes between these and the rendered mixture.
+        # Only the cut to a common length and a common scale come between these and the mixture.
         _, sources = render(plan, RATE, folder)
-        levels = [10 * np.log10(active_speech_level(column, RATE)[0]) for column in sources.T]
-        wanted = [source.gain_db for source in plan.sources]
-        np.testing.assert_allclose(np.diff(levels), np.diff(wanted), atol=0.4)
+        parts = [render_source(source, RATE, folder)[: len(sources)] for source in plan.sources]
+        scale = np.linalg.norm(sources) / np.linalg.norm(parts)
+        np.testing.assert_allclose(sources.T, scale * np.array(parts), atol=1e-9)
 
 
 def test_files_of_any_rate_are_mixed(tmp_path):
@@ -193,3 +199,38 @@ def test_silence_is_refused_by_name(tmp_path):
     plan, = plan_mixtures(scan_speakers(tmp_path)[0], 1, 1)
     with pytest.raises(UserError, match=r"ann \(ann/1.wav\) is silent"):
         render(plan, RATE, tmp_path)
+
+
+def test_a_piece_is_set_to_the_level_of_its_whole_recording(tmp_path):
+    """As in WSJ0-mix, whose levels are of whole utterances: a quiet stretch stays quiet."""
+    rng = np.random.default_rng(3)
+    recording = np.concatenate([babble(rng, 2), 0.1 * babble(rng, 2)])
+    write_audio(tmp_path / "a.wav", recording, RATE, subtype="FLOAT")
+    whole = render_source(SourcePlan("a", 2.0, (Piece("a.wav"),)), RATE, tmp_path)
+    piece = Piece("a.wav", 3 * RATE, RATE)
+    part = render_source(SourcePlan("a", 2.0, (piece,)), RATE, tmp_path)
+    np.testing.assert_allclose(part, whole[3 * RATE :], rtol=1e-9)
+
+
+def test_an_equaliser_is_drawn_within_its_range_and_survives_json(corpus):
+    folder, speakers = corpus
+    rules = MixingRules(2, (1.0, 1.0), tilt_db=6.0, equaliser_db=4.0)
+    plans = [draw_mixture(speakers, rules, mixture_rng(0, index), index) for index in range(50)]
+    equalisers = [source.equaliser for plan in plans for source in plan.sources]
+    assert max(abs(e.tilt_db) for e in equalisers) <= 6
+    assert max(abs(gain) for e in equalisers for _, gain, _ in e.peaks) <= 4
+    assert len({e.tilt_db for e in equalisers}) > 80
+    assert all(MixturePlan.from_json(plan.to_json()) == plan for plan in plans)
+    mixture, sources = render(plans[0], RATE, folder)
+    np.testing.assert_allclose(sources.sum(axis=1), mixture)
+
+
+def test_a_tilt_raises_high_frequencies_and_lowers_low_ones():
+    def gain_db(hertz):
+        tone = np.sin(2 * np.pi * hertz / RATE * np.arange(RATE))
+        heard = equalise(tone, Equaliser(tilt_db=12.0), RATE)
+        return 20 * np.log10(np.std(heard[RATE // 2 :]) / np.std(tone[RATE // 2 :]))
+
+    assert gain_db(1000) == pytest.approx(0, abs=0.1)
+    assert gain_db(60) == pytest.approx(-6, abs=0.3)
+    assert gain_db(3800) == pytest.approx(6, abs=0.3)
