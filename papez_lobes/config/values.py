@@ -11,9 +11,9 @@ NEEDED = (
     "data_folder", "num_spks", "sample_rate", "seed", "output_folder", "save_folder", "modules",
     "optimizer", "lr", "lr_scheduler", "epoch_counter", "checkpointer", "train_logger", "loss",
     "train_dataloader_opts", "eval_dataloader_opts", "segment_seconds", "ponder_cost",
-    "average", "start_from", "warmup_steps", "loss_threshold", "max_batch_seconds", "num_workers",
-    "prepare", "skip_prep", "speech_folder", "shards_folder", "train_mixtures", "train_log",
-    "tensorboard", "save_audio",
+    "average", "start_from", "branch_from", "step_schedule", "loss_threshold", "max_batch_seconds",
+    "num_workers", "prepare", "skip_prep", "speech_folder", "shards_folder", "train_mixtures",
+    "train_log", "train_curve", "tensorboard", "save_audio",
 )
 INFINITY = float("inf")
 # key: (kind, least, most) and None where null is allowed too; "+0": above 0
@@ -27,7 +27,9 @@ RANGES = {
     "ponder_cost": (float, 0, INFINITY), "max_grad_norm": (float, "+0", INFINITY),
     "ema_decay": (float, 0, 0.999999),
     "ckpt_interval_minutes": (float, 0, INFINITY), "training_minutes": (float, 0, INFINITY, None),
-    "segment_seconds": (float, "+0", INFINITY, None), "max_gain_db": (float, 0, INFINITY),
+    "segment_seconds": (float, "+0", INFINITY, None),
+    "train_hours": (float, "+0", INFINITY, None), "decay_hours": (float, "+0", INFINITY, None),
+    "tilt_db": (float, 0, 40), "equaliser_db": (float, 0, 40), "max_gain_db": (float, 0, INFINITY),
     "speed_change": (float, 0, 0.49), "memory_gigabytes": (float, 0, INFINITY),
     "loss_threshold": (float, -INFINITY, INFINITY, None),
     "max_batch_seconds": (float, "+0", INFINITY, None),

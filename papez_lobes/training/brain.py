@@ -2,7 +2,7 @@
 
 import logging
 import math
-import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from papez_lobes.training.si_snr import score
 
 logger = logging.getLogger(__name__)
 STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
-KEPT = ("depths", "counted", "skipped", "audio_seconds")  # in checkpoints, beside SpeechBrain's
+# Kept in checkpoints, beside what SpeechBrain keeps.
+KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")
 
 
 @register_checkpoint_hooks
@@ -37,13 +38,14 @@ class Separation(sb.Brain):
     It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
     so that gradients stay synchronised under distributed training, and batches of
     `papez_lobes.data.datasets.separation_dataset`. From the experiment file: `loss`,
-    `ponder_cost`, `loss_threshold`, `warmup_steps`, `average`, `epoch_counter`, `lr_scheduler`,
-    `train_logger`, `train_log`, `tensorboard`, `output_folder`, `sample_rate` and `seed`. Testing
-    is `papez_lobes.evaluation`'s.
+    `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`, `lr_scheduler`,
+    `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`, `sample_rate` and
+    `seed`. Testing is `papez_lobes.evaluation`'s.
     """
 
     train_data = board = None  # made by `fit`
     audio_seconds = 0.0  # of mixtures trained on so far, by all processes and earlier runs
+    decay_start = None  # hours of audio at which the learning rate began to fall
     depths, example = (), {}  # of a stage, as are the next
     counted = skipped = 0  # losses in the mean; steps without a finite gradient
 
@@ -63,6 +65,18 @@ class Separation(sb.Brain):
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
         return super().make_dataloader(dataset, stage, *arguments, **options)
 
+    def fit(self, epoch_counter, *arguments, **options):
+        """As SpeechBrain's. No epoch begins where the schedule's hours of audio are reached."""
+        super().fit(self._epochs(epoch_counter), *arguments, **options)
+
+    def _epochs(self, epoch_counter):
+        epochs = iter(epoch_counter)
+        while not self._optimizer_step_limit_exceeded:
+            epoch = next(epochs, None)
+            if epoch is None:
+                return
+            yield epoch
+
     def on_fit_start(self):
         """As SpeechBrain's. Where training resumes, the log forgets the epochs that it repeats:
         those that were logged and then lost, since the process was ended before it could save."""
@@ -70,8 +84,11 @@ class Separation(sb.Brain):
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
         if self.checkpointer is not None and self.checkpointer.find_checkpoint() is not None:
-            run_on_main(drop_epochs_after, args=(
-                self.hparams.train_log, self.hparams.epoch_counter.current))
+            epoch = self.hparams.epoch_counter.current
+            run_on_main(drop_epochs_after, args=(self.hparams.train_log, epoch))
+            run_on_main(self.hparams.train_curve.drop_epochs_after, args=(epoch,))
+        if self.decay_start is None and self.hparams.step_schedule.decay_hours is not None:
+            self.decay_start = self.audio_hours
 
     def on_fit_batch_start(self, batch, should_step):
         """What is random in a step depends on seed, epoch and step: a training that was resumed
@@ -107,7 +124,7 @@ class Separation(sb.Brain):
                        f"finite (--nonfinite_patience allows {self.nonfinite_patience})")
 
     def _step(self):
-        with self._warming_up():
+        with self._scheduled_rate():
             super().optimizers_step()
 
     @staticmethod
@@ -115,15 +132,28 @@ class Separation(sb.Brain):
         raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
 
     @contextmanager
-    def _warming_up(self):
-        """The learning rate of a step within the first `warmup_steps`: a share of the epoch's."""
+    def _scheduled_rate(self):
+        """Set the learning rate of a step: the share of the epoch's that the schedule says."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        share = min(1.0, (self.optimizer_step + 1) / max(1, self.hparams.warmup_steps))
+        share = self._rate_share
         for group in self.optimizer.param_groups:
             group["lr"] *= share
         yield
         for group, rate in zip(self.optimizer.param_groups, rates):
             group["lr"] = rate
+
+    @property
+    def _rate_share(self):
+        return self.hparams.step_schedule.share(
+            self.optimizer_step, self.audio_hours, self.decay_start)
+
+    @property
+    def _optimizer_step_limit_exceeded(self):
+        """True where SpeechBrain's limit of steps, or the schedule's hours of audio, are reached:
+        the epoch then ends, and the training with it."""
+        end = self.hparams.step_schedule.end(self.decay_start)
+        done = end is not None and self.audio_hours >= end
+        return done or super()._optimizer_step_limit_exceeded
 
     def check_loss_isfinite(self, loss):
         """Nothing: a loss that is not finite has a gradient that is not, see `optimizers_step`."""
@@ -151,8 +181,10 @@ class Separation(sb.Brain):
         if trace is not None:
             self.depths.append(trace.mean_depth.item())
         if stage == sb.Stage.TRAIN:
-            seconds = lengths.sum().item() * mixture.shape[1] / self.hparams.sample_rate
-            self.audio_seconds += seconds * int(os.environ.get("WORLD_SIZE", 1))
+            seconds = lengths.double().sum() * mixture.shape[1] / self.hparams.sample_rate
+            if torch.distributed.is_initialized():  # of all processes, whose rates must be equal
+                torch.distributed.all_reduce(seconds)
+            self.audio_seconds += seconds.item()
         elif stage == sb.Stage.VALID and not self.example:
             self.example = _signals(mixture[0], batch.sources.data[0], estimates[0], lengths[0])
         if stage != sb.Stage.TRAIN:
@@ -170,6 +202,7 @@ class Separation(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Empties the stage's records; sets what the epoch decides: data and learning rate."""
         self.rows = []
+        self.stage_start = time.perf_counter(), time.process_time(), self.audio_seconds
         self.hparams.average.put(stage != sb.Stage.TRAIN)
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
@@ -198,16 +231,19 @@ class Separation(sb.Brain):
             if self.skipped and self.skipped == steps:
                 self._stop(f"no step of epoch {epoch} had a finite gradient")
             self.train_stats = stats | {"audio_hours": self.audio_hours}
+            self.speeds = self._speeds()
             if self.skipped:
                 self.train_stats["skipped_steps"] = self.skipped
         elif stage == sb.Stage.VALID:
-            lr = self.optimizer.param_groups[0]["lr"]
+            lr = self.optimizer.param_groups[0]["lr"] * self._rate_share
             if isinstance(self.hparams.lr_scheduler, ReduceLROnPlateau):
                 lr, following = self.hparams.lr_scheduler([self.optimizer], epoch, stage_loss)
                 update_learning_rate(self.optimizer, following)
             self.hparams.train_logger.log_stats(
                 {"epoch": epoch, "lr": lr}, train_stats=self.train_stats, valid_stats=stats
             )
+            run_on_main(self.hparams.train_curve.add, kwargs={
+                "epoch": epoch, "lr": lr, "train": self.train_stats, "valid": stats, **self.speeds})
             if self.hparams.tensorboard:
                 folder = Path(self.hparams.output_folder) / "tensorboard"
                 self.board = self.board or TensorBoard(folder)
@@ -221,6 +257,14 @@ class Separation(sb.Brain):
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": best, "epoch": epoch}, max_keys=["si_snr_i"]
             )
+
+    def _speeds(self):
+        """Seconds of audio trained on per second of the stage, and per second of this process's
+        computing, which other work on the machine does not slow down."""
+        clock, computing, audio = self.stage_start
+        audio = self.audio_seconds - audio
+        return {"audio_per_second": audio / (time.perf_counter() - clock),
+                "audio_per_cpu_second": audio / (time.process_time() - computing)}
 
     @mark_as_saver
     def _save(self, path):

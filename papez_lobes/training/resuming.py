@@ -6,6 +6,7 @@ from pathlib import Path
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
 
+KEPT_OPTIONS = "separator.json"  # beside the checkpoints
 # Knobs that a trained model may change: they neither shape its weights nor what these mean.
 FREE = {
     "max_depth", "min_train_depth", "dropout", "pruning", "execution", "halting_threshold",
@@ -44,7 +45,7 @@ def keep_knobs(save_folder, separator, knobs):
     papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
 another output_folder
     """
-    kept = Path(save_folder, "separator.json")
+    kept = Path(save_folder, KEPT_OPTIONS)
     new = {"separator": separator} | {k: v for k, v in knobs.items() if k not in FREE}
     if kept.is_file() and any(Path(save_folder).glob("CKPT+*")):
         old = json.loads(kept.read_text(encoding="utf-8"))

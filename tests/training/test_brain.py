@@ -12,7 +12,7 @@ from papez_lobes.separator import separate
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
-from papez_lobes.training.schedules import ExponentialScheduler
+from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
 
 
 def item(name, samples, speakers=2):
@@ -24,8 +24,8 @@ def item(name, samples, speakers=2):
 def make_brain(modules, ponder_cost=0.0):
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost,
-               "loss_threshold": None, "warmup_steps": 0, "seed": 0, "sample_rate": 8000,
-               "average": WeightAverage(modules)}
+               "loss_threshold": None, "step_schedule": WarmupDecay(), "seed": 0,
+               "sample_rate": 8000, "average": WeightAverage(modules)}
     brain = Separation(modules, None, hparams, {"device": "cpu"})
     brain.on_stage_start(sb.Stage.TEST)
     return brain
@@ -128,7 +128,7 @@ class Items(torch.utils.data.Dataset):
         self.epoch = epoch
 
 
-def fit(modules, data, warmup_steps=0, ema_decay=0.0, **options):
+def fit(modules, data, schedule=None, ema_decay=0.0, **options):
     """One epoch of a step an item, without validation; the brain, and each step's rate."""
     rates, trained = [], []
 
@@ -139,7 +139,7 @@ def fit(modules, data, warmup_steps=0, ema_decay=0.0, **options):
             trained.append([weight.detach().clone() for weight in modules.parameters()])
 
     hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
-               "warmup_steps": warmup_steps, "sample_rate": 8000,
+               "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
                "average": WeightAverage(modules, ema_decay),
                "lr_scheduler": ExponentialScheduler(0.1, 1.0)}
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
@@ -165,10 +165,22 @@ def test_too_many_of_them_end_the_training_in_one_line(tiny):
 
 def test_the_learning_rate_warms_up(tiny):
     modules, _ = tiny()
-    brain, rates = fit(modules.float(), Items(4), warmup_steps=3)
+    brain, rates = fit(modules.float(), Items(4), WarmupDecay(3))
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
     assert brain.optimizer.param_groups[0]["lr"] == 0.1
     assert brain.train_data.epoch == 1
+
+
+def test_the_learning_rate_falls_to_zero_over_the_last_hours_and_training_ends_there(tiny):
+    modules, _ = tiny()
+    data = Items(20)
+    seconds = [len(one["mix_sig"]) / 8000 for one in data.items]
+    hours = sum(seconds[:8]) / 3600
+    brain, rates = fit(modules.float(), data, WarmupDecay(train_hours=hours, decay_hours=hours / 2))
+    reached = [sum(seconds[: step + 1]) / 3600 for step in range(8)]
+    expected = [0.1 * min(1, (hours - done) / (hours / 2)) for done in reached]
+    assert rates == pytest.approx(expected, abs=1e-9)  # of 20 steps that there are
+    assert brain.audio_hours == pytest.approx(hours)
 
 
 def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(tiny, tmp_path):

@@ -12,16 +12,19 @@ from speechbrain.utils.train_logger import FileTrainLogger
 from papez_lobes.errors import UserError
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
+from papez_lobes.training.branching import branch_from
 from papez_lobes.training.checkpoints import AtomicCheckpointer
+from papez_lobes.training.curve import FILE as CURVE
+from papez_lobes.training.curve import TrainingCurve
 from papez_lobes.training.epochs import TimedEpochCounter
 from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.muon import MuonAdamW
-from papez_lobes.training.schedules import ExponentialScheduler
+from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
 from tests.training.test_brain import Items
 
 
 def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
-            **options):
+            schedule=None, **options):
     """A brain as train.py makes it, whose `rates` are those of its steps if SGD takes them."""
     rates = []
 
@@ -34,7 +37,8 @@ def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, o
     parts = {"modules": modules, "counter": counter, "average": average}
     hparams = {
         "loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
-        "warmup_steps": 0, "sample_rate": 8000, "tensorboard": False, "average": average,
+        "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
+        "train_curve": TrainingCurve(folder / CURVE), "tensorboard": False, "average": average,
         "epoch_counter": counter, "train_log": folder / "train_log.txt",
         "train_logger": FileTrainLogger(folder / "train_log.txt"),
         "lr_scheduler": scheduler or ExponentialScheduler(lr, 0.5),
@@ -211,3 +215,28 @@ def test_clipping_is_of_all_gradients_together(small, tmp_path):
     brain.max_grad_norm = 1.0
     brain.optimizers_step()
     assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_path):
+    """The trunk is trained at a constant rate; its branch goes on from its last checkpoint."""
+    trunk = fit(prepare(tmp_path / "trunk", small, epochs=1), Items(4))
+    hours = trunk.audio_hours
+    assert trunk.decay_start is None and trunk.rates == [0.01] * 4
+    branch_from(tmp_path / "trunk", tmp_path / "branch/save", tmp_path / "branch")
+    decay = WarmupDecay(decay_hours=1.5 * hours)
+    branch = fit(prepare(tmp_path / "branch", small, epochs=9, schedule=decay), Items(4))
+    assert branch.decay_start == pytest.approx(hours)
+    assert branch.audio_hours == pytest.approx(2.5 * hours, rel=0.2)
+    assert all(early > late for early, late in zip(branch.rates[:4], branch.rates[1:]))
+    assert branch.rates[0] == pytest.approx(0.005 * (1 - 1 / 6), rel=0.05)  # of epoch 2
+    assert [r["epoch"] for r in TrainingCurve(tmp_path / "branch" / CURVE).records] == [1, 2, 3]
+    again = prepare(tmp_path / "branch", small, epochs=9, schedule=decay)
+    fit(again)
+    assert again.decay_start == branch.decay_start and not again.rates  # it had ended
+    branch_from(tmp_path / "trunk", tmp_path / "branch/save", tmp_path / "branch")
+    assert len(epochs_logged(tmp_path / "branch")) >= 2  # a second call changes nothing
+
+
+def test_a_trunk_without_a_checkpoint_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint to go on from"):
+        branch_from(tmp_path / "nothing", tmp_path / "save", tmp_path)

@@ -29,6 +29,8 @@ from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
+from papez_lobes.training.branching import branch_from
+from papez_lobes.training.curve import plot_curves
 from papez_lobes.training.logs import summary
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
@@ -59,7 +61,10 @@ def test(brain, experiment, manifest, spent):
         {"epoch loaded": hparams["epoch_counter"].current},
         test_stats={name: evaluation.mean(name) for name in ("si_snr", "si_snr_i", "sdr_i")},
     )
-    files = {"bundle": out / "bundle", "log": hparams["train_log"],
+    curve = hparams["train_curve"]
+    picture = curve.file.with_suffix(".png")
+    plot_curves({out.name: curve.records}, picture)
+    files = {"bundle": out / "bundle", "curve": picture, "log": hparams["train_log"],
              "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
     if not brain.test_only:
         print(*summary(*spent, files), sep="\n")
@@ -71,6 +76,9 @@ if __name__ == "__main__":
         hparams, run_opts = experiment.hparams, experiment.run_opts
         ddp_init_group(run_opts)
         separator = experiment.separator_file.name
+        if hparams["branch_from"] is not None:
+            on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
+                    hparams["output_folder"])
         on_main(keep_knobs, hparams["save_folder"], separator, experiment.knobs)
 
         data = {key: hparams[key] for key in ("num_spks", "sample_rate")}

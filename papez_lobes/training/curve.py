@@ -1,0 +1,170 @@
+"""The curve of a training: a JSON file of its epochs, and the figure and table made of it.
+
+    python -m papez_lobes.training.curve results/papez_small/1234 --figure curve.png --markdown
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from papez_lobes.data.audio import write_bytes
+from papez_lobes.errors import UserError, one_line_errors
+
+FILE = "training_curve.json"
+PANELS = {  # title: (unit, the lines: label and path in an epoch's record)
+    "Loss": ("dB", {"training": ("train", "loss"), "validation": ("valid", "loss")}),
+    "SI-SNR improvement": ("dB", {"validation": ("valid", "si_snr_i")}),
+    "Learning rate": ("", {"": ("lr",)}),
+    "Mean depth": ("steps", {"training": ("train", "mean_depth"),
+                             "validation": ("valid", "mean_depth")}),
+    "Speed": ("s of audio per s", {"by the clock": ("audio_per_second",),
+                                   "by computing time": ("audio_per_cpu_second",)}),
+}
+
+
+class TrainingCurve:
+    """The epochs of a training, kept in a JSON file that is always whole.
+
+    Arguments
+    ---------
+    file : str or pathlib.Path
+        The JSON file: a list with one object an epoch. `add` makes it.
+
+    Example
+    -------
+    >>> curve = TrainingCurve(getfixture("tmp_path") / "training_curve.json")
+    >>> for epoch in (1, 2):
+    ...     curve.add(epoch=epoch, lr=0.001, train={"loss": -1.0, "audio_hours": epoch / 2})
+    >>> curve.drop_epochs_after(1)
+    >>> [record["epoch"] for record in curve.records]
+    [1]
+    """
+
+    def __init__(self, file: str | Path):
+        self.file = Path(file)
+
+    @property
+    def records(self) -> list[dict]:
+        """The epochs' records; an empty list before the first."""
+        if not self.file.is_file():
+            return []
+        try:
+            return json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.file}: is no training curve; delete it") from error
+
+    def add(self, **record) -> None:
+        """Append an epoch's record: numbers, and dictionaries of numbers, by name."""
+        self._write([*self.records, record])
+
+    def drop_epochs_after(self, epoch: int) -> None:
+        """Forget the epochs that a training repeats which ended before it could save them."""
+        records = self.records
+        kept = [record for record in records if record["epoch"] <= epoch]
+        if len(kept) < len(records):
+            self._write(kept)
+
+    def _write(self, records):
+        lines = ",\n".join(json.dumps(record) for record in records)
+        write_bytes(self.file, f"[\n{lines}\n]\n".encode())
+
+
+def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
+    """Draw loss, score, learning rate, depth and speed against hours of audio.
+
+    Arguments
+    ---------
+    curves : dict of str to list of dict
+        Records (see `TrainingCurve`) by the name of their training.
+    file : str or pathlib.Path
+        The picture to write; its suffix names the format.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.2 * len(PANELS)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(PANELS), 1, sharex=True)
+    for panel, (title, (unit, lines)) in zip(panels, PANELS.items()):
+        for color, (name, records) in enumerate(curves.items()):
+            for style, (label, path) in zip(("-", "--"), lines.items()):
+                points = [(_value(r, ("train", "audio_hours")), _value(r, path)) for r in records]
+                points = [point for point in points if None not in point]
+                if points:
+                    words = filter(None, (name if len(curves) > 1 else "", label))
+                    label = ", ".join(words) or None
+                    panel.plot(*zip(*points), style, color=f"C{color}", label=label)
+        panel.set_ylabel(f"{title} ({unit})" if unit else title, fontsize=8)
+        panel.grid(alpha=0.3)
+        if any(panel.get_legend_handles_labels()[1]):
+            panel.legend(fontsize=7)
+    panels[-1].set_xlabel("hours of audio trained on")
+    figure.savefig(file, dpi=110)
+
+
+def curve_table(records: list[dict], rows: int = 20) -> str:
+    """A Markdown table of a training's epochs.
+
+    Arguments
+    ---------
+    records : list of dict
+        See `TrainingCurve`.
+    rows : int
+        At most so many, evenly spaced, the last one included.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(curve_table([{"epoch": 1, "lr": 0.001, "train": {"loss": -5.0, "audio_hours": 2.0},
+    ...                     "valid": {"loss": -4.5, "si_snr_i": 4.6}}]))
+    | hours of audio | learning rate | training loss | validation loss | SI-SNRi |
+    | --: | --: | --: | --: | --: |
+    | 2.0 | 1.0e-03 | -5.00 | -4.50 | +4.60 dB |
+    """
+    if len(records) > rows:
+        step = (len(records) - 1) / (rows - 1)
+        records = [records[round(index * step)] for index in range(rows)]
+    lines = ["| hours of audio | learning rate | training loss | validation loss | SI-SNRi |",
+             "| --: | --: | --: | --: | --: |"]
+    for record in records:
+        train, valid = record["train"], record["valid"]
+        lines.append(
+            f"| {train['audio_hours']:.1f} | {record['lr']:.1e} | {train['loss']:.2f} | "
+            f"{valid['loss']:.2f} | {valid['si_snr_i']:+.2f} dB |"
+        )
+    return "\n".join(lines)
+
+
+def _value(record, path):
+    for key in path:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw the curves of trainings, and print them as tables; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Draw the curves of trainings.")
+    parser.add_argument("trainings", nargs="+", metavar="FOLDER",
+                        help=f"output folder of a training, or a {FILE} file")
+    parser.add_argument("--figure", metavar="FILE", help="write a picture, e.g. curve.png")
+    parser.add_argument("--markdown", action="store_true", help="print a table of each training")
+    arguments = parser.parse_args(argv)
+    with one_line_errors("curve"):
+        curves = {}
+        for training in map(Path, arguments.trainings):
+            file = training / FILE if training.is_dir() else training
+            curves[training.name] = TrainingCurve(file).records
+            if not curves[training.name]:
+                raise UserError(f"{file}: no epoch of a training; name an output folder")
+        if arguments.figure:
+            plot_curves(curves, arguments.figure)
+        if arguments.markdown:
+            print(*(f"{name}\n\n{curve_table(records)}\n" for name, records in curves.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
