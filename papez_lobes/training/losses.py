@@ -9,7 +9,12 @@ from papez_lobes.lengths import to_counts, to_mask
 EPS = 1e-8  # energy; far below any audible signal, far above underflow in float32
 
 
-def pairwise_si_snr(estimates, sources, lengths=None, eps=EPS):
+def pairwise_si_snr(
+    estimates: torch.Tensor,
+    sources: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+    eps: float = EPS,
+) -> torch.Tensor:
     """SI-SNR of every estimate against every source.
 
     With zero-mean signals, t = <e, s> s / |s|^2 and SI-SNR = 10 log10(|t|^2 / |e - t|^2)
@@ -37,20 +42,22 @@ def pairwise_si_snr(estimates, sources, lengths=None, eps=EPS):
     >>> pairwise_si_snr(s.flip(-1) * 3, s)[0].argmax(-1)
     tensor([1, 0])
     """
-    estimates = _centre(estimates, lengths).transpose(1, 2).unsqueeze(2)  # [B, C, 1, T]
-    sources = _centre(sources, lengths).transpose(1, 2).unsqueeze(1)  # [B, 1, C, T]
-    energy = sources.square().sum(-1, keepdim=True)
-    scale = (estimates * sources).sum(-1, keepdim=True) / (energy + eps)  # t = scale * s
-    target = (scale.square() * energy).squeeze(-1)
-    residual = torch.addcmul(estimates, scale, sources, value=-1).square().sum(-1)
-    return 10 * torch.log10((target + eps) / (residual + eps))
+    estimates = _centre(estimates, lengths).unsqueeze(2)  # [B, C, 1, T]
+    sources = _centre(sources, lengths).unsqueeze(1)  # [B, 1, C, T]
+    return _si_snr(*torch.broadcast_tensors(estimates, sources), eps)
 
 
-def pit_si_snr(estimates, sources, lengths=None, eps=EPS):
+def pit_si_snr(
+    estimates: torch.Tensor,
+    sources: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+    eps: float = EPS,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """SI-SNR under the best permutation of speakers.
 
     The mean over speakers is a sum over pairs, so the best of all C! permutations is an
-    assignment problem: cheap for any number of speakers.
+    assignment problem: cheap for any number of speakers. It is solved from inner products alone,
+    and only the pairs that it chooses are computed sample by sample.
 
     Arguments
     ---------
@@ -70,13 +77,33 @@ def pit_si_snr(estimates, sources, lengths=None, eps=EPS):
     >>> pit_si_snr(s[..., [2, 0, 1]], s)[1].tolist()
     [[1, 2, 0], [1, 2, 0]]
     """
-    pairs = pairwise_si_snr(estimates, sources, lengths, eps)
+    estimates, sources = _centre(estimates, lengths), _centre(sources, lengths)  # [B, C, T]
+    order = _best_permutation(estimates.detach(), sources, eps)
+    chosen = order.argsort(dim=1).unsqueeze(-1).expand_as(sources)  # the source of each estimate
+    return _si_snr(estimates, sources.gather(1, chosen), eps).gather(1, order), order
+
+
+def _best_permutation(estimates, sources, eps):
+    """[B, C], long: which estimate belongs to each source, by SI-SNR from inner products."""
+    products = (estimates @ sources.transpose(1, 2)).cpu().double()  # [B, C (estimates), C]
+    energy = torch.linalg.vector_norm(sources, dim=-1).cpu().double().square().unsqueeze(1)
+    whole = torch.linalg.vector_norm(estimates, dim=-1).cpu().double().square().unsqueeze(2)
+    target = products.square() * energy / (energy + eps) ** 2
+    pairs = torch.log10((target + eps) / ((whole - target).clamp(min=0) + eps))
     # NaN still reaches the loss: only the choice of permutation looks past it
-    costs = np.nan_to_num(-pairs.detach().double().cpu().numpy(), nan=1e9)
-    order = torch.as_tensor(
-        np.stack([linear_sum_assignment(cost.T)[1] for cost in costs]), device=pairs.device
-    )
-    return pairs.gather(1, order.unsqueeze(1)).squeeze(1), order
+    costs = np.nan_to_num(-pairs.numpy(), nan=1e9)
+    order = np.stack([linear_sum_assignment(cost.T)[1] for cost in costs])
+    return torch.as_tensor(order, device=estimates.device)
+
+
+def _si_snr(estimates, sources, eps):
+    """dB [...] of centred signals [..., T]."""
+    energy = (sources.unsqueeze(-2) @ sources.unsqueeze(-1)).squeeze(-1)  # [..., 1]
+    product = (estimates.unsqueeze(-2) @ sources.unsqueeze(-1)).squeeze(-1)
+    scale = product / (energy + eps)  # t = scale * s
+    target = (scale.square() * energy).squeeze(-1)
+    residual = torch.addcmul(estimates, scale, sources, value=-1).square().sum(-1)
+    return 10 * torch.log10((target + eps) / (residual + eps))
 
 
 def reorder(estimates, permutation):
@@ -90,10 +117,11 @@ def pit_si_snr_loss(estimates, sources, lengths=None):
 
 
 def _centre(signals, lengths):
-    """Signals [B, T, C] less their means over the valid samples; zero beyond them."""
+    """Signals [B, T, C], less their means over the valid samples, as [B, C, T]; zero beyond."""
+    signals = signals.transpose(1, 2).contiguous()
     if lengths is None:
-        return signals - signals.mean(dim=1, keepdim=True)
-    counts = to_counts(lengths, signals.shape[1])
-    beyond = ~to_mask(counts, signals.shape[1]).unsqueeze(-1)
-    mean = signals.masked_fill(beyond, 0).sum(dim=1, keepdim=True) / counts[:, None, None]
+        return signals - signals.mean(dim=2, keepdim=True)
+    counts = to_counts(lengths, signals.shape[2])
+    beyond = ~to_mask(counts, signals.shape[2]).unsqueeze(1)
+    mean = signals.masked_fill(beyond, 0).sum(dim=2, keepdim=True) / counts[:, None, None]
     return (signals - mean).masked_fill(beyond, 0)
