@@ -85,6 +85,7 @@ class Separation(sb.Brain):
             keep_freed_memory()
         if self.checkpointer is not None and self.checkpointer.find_checkpoint() is not None:
             epoch = self.hparams.epoch_counter.current
+            logger.info(f"going on after epoch {epoch} and {self.audio_hours:.2f} hours of audio")
             run_on_main(drop_epochs_after, args=(self.hparams.train_log, epoch))
             run_on_main(self.hparams.train_curve.drop_epochs_after, args=(epoch,))
         if self.decay_start is None and self.hparams.step_schedule.decay_hours is not None:

@@ -1,5 +1,6 @@
-"""What a training tells beside SpeechBrain's text log: TensorBoard, and a summary at its end."""
+"""Logs of a training beside SpeechBrain's: the console, TensorBoard, and a summary at the end."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -11,6 +12,47 @@ from papez_lobes.errors import UserError
 EPOCH = re.compile(r"epoch: (\d+),")  # of a line of SpeechBrain's text log
 DYNAMIC_RANGE_DB = 80.0  # of spectrograms, below their loudest point
 FLOOR = 1e-10  # power; keeps the logarithm of silence finite
+LOG_CONFIG = str(Path(__file__).with_name("logging.yaml"))
+# Loggers whose notes a user wants to read while training; all others stay in log.txt.
+SHOWN = ("train", "papez_lobes", "speechbrain.utils.train_logger")
+# SpeechBrain warns so where nothing is wrong: no figure is logged here, and parts without weights
+# have an empty state.
+UNIMPORTANT = ("torchvision is not available", "Saving an empty state_dict")
+
+
+class ConsoleFilter(logging.Filter):
+    """Show a training's results and warnings on the console, and leave the rest to log.txt.
+
+    Example
+    -------
+    >>> def record(name, level):
+    ...     return logging.LogRecord(name, level, "", 0, "text", (), None)
+    >>> shown = ConsoleFilter()
+    >>> shown.filter(record("speechbrain.utils.train_logger", logging.INFO))
+    True
+    >>> shown.filter(record("speechbrain.utils.checkpoints", logging.INFO))
+    False
+    >>> shown.filter(record("speechbrain.utils.checkpoints", logging.WARNING))
+    True
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for what is shown."""
+        if record.getMessage().startswith(UNIMPORTANT):
+            return False
+        shown = any(record.name == name or record.name.startswith(f"{name}.") for name in SHOWN)
+        return shown or record.levelno >= logging.WARNING
+
+
+def quiet_speechbrain() -> None:
+    """Keep off the console what SpeechBrain notes before its logging is set up."""
+    for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
+        logging.getLogger(name).addFilter(_before_set_up)
+
+
+def _before_set_up(record):
+    """False until there is a log file to write a note to."""
+    return bool(logging.getLogger().handlers) or ConsoleFilter().filter(record)
 
 
 class TensorBoard:

@@ -61,6 +61,19 @@ def trained(tmp_path_factory):
     return tree, out
 
 
+def test_the_console_shows_one_line_an_epoch_and_results_alone(tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(2, 2, 2))
+    done = train(tree, tmp_path / "out", N_epochs=2)
+    text = done.stdout + done.stderr
+    assert [text.count(f"epoch: {epoch}, lr") for epoch in (1, 2)] == [1, 1]
+    for note in ("quirks", "empty state_dict", "partial+CKPT", "torchvision", "Gradscaler"):
+        assert note not in text, note
+    log = (tmp_path / "out/log.txt").read_text()
+    assert "quirks" in log and "Saved an end-of-epoch checkpoint" in log
+    resumed = train(tree, tmp_path / "out", N_epochs=3)
+    assert "going on after epoch 2" in resumed.stdout
+
+
 def test_it_leaves_what_a_user_expects(trained):
     tree, out = trained
     for name in ("hyperparams.yaml", "train_log.txt", "log.txt", "test_results.csv", "train.py"):

@@ -31,7 +31,7 @@ from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.branching import branch_from
 from papez_lobes.training.curve import plot_curves
-from papez_lobes.training.logs import summary
+from papez_lobes.training.logs import LOG_CONFIG, quiet_speechbrain, summary
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
 
@@ -71,6 +71,7 @@ def test(brain, experiment, manifest, spent):
 
 
 if __name__ == "__main__":
+    quiet_speechbrain()
     with one_line_errors("train.py"):
         experiment = load_experiment()
         hparams, run_opts = experiment.hparams, experiment.run_opts
@@ -90,7 +91,7 @@ if __name__ == "__main__":
         manifests = hparams["prepare"](skip_prep=True, splits=splits)
 
         sb.create_experiment_directory(
-            hparams["output_folder"], str(experiment.file), experiment.overrides
+            hparams["output_folder"], str(experiment.file), experiment.overrides, LOG_CONFIG
         )
         if hparams["speech_folder"] is not None:
             on_main(hparams["train_mixtures"])  # finds and decodes the speech
