@@ -33,7 +33,7 @@ def write_parts(folder, name, **parts):
     """Writes `folder/<part>/<name>.wav` of each part; returns the paths."""
     files = [folder / part / f"{name}.wav" for part in parts]
     for file, samples in zip(files, parts.values()):
-        write_audio(file, samples, SAMPLE_RATE)
+        write_audio(file, samples, SAMPLE_RATE, sync=False)
     return files
 
 

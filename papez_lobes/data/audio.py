@@ -1,15 +1,15 @@
-"""Audio files in and out: mono float32 arrays, whole files or none, one clear line for a bad file.
+"""Audio files: reading to mono float32 arrays, writing, and clear errors for bad files.
 
-What libsndfile reads is read (wav, flac, ogg, opus, mp3, uncompressed SPHERE, ...), and headerless
-GSM 06.10 (`.gsm`, 8 kHz, as telephone exchanges store it). Files are written aside and renamed: no
-one meets half.
+Everything that libsndfile reads is read (wav, flac, ogg, opus, mp3, aiff, uncompressed SPHERE,
+...), and headerless GSM 06.10 (`.gsm`, 8 kHz, as telephone exchanges store it). A file that is cut
+short is refused rather than read as far as it goes.
 """
 
 import errno
 import io
 import os
 import re
-import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,20 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from papez_lobes.data.containers import SPHERE, describe_content, ogg_flaw
 from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
+from papez_lobes.files import write_bytes
 
-GSM_RATE, GSM_BYTES, GSM_SAMPLES = 8000, 33, 160  # Hz; a GSM 06.10 frame's bytes and samples
-# libsndfile's log of a header that promises more bytes than there are; streams "promise" 2 GiB.
-SHORT_DATA = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-UNKNOWN_SIZE = 2**31 - 1 - 4096
-SPHERE = b"NIST_1A"  # begins a file whose header of 1024 bytes is lines of "field -type value"
+GSM_RATE, GSM_BYTES, GSM_SAMPLES = 8000, 33, 160  # Hz; bytes and samples of a GSM 06.10 frame
+# libsndfile's log of a header that promises more bytes, or frames, than there are.
+SHORT_DATA = re.compile(
+    r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)[ :]*(\d+) \(?should be (\d+)", re.MULTILINE
+)
+PROMISED_FRAMES = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
+UNKNOWN_SIZE = 0x7F000000  # bytes, or more: what writers to a pipe "promise"
+UNKNOWN_FRAMES = 2**62  # or more: a flac that was written to a pipe
+COUNTING_BLOCK = 2**20  # frames
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class AudioInfo:
     channels: int
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Duration in seconds.
 
         Example
@@ -47,7 +53,7 @@ class AudioInfo:
         return self.frames / self.sample_rate
 
 
-def audio_info(path):
+def audio_info(path: str | Path) -> AudioInfo:
     """Read a file's header alone.
 
     Arguments
@@ -62,7 +68,8 @@ def audio_info(path):
     Raises
     ------
     UserError
-        The file is missing, a folder, empty, not audio, or shorter than its header promises.
+        The file is missing, a folder, empty, without samples, not audio, or shorter than its
+        header promises.
 
     Example
     -------
@@ -72,10 +79,15 @@ def audio_info(path):
     AudioInfo(sample_rate=8000, frames=400, channels=1)
     """
     with _open(path) as (_, info):
+        if info.frames == 0:
+            raise UserError(f"{path}: holds no samples; leave it out")
         return info
 
 
-def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
+def read_audio(
+    path: str | Path, sample_rate: int | None = None, channel: str | int = "mean", start: int = 0,
+    frames: int | None = None,
+) -> np.ndarray:
     """Read a file, or a piece of it, as one channel.
 
     Arguments
@@ -83,12 +95,11 @@ def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
     path : str or pathlib.Path
         Audio file.
     sample_rate : int or None
-        Wanted rate in Hz (see `papez_lobes.data.resampling`); None keeps the file's, which
-        `audio_info` tells.
+        Wanted rate in Hz, see `papez_lobes.data.resampling`. None keeps the file's rate.
     channel : "mean" or int
         The average of all channels, or the index of the one to take.
     start, frames : int, int or None
-        The piece to read, in samples of the file's own rate, as far as there are any.
+        The piece to read, in samples at the file's own rate. It ends where the file ends.
 
     Returns
     -------
@@ -98,7 +109,8 @@ def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
     Raises
     ------
     UserError
-        As `audio_info`, and: no such channel, nothing in the piece, NaN or infinite samples.
+        As for `audio_info`, or there is no such channel, the piece is empty, or it holds NaN or
+        infinite samples.
 
     Example
     -------
@@ -124,8 +136,8 @@ def read_audio(path, sample_rate=None, channel="mean", start=0, frames=None):
     return samples if sample_rate is None else resample(samples, info.sample_rate, sample_rate)
 
 
-def to_int16(samples):
-    """Round to 16-bit integers as WSJ0-mix does, round(2**15 x); what exceeds them is clipped.
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Round samples to 16-bit integers, round(2**15 x) as WSJ0-mix does, and clip them.
 
     Example
     -------
@@ -136,13 +148,17 @@ def to_int16(samples):
     return np.clip(scaled, -32768, 32767).astype(np.int16)
 
 
-def write_audio(path, samples, sample_rate, subtype="PCM_16"):
-    """Write one channel; the file appears whole or not at all.
+def write_audio(
+    path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16",
+    sync: bool = True,
+) -> None:
+    """Write one channel. The file appears whole or not at all.
 
     Arguments
     ---------
     path : str or pathlib.Path
-        Its suffix names the format (wav, flac, ...); missing parent folders are made.
+        File to write. Its suffix names the format (wav, flac, ...); missing parent folders are
+        made.
     samples : numpy.ndarray
         [T], float; full scale is 1.
     sample_rate : int
@@ -150,6 +166,8 @@ def write_audio(path, samples, sample_rate, subtype="PCM_16"):
     subtype : str
         "PCM_16" (rounded to nearest, clipped at full scale, no dither) or another of
         libsndfile's, such as "FLOAT", which keeps float32 samples as they are.
+    sync : bool
+        See `papez_lobes.files.write_bytes`.
 
     Raises
     ------
@@ -175,66 +193,36 @@ def write_audio(path, samples, sample_rate, subtype="PCM_16"):
         samples = to_int16(samples)
     encoded = io.BytesIO()  # libsndfile reports no full disk: let Python write the bytes
     soundfile.write(encoded, samples, sample_rate, subtype=subtype, format=audio_format)
-    write_bytes(path, encoded.getbuffer())
-
-
-def write_bytes(path, content):
-    """Write bytes to a hidden `.tmp` file, then rename it: the file appears whole or not at all.
-
-    Missing parent folders are made. Raises UserError where the folder or disk is not writable.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "plans" / "tr.jsonl"
-    >>> write_bytes(path, b"{}"), [file.name for file in path.parent.iterdir()]
-    (None, ['tr.jsonl'])
-    """
-    path = Path(path)
-    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
-        raise UserError(f"{path}: {reason}") from error
+    write_bytes(path, encoded.getbuffer(), sync)
 
 
 @contextmanager
-def _open(path):
-    """Yields (file, AudioInfo); file is None for GSM, which has no header."""
-    size, head = _begin(path)
+def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile | None, AudioInfo]]:
+    """Yield an open file and its header. The file is None for GSM, which has no header."""
+    size, head = _first_bytes(path)
     if Path(path).suffix.lower() == ".gsm":
         yield None, _gsm_info(path, size, head)
         return
+    content = describe_content(head)
+    if content:
+        raise UserError(f"{path}: not an audio file but {content}")
     sphere = _sphere_fields(path, head)
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
         raise _damaged(path, "not an audio file, or a damaged one", error) from error
+    except TypeError as error:  # a suffix of headerless audio, such as .raw
+        raise UserError(f"{path}: has no header that tells its rate; convert it to .wav") from error
     with file:
-        for promised, present in SHORT_DATA.findall(file.extra_info):
-            if int(present) < int(promised) < UNKNOWN_SIZE:
-                raise _truncated(path, f"{present} of {promised} bytes of audio")
-        promised = sphere.get("sample_count", "")
-        if promised.isdecimal() and file.frames < int(promised):
-            raise _truncated(path, f"{file.frames} of {promised} samples")
-        yield file, AudioInfo(file.samplerate, file.frames, file.channels)
+        if file.format == "RAW":  # libsndfile's guess at any content under .au, .snd or .vox
+            raise UserError(f"{path}: not an audio file, or one without a header; leave it out")
+        frames = file.frames if file.frames < UNKNOWN_FRAMES else _count_frames(path, file)
+        _check_whole(path, file, frames, sphere)
+        yield file, AudioInfo(file.samplerate, frames, file.channels)
 
 
-def _damaged(path, verdict, error):
-    return UserError(f"{path}: {verdict} ({error.error_string.rstrip('.')}); leave it out")
-
-
-def _truncated(path, detail):
-    return UserError(f"{path}: is truncated ({detail}); copy it again or leave it out")
-
-
-def _begin(path):
-    """(size, first 1024 bytes) of a file that opens and is not empty; otherwise a UserError."""
+def _first_bytes(path: str | Path) -> tuple[int, bytes]:
+    """Size and first 1024 bytes of a file that can be opened and is not empty."""
     try:
         with open(path, "rb") as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(1024)
@@ -247,8 +235,43 @@ def _begin(path):
     return size, head
 
 
-def _sphere_fields(path, head):
-    """A SPHERE header's fields; none for other files, a UserError for compressed speech."""
+def _count_frames(path: str | Path, file: soundfile.SoundFile) -> int:
+    """Decode a file of unknown length, and rewind it."""
+    try:
+        frames = sum(len(block) for block in file.blocks(COUNTING_BLOCK, dtype="float32"))
+        file.seek(0)
+    except soundfile.LibsndfileError as error:
+        raise _damaged(path, "is damaged or truncated", error) from error
+    return frames
+
+
+def _check_whole(
+    path: str | Path, file: soundfile.SoundFile, frames: int, sphere: dict[str, str]
+) -> None:
+    """Refuse a file that holds less than its header promises."""
+    log = file.extra_info
+    for promised, present in SHORT_DATA.findall(log):
+        if int(present) < int(promised) < UNKNOWN_SIZE:
+            raise _truncated(path, f"{present} of {promised} bytes of audio")
+    for promised in [*PROMISED_FRAMES.findall(log), sphere.get("sample_count", "")]:
+        if promised.isdecimal() and frames < int(promised) < UNKNOWN_SIZE // 4:
+            raise _truncated(path, f"{frames} of {promised} samples")
+    if "truncated file" in log:
+        raise _truncated(path, "it ends before its last block does")
+    if file.format == "OGG" and (flaw := ogg_flaw(path)):
+        raise _truncated(path, flaw)
+
+
+def _damaged(path, verdict, error):
+    return UserError(f"{path}: {verdict} ({error.error_string.rstrip('.')}); leave it out")
+
+
+def _truncated(path, detail):
+    return UserError(f"{path}: is truncated ({detail}); copy it again or leave it out")
+
+
+def _sphere_fields(path: str | Path, head: bytes) -> dict[str, str]:
+    """The fields of a SPHERE header, {} for another file. Refuses compressed speech."""
     if not head.startswith(SPHERE):
         return {}
     lines = head.decode("ascii", errors="replace").splitlines()
@@ -259,7 +282,7 @@ def _sphere_fields(path, head):
     return fields
 
 
-def _gsm_info(path, size, head):
+def _gsm_info(path: str | Path, size: int, head: bytes) -> AudioInfo:
     if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
         raise UserError(f"{path}: not an audio file (nor GSM 06.10 inside); leave it out")
     if size % GSM_BYTES:
@@ -267,8 +290,10 @@ def _gsm_info(path, size, head):
     return AudioInfo(GSM_RATE, size // GSM_BYTES * GSM_SAMPLES, 1)
 
 
-def _decode(path, file, start, frames):
-    """[frames, channels], float32; a decoder that stops early means a truncated file."""
+def _decode(
+    path: str | Path, file: soundfile.SoundFile | None, start: int, frames: int
+) -> np.ndarray:
+    """Decode a piece to [frames, channels], float32. Refuses a file whose decoder stops early."""
     if frames <= 0:
         return np.zeros((0, 1), dtype=np.float32)
     try:

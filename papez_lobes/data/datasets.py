@@ -1,66 +1,127 @@
-"""From a manifest to SpeechBrain datasets of mixtures and their sources."""
+"""SpeechBrain data sets of mixtures and their sources, read from a manifest."""
 
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-import speechbrain as sb
 import torch
+from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from papez_lobes.data.audio import read_audio
+from papez_lobes.errors import UserError
 
 
-class SeparationDataset(DynamicItemDataset):
-    """SpeechBrain's dataset, whose random segments depend on the epoch that it is told."""
+class EpochAware:
+    """Mixin for a data set whose items depend on the epoch.
+
+    The epoch is kept in shared memory, so that the workers of a data loader see it change, also
+    those that persist from epoch to epoch. Name this class before the data set's own base class,
+    and call `super().__init__()`.
+
+    Example
+    -------
+    >>> class Squares(EpochAware, torch.utils.data.Dataset):
+    ...     def __getitem__(self, index):
+    ...         return self.epoch**2
+    >>> squares = Squares()
+    >>> squares.set_epoch(3)
+    >>> squares[0]
+    9
+    """
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.epoch = torch.ones((), dtype=torch.long).share_memory_()  # with workers that persist
+        self._epoch = torch.ones((), dtype=torch.long).share_memory_()
 
-    def set_epoch(self, epoch):
-        """Draw the segments of that epoch (1-based) from now on, in all workers."""
-        self.epoch.fill_(epoch)
+    def __setstate__(self, state: dict) -> None:
+        """Restore a pickled data set. Plain pickle copies the epoch out of shared memory."""
+        self.__dict__.update(state)
+        self._epoch.share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 1."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the items of this epoch (from 1) from now on, in all workers."""
+        self._epoch.fill_(epoch)
 
 
-def separation_dataset(manifest, num_spks, sample_rate, segment_seconds=None, seed=0):
-    """A dataset of `id`, `mix_sig` [T] and `sources` [T, C].
+class SeparationDataset(EpochAware, DynamicItemDataset):
+    """Recorded mixtures with the items `id`, `mix_sig` [T] and `sources` [T, C].
+
+    It can be pickled, so that workers run under every start method of processes.
+
+    Arguments
+    ---------
+    data : dict[str, dict]
+        Rows of a manifest by ID, as from SpeechBrain's `load_data_csv`.
+    num_spks, sample_rate, segment_seconds, seed
+        See `separation_dataset`.
+    """
+
+    def __init__(
+        self, data: dict[str, dict], num_spks: int, sample_rate: int,
+        segment_seconds: float | None = None, seed: int = 0,
+    ):
+        super().__init__(data)
+        self.sample_rate, self.segment_seconds, self.seed = sample_rate, segment_seconds, seed
+        sources = [f"s{speaker}_wav" for speaker in range(1, num_spks + 1)]
+        self.add_dynamic_item(
+            self._read, takes=["id", "duration", "mix_wav", *sources],
+            provides=["mix_sig", "sources"],
+        )
+        self.set_output_keys(["id", "mix_sig", "sources"])
+
+    def _read(self, name: str, duration: float, *paths: str) -> Iterator[torch.Tensor]:
+        start, frames = self._segment(name, round(float(duration) * self.sample_rate))
+        signals = [read_audio(path, start=start, frames=frames) for path in paths]
+        for path, signal in zip(paths, signals):
+            if len(signal) != frames:
+                raise UserError(f"{path}: has become shorter since its manifest was made; run "
+                                "once without skip_prep")
+        yield torch.from_numpy(signals[0])
+        yield torch.from_numpy(np.stack(signals[1:], axis=-1))
+
+    def _segment(self, name: str, frames: int) -> tuple[int, int]:
+        """Start and length, in samples, of the segment of a mixture of `frames` samples."""
+        if self.segment_seconds is None or frames <= self.segment_seconds * self.sample_rate:
+            return 0, frames
+        wanted = int(self.segment_seconds * self.sample_rate)
+        rng = np.random.default_rng((self.seed, self.epoch, zlib.crc32(name.encode())))
+        return int(rng.integers(frames - wanted + 1)), wanted
+
+
+def separation_dataset(
+    manifest: str | Path, num_spks: int, sample_rate: int, segment_seconds: float | None = None,
+    seed: int = 0,
+) -> SeparationDataset:
+    """Make the data set of a manifest.
 
     Arguments
     ---------
     manifest : str or pathlib.Path
-        CSV with ID, duration, mix_wav, s1_wav, s2_wav, ...; see
-        `papez_lobes.data.corpora.wsj0mix`.
+        CSV with the columns ID, duration, mix_wav, s1_wav, s2_wav, ...; see
+        `papez_lobes.data.manifests.prepare_manifests`.
     num_spks : int
         Speakers C.
     sample_rate : int
         Hz, of the files.
     segment_seconds : float, optional
-        Train on a random segment of this length; shorter items are taken whole.
+        Length of the random segment that is taken of each mixture; shorter ones are taken whole.
+        By default all are taken whole.
     seed : int
-        A segment depends on it, on the epoch and on the item's ID: not on workers, processes or
-        where a training was resumed.
+        Non-negative. A segment depends on the seed, the epoch and the mixture's ID, and on
+        nothing else, such as the number of workers or where a training was resumed.
 
     Returns
     -------
     SeparationDataset
-        For `Brain.fit` and `Brain.evaluate`; it batches items of different lengths.
+        For `Brain.fit` and `Brain.evaluate`; their loaders pad items of different lengths.
     """
-    dataset = SeparationDataset.from_csv(str(manifest))
-    sources = [f"s{speaker}_wav" for speaker in range(1, num_spks + 1)]
-
-    @sb.utils.data_pipeline.takes("id", "duration", "mix_wav", *sources)
-    @sb.utils.data_pipeline.provides("mix_sig", "sources")
-    def load(name, duration, *paths):
-        start, frames = 0, round(float(duration) * sample_rate)
-        if segment_seconds is not None and frames > segment_seconds * sample_rate:
-            spare = frames - int(segment_seconds * sample_rate)
-            rng = np.random.default_rng((seed, int(dataset.epoch), zlib.crc32(name.encode())))
-            start = int(rng.integers(spare + 1))
-            frames -= spare
-        signals = [read_audio(path, start=start, frames=frames) for path in paths]
-        yield torch.from_numpy(signals[0])
-        yield torch.from_numpy(np.stack(signals[1:], axis=-1))
-
-    dataset.add_dynamic_item(load)
-    dataset.set_output_keys(["id", "mix_sig", "sources"])
-    return dataset
+    return SeparationDataset(
+        load_data_csv(str(manifest)), num_spks, sample_rate, segment_seconds, seed
+    )

@@ -1,15 +1,32 @@
-"""Corpora that are folders: a folder for each split, and in it one for the mixtures and one for
-each source, in which the files of a mixture have the same name."""
+"""Corpora that are folders: one folder a split, and in it one for the mixtures and one a source.
+
+The files of a mixture have the same name in all of them.
+"""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from papez_lobes.data.inspection import Mixture
+from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.errors import UserError
 
+MIXTURE_TYPES = ("mix_clean", "mix_both", "mix_single")  # of LibriMix and WHAM!
+CLEAN = "mix_clean"  # the type whose mixtures are the sums of their sources
 
-def corpus_folder(data_folder, corpus):
-    """The absolute path of a corpus; UserError if it is not there, or manifests cannot hold it.
+
+def absolute(folder: str | Path) -> str:
+    """Return the absolute path of a folder; `~` is the home folder."""
+    return str(Path(folder).expanduser().absolute())
+
+
+def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
+    """Return the absolute path of a corpus.
+
+    Raises
+    ------
+    UserError
+        It is not there, or manifests cannot hold its name.
 
     Example
     -------
@@ -17,7 +34,7 @@ def corpus_folder(data_folder, corpus):
     Traceback (most recent call last):
     papez_lobes.errors.UserError: /nowhere: no such folder; set data_folder to a LibriMix folder
     """
-    folder = Path(data_folder).expanduser().absolute()
+    folder = Path(absolute(data_folder))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; set data_folder to {corpus}")
     if re.search(r"\$[\w.]", str(folder)):  # SpeechBrain would take it for a variable
@@ -25,8 +42,8 @@ def corpus_folder(data_folder, corpus):
     return folder
 
 
-def rate_folder(data_folder, sample_rate, version):
-    """The folder of a rate and a version, as WSJ0-mix, LibriMix and WHAM! name it.
+def rate_folder(data_folder: str | Path, sample_rate: int, version: str) -> Path:
+    """Return the folder of a rate and a version, as WSJ0-mix, LibriMix and WHAM! name it.
 
     Example
     -------
@@ -36,8 +53,8 @@ def rate_folder(data_folder, sample_rate, version):
     return Path(data_folder, f"wav{sample_rate // 1000}k", version)
 
 
-def source_names(num_spks, ending=""):
-    """The folders of C sources.
+def source_names(num_spks: int, ending: str = "") -> list[str]:
+    """Return the names of the folders of C sources.
 
     Example
     -------
@@ -47,15 +64,17 @@ def source_names(num_spks, ending=""):
     return [f"s{number}{ending}" for number in range(1, num_spks + 1)]
 
 
-def check_parts(folder, parts, data_folder, corpus, hint="check data_folder and sample_rate"):
-    """Refuse a split's folder in which one of the parts' folders is missing."""
+def check_parts(
+    folder: Path, parts: Sequence[str], data_folder: Path, corpus: str, hint: str
+) -> None:
+    """Refuse a split's folder that lacks the folder of one of the parts."""
     for part in parts:
         if not (folder / part).is_dir():
             raise UserError(f"{data_folder}: not {corpus}, it has no "
                             f"{(folder / part).relative_to(data_folder)}; {hint}")
 
 
-def check_speakers(folder, num_spks, data_folder, ending=""):
+def check_speakers(folder: Path, num_spks: int, data_folder: Path, ending: str = "") -> None:
     """Refuse a split's folder that has sources s1, s2, ... in a row, but not `num_spks` of them."""
     found = 0
     while (folder / f"s{found + 1}{ending}").is_dir():
@@ -67,8 +86,8 @@ def check_speakers(folder, num_spks, data_folder, ending=""):
         )
 
 
-def check_choice(knob, value, choices):
-    """Refuse a value that a knob does not have.
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value that an option does not have.
 
     Example
     -------
@@ -77,54 +96,70 @@ def check_choice(knob, value, choices):
     papez_lobes.errors.UserError: version 'mid': must be one of min, max
     """
     if value not in choices:
-        raise UserError(f"{knob} {value!r}: must be one of {', '.join(choices)}")
+        raise UserError(f"{option} {value!r}: must be one of {', '.join(choices)}")
 
 
-def paired_files(folder, parts, suffixes=(".wav",)):
-    """The mixtures of a split by the names of its files, with or without partners.
+def check_mixture_type(mixture_type: str, num_spks: int) -> None:
+    """Refuse an unknown type of mixtures, and one that is not of `num_spks` speakers.
+
+    Example
+    -------
+    >>> check_mixture_type("mix_single", 2)
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: mixture_type mix_single: is of one speaker and noise, but \
+num_spks is 2; set it to 1
+    """
+    check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
+    if mixture_type == "mix_single" and num_spks != 1:
+        raise UserError(f"mixture_type {mixture_type}: is of one speaker and noise, but num_spks "
+                        f"is {num_spks}; set it to 1")
+
+
+def paired_files(folder: Path, parts: Sequence[str]) -> list[Mixture]:
+    """Pair the audio files of a split by their names.
+
+    Other files are counted and named in one line on stderr.
 
     Arguments
     ---------
     folder : pathlib.Path
-        Of the split.
+        The folder of the split.
     parts : sequence of str
         Folders in it: mixtures, source 1, ..., source C.
-    suffixes : sequence of str
-        Of the files; a mixture's may differ.
 
     Returns
     -------
     list[Mixture]
-        One for each file stem found in any of the parts.
+        One for each file name, without suffix, that is found in any of the parts. Files that are
+        missing in some part are named as `.wav` files there.
 
     Example
     -------
     >>> folder = getfixture("tmp_path")
-    >>> for name in ("mix/a.wav", "mix/.b.wav", "s1/c.wav"):
+    >>> for name in ("mix/a.wav", "mix/.b.wav", "s1/c.flac"):
     ...     (folder / name).parent.mkdir(exist_ok=True)
     ...     (folder / name).touch()
     >>> for mixture in paired_files(folder, ["mix", "s1"]):
     ...     print(mixture.name, [file.relative_to(folder).as_posix() for file in mixture.files])
     a ['mix/a.wav', 's1/a.wav']
-    c ['mix/c.wav', 's1/c.wav']
+    c ['mix/c.wav', 's1/c.flac']
     """
-    listed = [_files(folder / part, suffixes) for part in parts]
+    files_by_part, passed_over = [], []
+    for part in parts:
+        audio, others = audio_files(folder / part, deep=False)
+        passed_over += others
+        files_by_name = {}
+        for path in audio:
+            files_by_name.setdefault(path.stem, []).append(path)
+        files_by_part.append(files_by_name)
+    report_passed_over(folder, passed_over)
     mixtures = []
-    for name in sorted(set().union(*listed)):
+    for name in sorted(set().union(*files_by_part)):
         files, flaw = [], None
-        for part, found in zip(parts, listed):
-            some = found.get(name, [folder / part / f"{name}{suffixes[0]}"])
-            files.append(some[0])
-            if len(some) > 1:
-                flaw = f"has the name of {some[1].name}; keep one of them"
+        for part, files_by_name in zip(parts, files_by_part):
+            found = files_by_name.get(name, [folder / part / f"{name}.wav"])
+            files.append(found[0])
+            if len(found) > 1:
+                flaw = f"has the name of {found[1].name}; keep one of them"
         mixtures.append(Mixture(name, tuple(files), flaw=flaw))
     return mixtures
-
-
-def _files(folder, suffixes):
-    """Stem -> the files of that stem."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
-    return files

@@ -1,20 +1,115 @@
-"""Which files are audio, and where a file lies that a list names."""
+"""Audio files by their names: which files of a folder are audio, and where a listed file lies."""
 
+import os
 import re
+import sys
+from collections import Counter
 from pathlib import Path
 
 from papez_lobes.errors import UserError
 
-AUDIO_SUFFIXES = (".wav", ".wv1", ".flac", ".ogg", ".opus", ".mp3", ".gsm")
+# What libsndfile reads, and headerless GSM 06.10. Left out are suffixes that mostly stand for
+# something else: .mat (MATLAB data), .htk (features), .raw.
+AUDIO_SUFFIXES = (
+    ".wav", ".wv1", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
+    ".snd", ".caf", ".w64", ".rf64", ".wave", ".bwf", ".sph", ".nist", ".voc", ".avr", ".paf",
+    ".pvf", ".svx", ".iff", ".sf", ".ircam", ".wve", ".gsm",
+)
 # WSJ0 was recorded by two microphones at once; mixtures are made of the first one's files.
 SECOND_MICROPHONE = re.compile(r"\.wv2(\.|$)", re.IGNORECASE)
+NAMED_SUFFIXES = 4  # that a line about passed-over files names
 
 
-def find_audio(root, listed):
-    """The file that a list names, whichever audio suffix it has on disk.
+def is_audio(path: str | Path) -> bool:
+    """Tell by its suffix whether a file is audio.
+
+    Example
+    -------
+    >>> is_audio("a.WAV"), is_audio("a.m4a"), is_audio("a")
+    (True, False, False)
+    """
+    return Path(path).suffix.lower() in AUDIO_SUFFIXES
+
+
+def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
+    """List the audio files of a folder, and what else is in it.
+
+    Hidden files and folders are ignored, and links to folders are not followed.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        An existing folder.
+    deep : bool
+        Look into subfolders at any depth. Otherwise subfolders count as other files.
+
+    Returns
+    -------
+    audio, others : list[pathlib.Path], list[pathlib.Path]
+        Sorted paths below `folder`.
+
+    Raises
+    ------
+    UserError
+        A folder cannot be read.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("b.flac", "a.wav", ".c.wav", "notes.txt"):
+    ...     (folder / name).touch()
+    >>> [[path.name for path in paths] for paths in audio_files(folder)]
+    [['a.wav', 'b.flac'], ['notes.txt']]
+    """
+    audio, others = [], []
+    for parent, folders, names in os.walk(folder, onerror=_cannot_be_read):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if not deep:
+            others += [Path(parent, name) for name in folders]
+            folders.clear()
+        for name in names:
+            if not name.startswith("."):
+                (audio if is_audio(name) else others).append(Path(parent, name))
+    return sorted(audio), sorted(others)
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
+
+
+def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
+    """Print one line to stderr about the files of a folder that are not used, if there are any.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        The folder that was searched.
+    paths : list[pathlib.Path]
+        Files below it that are not used.
+
+    Example
+    -------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     report_passed_over("speech", [Path("speech/ann/1.m4a"), Path("speech/ann/2.m4a")])
+    speech: passed over 2 file(s): 2 .m4a, such as ann/1.m4a
+    """
+    if not paths:
+        return
+    counts = Counter(path.suffix.lower() or "without suffix" for path in paths).most_common()
+    kinds = [f"{count} {suffix}" for suffix, count in counts[:NAMED_SUFFIXES]]
+    if len(counts) > NAMED_SUFFIXES:
+        kinds.append("others")
+    example = Path(os.path.relpath(paths[0], folder)).as_posix()
+    print(f"{folder}: passed over {len(paths)} file(s): {', '.join(kinds)}, such as {example}",
+          file=sys.stderr)
+
+
+def find_audio(root: str | Path, listed: str) -> Path:
+    """Find the file that a list names, whichever audio suffix it has on disk.
 
     WSJ0-mix's lists say `wsj0/si_et_05/445/445c0206.wav`; the distributed file ends in `.wv1`, and
-    others keep it as `.flac`. The name as it is listed comes first.
+    others keep it as `.flac`. A file of exactly the listed name comes first.
 
     Arguments
     ---------
@@ -43,7 +138,7 @@ def find_audio(root, listed):
     refuse_second_microphone(path)
     if path.is_file():
         return path
-    stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+    stem = path.stem if is_audio(path) else path.name
     for suffix in AUDIO_SUFFIXES:
         for candidate in (path.with_name(stem + suffix), path.with_name(stem + suffix.upper())):
             if candidate.is_file():
@@ -51,11 +146,10 @@ def find_audio(root, listed):
     for second in (path.with_name(stem + ".wv2"), path.with_name(stem + ".WV2")):
         if second.exists():
             refuse_second_microphone(second)
-    raise UserError(f"{path}: no such file (nor with another of the suffixes "
-                    f"{', '.join(AUDIO_SUFFIXES)})")
+    raise UserError(f"{path}: no such file (nor with another suffix of audio)")
 
 
-def refuse_second_microphone(path):
+def refuse_second_microphone(path: str | Path) -> None:
     """Raise UserError for a file of WSJ0's second microphone.
 
     Example

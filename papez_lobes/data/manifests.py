@@ -1,38 +1,45 @@
-"""Manifests of mixtures for SpeechBrain: one format and one inspection, whatever the corpus.
+"""Manifests of mixtures for SpeechBrain, in the same format and equally inspected for all corpora.
 
-A corpus says which mixtures a split has (`inspection.Mixture`); every file of them is looked at
-once, before training. Beside the manifest `<corpus>_<split>.csv` lie `<corpus>_<split>.json`, by
-which a folder that has changed since is noticed, and `<corpus>_<split>_problems.txt`, if there are
-any.
+A corpus lists the mixtures of a split (`inspection.Mixture`), and every file of them is inspected
+once, before training. Beside the manifest `<corpus>_<split>.csv` lie `<corpus>_<split>.json`, which
+tells whether the folder has changed since, and `<corpus>_<split>_problems.txt`, if there are any.
 """
 
 import csv
 import hashlib
 import io
 import json
-import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from tqdm import tqdm
 
-from papez_lobes.data.audio import write_bytes
-from papez_lobes.data.inspection import inspect_mixture
+from papez_lobes.data.folders import check_choice, source_names
+from papez_lobes.data.inspection import Inspection, Mixture, inspect_mixture
 from papez_lobes.errors import UserError
+from papez_lobes.files import fingerprint, has_content, write_bytes
 
 SPLITS = ("tr", "cv", "tt")  # training, validation and test; WSJ0-mix's names, for every corpus
-SHOWN = 3  # problems of a split on the terminal; the rest is in its file
-THREADS = 8  # decoders let go of the interpreter, and disks like several requests at a time
+SHOWN = 3  # problems of a split on the terminal; all are in its file
+THREADS = 8  # decoders release the interpreter's lock, and disks like several requests at a time
+CHECKS_OF_SUMS = ("warn", "error", "off")
+SUMS_CHECKED = 50  # mixtures of a split, where not all are decoded anyway
+STEP = 2.0**-15  # of 16 bit
 
 
-def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=SPLITS,
-                      check_audio=True, leave_out_damaged=False, skip_prep=False):
-    """Write the manifest of each split, with only what training can use in it.
+def prepare_manifests(
+    corpus: str, find: Callable[[str], list[Mixture]], save_folder: str | Path, num_spks: int,
+    sample_rate: int, about: dict[str, str | int | bool] | None = None,
+    splits: Sequence[str] = SPLITS, check_audio: bool = True, check_sums: str | bool = "warn",
+    leave_out_damaged: bool = False, skip_prep: bool = False,
+) -> dict[str, Path]:
+    """Write the manifest of each split, with only the mixtures that training can use.
 
     A manifest has the columns ID, duration (seconds, read from the files), mix_wav, s1_wav, ...,
     sC_wav (absolute paths), one line a mixture, sorted by ID. It appears whole or not at all. As
@@ -51,12 +58,20 @@ def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=S
         C, speakers per mixture.
     sample_rate : int
         In Hz, of every file.
+    about : dict, optional
+        Options of the corpus by name, such as `data_folder`. They are recorded, and with
+        `skip_prep` a manifest that was made with others is refused.
     splits : sequence of str
         Which to prepare.
     check_audio : bool
-        Decode every file: finds silence, NaN, and what is truncated without its header showing
-        it. False reads headers alone. 16,000 mixtures of two speakers at 8 kHz (3.0 GB, in the
+        Decode every file, which finds silence, NaN, and truncation that headers do not show.
+        False reads headers alone. 16,000 mixtures of two speakers at 8 kHz (3.0 GB, in the
         system's cache) took 17 s on two cores, their headers alone 5 s.
+    check_sums : "warn", "error" or "off"
+        Compare mixtures with the sums of their sources, which finds swapped and wrongly scaled
+        sources: all mixtures that are decoded anyway, or 50 of each split with `check_audio`
+        False. They may differ by two steps of 16 bit, or by C steps if that is more. "warn" prints
+        a line that names the worst, "error" makes the mixture unusable.
     leave_out_damaged : bool
         Leave out the mixtures that cannot be used, and say how many they are.
     skip_prep : bool
@@ -74,13 +89,12 @@ def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=S
         reason: a file that is missing, truncated, empty, no audio, of another rate, of more than
         one channel, silent, or holds NaN; lengths that differ; a name that manifests cannot hold.
         Or a split without any mixture, a folder that cannot be written to, or, with `skip_prep`,
-        a manifest that is not there or is of another number of speakers.
+        a manifest that is not there, is empty, or was made with other options.
 
     Example
     -------
     >>> import numpy as np
     >>> from papez_lobes.data.audio import write_audio
-    >>> from papez_lobes.data.inspection import Mixture
     >>> folder = getfixture("tmp_path")
     >>> files = tuple(folder / part / "a.wav" for part in ("mix", "s1"))
     >>> for file in files:
@@ -91,21 +105,24 @@ def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=S
     ID,duration,mix_wav,s1_wav
     a,0.5,.../mix/a.wav,.../s1/a.wav
     """
+    check_sums = "off" if check_sums is False else check_sums  # YAML's reading of off
+    check_choice("check_sums", check_sums, CHECKS_OF_SUMS)
     manifests = {split: Path(save_folder, f"{corpus}_{split}.csv") for split in splits}
+    settings = {"num_spks": num_spks, "sample_rate": sample_rate, **(about or {})}
     if skip_prep:
         for manifest in manifests.values():
-            _check_kept(manifest, num_spks)
+            _check_kept(manifest, settings)
         return manifests
-    found = {split: _named(find(split)) for split in splits}  # all names first: that is quick
+    settings |= {"check_audio": check_audio, "check_sums": check_sums,
+                 "leave_out_damaged": leave_out_damaged}
+    # The names of all splits first, which is quick.
+    found = {split: _check_names(find(split)) for split in splits}
     for split, mixtures in found.items():
         if not mixtures:
             raise UserError(f"{manifests[split].stem}: holds no mixtures; this split is empty")
-    check = partial(inspect_mixture, sample_rate=sample_rate, check_audio=check_audio)
-    settings = {"num_spks": num_spks, "sample_rate": sample_rate, "check_audio": check_audio,
-                "leave_out_damaged": leave_out_damaged}
     refused = {}
     for split, mixtures in found.items():
-        problems = _prepare(manifests[split], mixtures, check, settings)
+        problems = _prepare(manifests[split], mixtures, settings)
         if problems:
             refused[_problems_file(manifests[split])] = problems
     if refused:
@@ -118,8 +135,8 @@ def prepare_manifests(corpus, find, save_folder, num_spks, sample_rate, splits=S
     return manifests
 
 
-def _named(mixtures):
-    """The mixtures by name, with a flaw for each name or path that a manifest cannot hold."""
+def _check_names(mixtures: list[Mixture]) -> list[Mixture]:
+    """Sort by name, and add a flaw where a manifest cannot hold the name or a path."""
     counts = Counter(mixture.name.strip() for mixture in mixtures)
     checked = []
     for mixture in sorted(mixtures, key=lambda mixture: mixture.name):
@@ -135,23 +152,29 @@ def _named(mixtures):
     return checked
 
 
-def _prepare(manifest, mixtures, check, settings):
-    """Make one manifest unless it still holds; returns the problems that prevent it."""
-    record, problems_file = manifest.with_suffix(".json"), _problems_file(manifest)
-    key = fingerprint(mixtures, settings)
-    left_out = _kept(manifest, record, key, mixtures)
-    if left_out is not None:
-        _say_left_out(manifest, left_out, len(mixtures))
+def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tuple[str, str]]:
+    """Make one manifest unless it is up to date. Returns the problems that prevent it."""
+    record_file, problems_file = manifest.with_suffix(".json"), _problems_file(manifest)
+    key = _fingerprint(mixtures, settings)
+    kept = _read_record(manifest, key, mixtures)
+    if kept is not None:
+        _report(kept)
         return []
     if manifest.exists():
         print(f"{manifest}: its files or settings have changed; it is made again")
     # Before the work, so that a folder which cannot be written to shows at once.
     write_bytes(problems_file, b"(not finished)\n")
-    rows, problems = [], []
-    for mixture, (seconds, found) in zip(mixtures, _each(check, mixtures, manifest.stem)):
-        problems += [(_shown(file), reason) for file, reason in found]
+    rows, problems, sum_errors = [], [], {}
+    for mixture, inspection in zip(mixtures, _inspect(mixtures, settings, manifest.stem)):
+        found = list(inspection.problems)
+        if inspection.sum_error > max(2, settings["num_spks"]) * STEP:
+            sum_errors[_printable(mixture.files[0])] = inspection.sum_error
+            if settings["check_sums"] == "error":
+                found.append((mixture.files[0], "is not the sum of its sources (off by up to "
+                              f"{inspection.sum_error:.2g} of full scale); make it again"))
+        problems += [(_printable(file), reason) for file, reason in found]
         if not found:
-            rows.append([mixture.name.strip(), seconds, *mixture.files])
+            rows.append([mixture.name.strip(), inspection.seconds, *mixture.files])
     _list_problems(problems_file, problems)
     if problems and not settings["leave_out_damaged"]:
         manifest.unlink(missing_ok=True)  # nobody should train on what it said before
@@ -159,108 +182,130 @@ def _prepare(manifest, mixtures, check, settings):
     if not rows:
         raise UserError(f"{problems_file}: lists all {len(mixtures)} mixture(s) of this split; "
                         "mend them, there is nothing left to go on with")
-    left_out = len(mixtures) - len(rows)
     content = _csv(rows, settings["num_spks"])
     write_bytes(manifest, content)
-    kept = {"fingerprint": key, "manifest": _digest(content), "left_out": left_out, **settings}
-    write_bytes(record, f"{json.dumps(kept, indent=2)}\n".encode())
-    _say_left_out(manifest, left_out, len(mixtures))
+    record = {"fingerprint": key, "manifest": _digest(content),
+              "left_out": len(mixtures) - len(rows), "notes": [], **settings}
+    if record["left_out"]:
+        record["notes"].append(f"{manifest}: {record['left_out']} of {len(mixtures)} mixtures left "
+                               f"out, listed in {problems_file.name}")
+    if sum_errors and settings["check_sums"] == "warn":
+        record["notes"].append(_sum_warning(manifest, sum_errors))
+    write_bytes(record_file, f"{json.dumps(record, indent=2)}\n".encode())
+    _report(record)
     return []
 
 
-def _list_problems(path, problems):
-    """All of them in the file, which there is only if there are any; the first on the terminal."""
+def _inspect(mixtures: list[Mixture], settings: dict, description: str) -> Iterator[Inspection]:
+    """Inspect mixtures in threads, none of which goes on after an error; results are in order."""
+    every = 1 if settings["check_audio"] else -(-len(mixtures) // SUMS_CHECKED)
+    compare = settings["check_sums"] != "off"
+    check_sum = [compare and number % every == 0 for number in range(len(mixtures))]
+    executor = ThreadPoolExecutor(THREADS)
+    try:
+        results = executor.map(inspect_mixture, mixtures, repeat(settings["sample_rate"]),
+                               repeat(settings["check_audio"]), check_sum)
+        yield from tqdm(results, f"checking {description}", len(mixtures), unit="mixture",
+                        disable=None)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _sum_warning(manifest: Path, sum_errors: dict[str, float]) -> str:
+    worst = max(sum_errors, key=sum_errors.get)
+    return (f"{manifest}: {len(sum_errors)} mixture(s) are not the sum of their sources; the worst "
+            f"is {worst}, off by up to {sum_errors[worst]:.2g} of full scale. Check its sources, "
+            "or, if they are meant to hold more, set check_sums: off")
+
+
+def _report(record: dict) -> None:
+    """Print the lines that the user should see each time the manifest is used."""
+    for note in record["notes"]:
+        print(note)
+
+
+def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
+    """List all problems in a file, which exists only if there are any, and print the first."""
     if not problems:
         path.unlink()
         return
     lines = [f"{file}: {reason}" for file, reason in problems]
     write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
-    for line in [*lines[:SHOWN], *(["..."] if len(lines) > SHOWN else [])]:
+    for line in lines[:SHOWN]:
         print(line, file=sys.stderr)
+    if len(lines) > SHOWN:
+        print("...", file=sys.stderr)
 
 
-def _each(check, mixtures, description):
-    """`check` of each mixture, in order; in threads, none of which goes on after an error."""
-    executor = ThreadPoolExecutor(THREADS)
+def _fingerprint(mixtures: list[Mixture], settings: dict) -> str:
+    """Of the files of the mixtures, of what the corpus says of these, and of the settings."""
+    stated = [[mixture.name, mixture.frames, mixture.flaw] for mixture in mixtures]
+    files = [file for mixture in mixtures
+             for file in (mixture.files[1:] if mixture.summed else mixture.files)]
+    return fingerprint([settings, stated], files)
+
+
+def _read_record(manifest: Path, key: str, mixtures: list[Mixture]) -> dict | None:
+    """The record of the manifest, if it is the one of this fingerprint."""
     try:
-        yield from tqdm(executor.map(check, mixtures), f"checking {description}", len(mixtures),
-                        unit="mixture", disable=None)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def fingerprint(mixtures, settings):
-    """A hash of the names, sizes and times of all files of the mixtures, and of the settings.
-
-    Example
-    -------
-    >>> from papez_lobes.data.inspection import Mixture
-    >>> file = getfixture("tmp_path") / "a.wav"
-    >>> before = fingerprint([Mixture("a", (file,))], {})
-    >>> _ = file.write_bytes(b"something")
-    >>> fingerprint([Mixture("a", (file,))], {}) == before
-    False
-    """
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
-    for mixture in mixtures:
-        digest.update(f"{mixture.name!a} {mixture.frames} {mixture.flaw!a}\n".encode())
-        for file in mixture.files[1:] if mixture.summed else mixture.files:
-            try:
-                status = os.stat(file)
-                state = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:
-                state = "missing"
-            digest.update(os.fsencode(file) + f" {state}\n".encode())
-    return digest.hexdigest()
-
-
-def _kept(manifest, record, key, mixtures):
-    """How many mixtures the manifest leaves out, if it is the one of this fingerprint."""
-    try:
-        kept = json.loads(record.read_bytes())
+        record = json.loads(manifest.with_suffix(".json").read_bytes())
         content = manifest.read_bytes()
-        if kept["fingerprint"] != key or kept["manifest"] != _digest(content):
+        if record["fingerprint"] != key or record["manifest"] != _digest(content):
             return None
-        left_out = kept["left_out"]
+        # Sums are written without a sync: a power cut can leave empty files.
+        missing = [mixture for mixture in mixtures
+                   if mixture.summed and not has_content(mixture.files[0])]
+        return None if len(missing) > record["left_out"] else record
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    made = [mixture.files[0].is_file() for mixture in mixtures if mixture.summed]
-    return None if made.count(False) > left_out else left_out
 
 
-def _check_kept(manifest, num_spks):
+def _check_kept(manifest: Path, settings: dict) -> None:
+    """Refuse a manifest that is not there, holds nothing, or is of other settings."""
+    again = "run once without skip_prep"
     try:
-        with open(manifest, encoding="utf-8") as file:
-            header = file.readline()
+        with open(manifest, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
     except OSError as error:
-        raise UserError(f"{manifest}: no such manifest; run once without skip_prep") from error
-    if header != _csv([], num_spks).decode():
-        raise UserError(f"{manifest}: is not a manifest of {num_spks} speaker(s); run once "
-                        "without skip_prep")
+        raise UserError(f"{manifest}: no such manifest; {again}") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{manifest}: is not a manifest; {again}") from error
+    if header != _columns(settings["num_spks"]):
+        raise UserError(f"{manifest}: is not a manifest of {settings['num_spks']} speaker(s); "
+                        f"{again}")
+    if not rows:
+        raise UserError(f"{manifest}: holds no mixtures, only a header; {again}")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise UserError(f"{manifest}: is damaged in line {number}; {again}")
+    try:
+        record = json.loads(manifest.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return  # a manifest that the user wrote
+    for name, value in settings.items():
+        if record.get(name, value) != value:
+            raise UserError(f"{manifest}: was made with {name} {record[name]}, not {value}; "
+                            f"{again}")
 
 
-def _csv(rows, num_spks):
+def _columns(num_spks: int) -> list[str]:
+    return ["ID", "duration", "mix_wav", *(f"{name}_wav" for name in source_names(num_spks))]
+
+
+def _csv(rows: list[list], num_spks: int) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    sources = [f"s{number}_wav" for number in range(1, num_spks + 1)]
-    writer.writerows([["ID", "duration", "mix_wav", *sources], *rows])
+    csv.writer(text, lineterminator="\n").writerows([_columns(num_spks), *rows])
     return text.getvalue().encode()
 
 
-def _digest(content):
+def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _problems_file(manifest):
+def _problems_file(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.stem}_problems.txt")
 
 
-def _shown(file):
+def _printable(file: Path) -> str:
     """A path as text that can be printed and written, whatever bytes its name holds."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(file))
-
-
-def _say_left_out(manifest, left_out, total):
-    if left_out:
-        print(f"{manifest}: {left_out} of {total} mixtures left out, listed in "
-              f"{_problems_file(manifest).name}")

@@ -1,7 +1,6 @@
-"""Resampling as MATLAB's `resample` does by default, and with it WSJ0-mix: the one resampler here.
+"""Resampling by the filter of MATLAB's `resample`, as WSJ0-mix was made.
 
-It is the filter behind the corpora that separators are trained on, so that a recording reaches a
-separator with the band edge that it learned from.
+Recordings thus reach a separator with the band edge of the corpora that it was trained on.
 """
 
 from functools import lru_cache
@@ -15,16 +14,17 @@ KAISER_BETA = 5.0
 LARGEST_PHASES = 160  # of a rate's ratio, up to which a matrix of all phases is small
 
 
-def resample(samples, from_rate, to_rate):
-    """Change the sampling rate; linear phase, no delay.
+def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Change the sampling rate, with linear phase and no delay.
 
-    An ideal low-pass at half the lower rate, 10 zero crossings a side under a Kaiser window with
-    beta 5: 6 dB down there, stop band of about 50 dB. Signals are taken as 0 outside.
+    The filter is an ideal low-pass at half the lower rate, cut to 10 zero crossings a side by a
+    Kaiser window with beta 5. It is 6 dB down at the band edge and about 50 dB down above. Signals
+    are taken as 0 outside.
 
     Arguments
     ---------
     samples : numpy.ndarray
-        [T], float32 (computed in it) or anything else (computed in float64).
+        [T]; float32 is computed in float32, anything else in float64.
     from_rate, to_rate : int
         Rates in Hz.
 
@@ -76,6 +76,6 @@ def _block_matrix(up, down):
 
 
 @lru_cache
-def _low_pass(factor):
-    """[20 factor + 1] taps of a low-pass at 1 / `factor` of the band, with unit gain at 0 Hz."""
+def _low_pass(factor: int) -> np.ndarray:
+    """Taps [20 factor + 1] of a low-pass at 1 / `factor` of the band, with unit gain at 0 Hz."""
     return firwin(2 * ZERO_CROSSINGS * factor + 1, 1 / factor, window=("kaiser", KAISER_BETA))

@@ -11,7 +11,8 @@ from ruamel.yaml.error import YAMLError
 from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.config.separator_files import PARTS
-from papez_lobes.data.corpora.wsj0mix import SPLITS, prepare_wsj0mix
+from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
+from papez_lobes.data.manifests import SPLITS
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate

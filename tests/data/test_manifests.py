@@ -26,13 +26,14 @@ def folder(tmp_path):
     for number in range(5):
         sources = 0.1 * rng.standard_normal((2, 800 + number))
         for part, samples in zip(PARTS, [sources.sum(axis=0), *sources]):
-            write_audio(tmp_path / "tr" / part / f"m{number}.wav", samples, RATE)
+            path = tmp_path / "tr" / part / f"m{number}.wav"
+            write_audio(path, samples, RATE, sync=False)
     return tmp_path / "tr"
 
 
 def prepare(folder, **options):
     def find(split):
-        return paired_files(folder.with_name(split), PARTS, (".wav", ".flac"))
+        return paired_files(folder.with_name(split), PARTS)
 
     options = {"splits": ["tr"], "num_spks": 2, "sample_rate": RATE, **options}
     return prepare_manifests("mine", find, folder.parent / "save", **options)
@@ -287,7 +288,8 @@ def test_mixtures_that_are_sums_are_made_and_made_again(folder, tmp_path):
                 for n in range(5)]
 
     def run(**options):
-        return prepare_manifests("sum", find, tmp_path / "save", 2, RATE, ["tr"], **options)
+        return prepare_manifests("sum", find, tmp_path / "save", 2, RATE, splits=["tr"],
+                                 **options)
 
     run(check_audio=False)
     for number in range(5):

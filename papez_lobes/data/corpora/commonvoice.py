@@ -1,4 +1,4 @@
-"""Mozilla Common Voice: which clip is whose, from the tables beside the clips."""
+"""Mozilla Common Voice: the speakers of its clips, from the tables beside them."""
 
 import csv
 from pathlib import Path
@@ -10,8 +10,8 @@ CLIPS, TABLE_SUFFIX = "clips", ".tsv"
 TABLES = ("train.tsv", "validated.tsv")
 
 
-def default_table(folder):
-    """The table of a Common Voice folder to read; None if it is no such folder.
+def default_table(folder: str | Path) -> str | None:
+    """Return the table of a Common Voice folder to read, or None for another folder.
 
     Example
     -------
@@ -27,8 +27,8 @@ def default_table(folder):
     return next((name for name in TABLES if Path(folder, name).is_file()), None)
 
 
-def read_clips(folder, table):
-    """The clips of a table.
+def read_clips(folder: str | Path, table: str) -> list[tuple[str, Path]]:
+    """Read the clips of a table.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ def read_clips(folder, table):
     Returns
     -------
     list[tuple[str, pathlib.Path]]
-        (speaker, clip), sorted; whether there is such a file is not looked at.
+        (speaker, clip), sorted. The clips may be missing.
 
     Raises
     ------

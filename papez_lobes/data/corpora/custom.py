@@ -1,18 +1,19 @@
-"""Manifests of mixtures of your own: `{tr,cv,tt}/{mix,s1,s2,...}`, the files by the same names."""
+"""Mixtures of your own: `{tr,cv,tt}/{mix,s1,s2,...}`, with the same file names in each folder."""
 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from papez_lobes.data.folders import (
+    absolute,
     check_parts,
     check_speakers,
     corpus_folder,
     paired_files,
     source_names,
 )
-from papez_lobes.data.lookup import AUDIO_SUFFIXES
-from papez_lobes.data.manifests import SPLITS, prepare_manifests
+from papez_lobes.data.inspection import Mixture
+from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
 
 SPLIT_NAMES = {"tr": ("tr", "train"), "cv": ("cv", "valid", "dev"), "tt": ("tt", "test")}
@@ -20,12 +21,12 @@ LAYOUT = "a folder of your own with {tr,cv,tt}/{mix,s1,s2,...} (or train, valid,
 
 
 def prepare_custom(
-    data_folder, save_folder, num_spks, sample_rate=8000, splits=SPLITS, check_audio=True,
-    leave_out_damaged=False, skip_prep=False,
-):
-    """Write SpeechBrain manifests of mixtures in folders, after looking at every file.
+    data_folder: str | Path, save_folder: str | Path, num_spks: int, sample_rate: int = 8000,
+    **options,
+) -> dict[str, Path]:
+    """Write SpeechBrain manifests of mixtures in folders, after inspecting every file.
 
-    A split without `mix` has the sums of its sources for mixtures, which are written to
+    If a split has no `mix`, its mixtures are the sums of their sources. They are written to
     `save_folder/mixtures` as float samples, and again whenever the sources have changed.
 
     Arguments
@@ -39,8 +40,9 @@ def prepare_custom(
         C, speakers per mixture.
     sample_rate : int
         In Hz, of all files.
-    splits, check_audio, leave_out_damaged, skip_prep
-        See `papez_lobes.data.manifests.prepare_manifests`.
+    **options
+        splits, check_audio, check_sums, leave_out_damaged and skip_prep of
+        `papez_lobes.data.manifests.prepare_manifests`.
 
     Returns
     -------
@@ -54,24 +56,26 @@ def prepare_custom(
         number of speakers; or see `prepare_manifests`.
     """
     find = partial(_find, data_folder, save_folder, num_spks)
-    return prepare_manifests("custom", find, save_folder, num_spks, sample_rate, splits,
-                             check_audio, leave_out_damaged, skip_prep)
+    about = {"data_folder": absolute(data_folder)}
+    return prepare_manifests("custom", find, save_folder, num_spks, sample_rate, about, **options)
 
 
-def _find(data_folder, save_folder, num_spks, split):
+def _find(
+    data_folder: str | Path, save_folder: str | Path, num_spks: int, split: str
+) -> list[Mixture]:
     data_folder = corpus_folder(data_folder, LAYOUT)
     folder = _split_folder(data_folder, split)
-    check_speakers(folder, num_spks, data_folder)
     sources = source_names(num_spks)
+    check_speakers(folder, num_spks, data_folder)
     check_parts(folder, sources, data_folder, LAYOUT, "check data_folder")
     if (folder / "mix").is_dir():
-        return paired_files(folder, ["mix", *sources], AUDIO_SUFFIXES)
-    made = Path(save_folder, "mixtures", split).absolute()
-    return [replace(mixture, files=(made / f"{mixture.name}.wav", *mixture.files), summed=True)
-            for mixture in paired_files(folder, sources, AUDIO_SUFFIXES)]
+        return paired_files(folder, ["mix", *sources])
+    sums = Path(save_folder, "mixtures", split).absolute()
+    return [replace(mixture, files=(sums / f"{mixture.name}.wav", *mixture.files), summed=True)
+            for mixture in paired_files(folder, sources)]
 
 
-def _split_folder(data_folder, split):
+def _split_folder(data_folder: Path, split: str) -> Path:
     names = SPLIT_NAMES[split]
     found = [name for name in names if (data_folder / name).is_dir()]
     if not found:

@@ -1,4 +1,4 @@
-"""Manifests of LibriMix, from the folders and the metadata that its own scripts write.
+"""LibriMix, by the folders and the metadata that its own scripts write.
 
 `Libri<C>Mix/wav{8k,16k}/{min,max}/{train-360,train-100,dev,test}/{mix_*,s1,s2[,s3],noise}`, beside
 the splits `metadata/mixture_<split>_<type>.csv`.
@@ -7,9 +7,13 @@ the splits `metadata/mixture_<split>_<type>.csv`.
 import csv
 import re
 from functools import partial
+from pathlib import Path
 
 from papez_lobes.data.folders import (
+    CLEAN,
+    absolute,
     check_choice,
+    check_mixture_type,
     check_parts,
     check_speakers,
     corpus_folder,
@@ -18,23 +22,22 @@ from papez_lobes.data.folders import (
     source_names,
 )
 from papez_lobes.data.inspection import Mixture
-from papez_lobes.data.manifests import SPLITS, prepare_manifests
+from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
 
-MIXTURE_TYPES = ("mix_clean", "mix_both", "mix_single")
 HINT = "check data_folder, sample_rate, version, mixture_type and train_split"
 
 
 def prepare_librimix(
-    data_folder, save_folder, num_spks, sample_rate=8000, version="min", mixture_type="mix_clean",
-    train_split="train-360", splits=SPLITS, check_audio=True, leave_out_damaged=False,
-    skip_prep=False,
-):
-    """Write SpeechBrain manifests of LibriMix, after looking at every file.
+    data_folder: str | Path, save_folder: str | Path, num_spks: int, sample_rate: int = 8000,
+    version: str = "min", mixture_type: str = CLEAN, train_split: str = "train-360",
+    check_sums: str | bool = "warn", **options,
+) -> dict[str, Path]:
+    """Write SpeechBrain manifests of LibriMix, after inspecting every file.
 
-    A split has the mixtures that its metadata names, whose absolute paths, of the machine where
-    the corpus was made, count by their file names alone. Without metadata (a copy that came
-    without it) it has those of its folders.
+    A split has the mixtures that its metadata names. Of the paths there, which are those of the
+    machine where the corpus was made, only the file names count. Without metadata a split has
+    the mixtures of its folders.
 
     Arguments
     ---------
@@ -52,8 +55,10 @@ def prepare_librimix(
         "mix_clean": the speakers · "mix_both": with noise · "mix_single": the first with noise.
     train_split : str
         "train-360" or "train-100".
-    splits, check_audio, leave_out_damaged, skip_prep
-        See `papez_lobes.data.manifests.prepare_manifests`.
+    check_sums : "warn", "error" or "off"
+        See `papez_lobes.data.manifests.prepare_manifests`. Applies to mix_clean alone.
+    **options
+        splits, check_audio, leave_out_damaged and skip_prep of `prepare_manifests`.
 
     Returns
     -------
@@ -67,18 +72,24 @@ def prepare_librimix(
         `prepare_manifests`.
     """
     check_choice("version", version, ("min", "max"))
-    check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
-    names = {"tr": train_split, "cv": "dev", "tt": "test"}
-    find = partial(_find, data_folder, rate_folder("", sample_rate, version), names, num_spks,
-                   mixture_type)
-    return prepare_manifests("librimix", find, save_folder, num_spks, sample_rate, splits,
-                             check_audio, leave_out_damaged, skip_prep)
+    check_mixture_type(mixture_type, num_spks)
+    folder_names = {"tr": train_split, "cv": "dev", "tt": "test"}
+    find = partial(_find, data_folder, rate_folder("", sample_rate, version), folder_names,
+                   num_spks, mixture_type)
+    about = {"data_folder": absolute(data_folder), "version": version,
+             "mixture_type": mixture_type, "train_split": train_split}
+    return prepare_manifests(
+        "librimix", find, save_folder, num_spks, sample_rate, about,
+        check_sums=check_sums if mixture_type == CLEAN else "off", **options,
+    )
 
 
-def _find(data_folder, below, names, num_spks, mixture_type, split):
+def _find(
+    data_folder: str | Path, below: Path, folder_names: dict[str, str], num_spks: int,
+    mixture_type: str, split: str,
+) -> list[Mixture]:
     data_folder = corpus_folder(data_folder, f"Libri{num_spks}Mix")
-    folder = data_folder / below / names[split]
-    check_single(mixture_type, num_spks)
+    folder = data_folder / below / folder_names[split]
     if mixture_type != "mix_single":
         check_speakers(folder, num_spks, data_folder)
     parts = [mixture_type, *source_names(num_spks)]
@@ -90,22 +101,7 @@ def _find(data_folder, below, names, num_spks, mixture_type, split):
     return _read_metadata(metadata, folder, parts)
 
 
-def check_single(mixture_type, num_spks):
-    """Refuse mixtures of one speaker and noise for another number of speakers.
-
-    Example
-    -------
-    >>> check_single("mix_single", 2)
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: mixture_type mix_single: is of one speaker and noise, but \
-num_spks is 2; set it to 1
-    """
-    if mixture_type == "mix_single" and num_spks != 1:
-        raise UserError(f"mixture_type {mixture_type}: is of one speaker and noise, but num_spks "
-                        f"is {num_spks}; set it to 1")
-
-
-def _read_metadata(path, folder, parts):
+def _read_metadata(path: Path, folder: Path, parts: list[str]) -> list[Mixture]:
     sources = [f"source_{number}_path" for number in range(1, len(parts))]
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -116,7 +112,7 @@ def _read_metadata(path, folder, parts):
                         "it to go by the folders") from error
 
 
-def _mixture(row, folder, parts, columns):
+def _mixture(row: dict[str, str], folder: Path, parts: list[str], columns: list[str]) -> Mixture:
     files = (folder / part / re.split(r"[\\/]", row[column] or "")[-1]
              for part, column in zip(parts, columns))
     return Mixture(row["mixture_ID"], tuple(files), frames=int(float(row["length"])))

@@ -1,14 +1,17 @@
-"""Manifests of WHAM! and WHAMR!: WSJ0-2mix with noise, and with reverberation.
+"""WHAM! and WHAMR!: WSJ0-2mix with noise, and with reverberation.
 
 `wav{8k,16k}/{min,max}/{tr,cv,tt}/{mix_clean,mix_both,mix_single,s1,s2,noise}`; in WHAMR! all but
 the noise exist twice, ending in `_anechoic` and `_reverb`.
 """
 
 from functools import partial
+from pathlib import Path
 
-from papez_lobes.data.corpora.librimix import MIXTURE_TYPES, check_single
 from papez_lobes.data.folders import (
+    CLEAN,
+    absolute,
     check_choice,
+    check_mixture_type,
     check_parts,
     check_speakers,
     corpus_folder,
@@ -16,18 +19,20 @@ from papez_lobes.data.folders import (
     rate_folder,
     source_names,
 )
-from papez_lobes.data.manifests import SPLITS, prepare_manifests
+from papez_lobes.data.inspection import Mixture
+from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
 
+CORPUS = "a WHAM! or WHAMR! folder"
 HINT = "check data_folder, sample_rate, version, mixture_type and reverberant (WHAMR! alone)"
 
 
 def prepare_wham(
-    data_folder, save_folder, num_spks=2, sample_rate=8000, version="min", mixture_type="mix_both",
-    reverberant=False, dereverberate=False, splits=SPLITS, check_audio=True,
-    leave_out_damaged=False, skip_prep=False,
-):
-    """Write SpeechBrain manifests of WHAM! or WHAMR!, after looking at every file.
+    data_folder: str | Path, save_folder: str | Path, num_spks: int = 2, sample_rate: int = 8000,
+    version: str = "min", mixture_type: str = "mix_both", reverberant: bool = False,
+    dereverberate: bool = False, check_sums: str | bool = "warn", **options,
+) -> dict[str, Path]:
+    """Write SpeechBrain manifests of WHAM! or WHAMR!, after inspecting every file.
 
     Arguments
     ---------
@@ -47,8 +52,11 @@ def prepare_wham(
         True: WHAMR!'s reverberant mixtures. False: WHAM!, or WHAMR!'s anechoic mixtures.
     dereverberate : bool
         The targets of reverberant mixtures are anechoic; False: as reverberant as the mixture.
-    splits, check_audio, leave_out_damaged, skip_prep
-        See `papez_lobes.data.manifests.prepare_manifests`.
+    check_sums : "warn", "error" or "off"
+        See `papez_lobes.data.manifests.prepare_manifests`. Applies to mix_clean alone, and not to
+        dereverberation.
+    **options
+        splits, check_audio, leave_out_damaged and skip_prep of `prepare_manifests`.
 
     Returns
     -------
@@ -58,29 +66,36 @@ def prepare_wham(
     Raises
     ------
     UserError
-        The folder is missing or neither corpus, or the knobs do not fit together; or see
+        The folder is missing or neither corpus, or the options do not fit together; or see
         `prepare_manifests`.
     """
     check_choice("version", version, ("min", "max"))
-    check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
+    check_mixture_type(mixture_type, num_spks)
     if dereverberate and not reverberant:
         raise UserError("dereverberate True: is of reverberant mixtures; set reverberant to True")
     find = partial(_find, data_folder, rate_folder("", sample_rate, version), num_spks,
                    mixture_type, reverberant, dereverberate)
-    return prepare_manifests("wham", find, save_folder, num_spks, sample_rate, splits,
-                             check_audio, leave_out_damaged, skip_prep)
+    about = {"data_folder": absolute(data_folder), "version": version, "mixture_type": mixture_type,
+             "reverberant": reverberant, "dereverberate": dereverberate}
+    clean = mixture_type == CLEAN and not dereverberate
+    return prepare_manifests(
+        "wham", find, save_folder, num_spks, sample_rate, about,
+        check_sums=check_sums if clean else "off", **options,
+    )
 
 
-def _find(data_folder, below, num_spks, mixture_type, reverberant, dereverberate, split):
-    data_folder = corpus_folder(data_folder, "a WHAM! or WHAMR! folder")
+def _find(
+    data_folder: str | Path, below: Path, num_spks: int, mixture_type: str, reverberant: bool,
+    dereverberate: bool, split: str,
+) -> list[Mixture]:
+    data_folder = corpus_folder(data_folder, CORPUS)
     folder = data_folder / below / split
     heard = "_reverb" if reverberant else ""
     if not reverberant and (folder / f"{mixture_type}_anechoic").is_dir():
         heard = "_anechoic"  # WHAMR!, which has WHAM!'s mixtures under this name
     wanted = "_anechoic" if dereverberate else heard
-    check_single(mixture_type, num_spks)
     if mixture_type != "mix_single":
         check_speakers(folder, num_spks, data_folder, wanted)
     parts = [f"{mixture_type}{heard}", *source_names(num_spks, wanted)]
-    check_parts(folder, parts, data_folder, "a WHAM! or WHAMR! folder", HINT)
+    check_parts(folder, parts, data_folder, CORPUS, HINT)
     return paired_files(folder, parts)

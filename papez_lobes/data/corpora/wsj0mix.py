@@ -1,4 +1,4 @@
-"""WSJ0-mix's folder layout: trees of mixtures written in it, and SpeechBrain manifests of them.
+"""WSJ0-mix: trees of mixtures in its folder layout, and SpeechBrain manifests of them.
 
 `<C>speakers/wav{8k,16k}/{min,max}/{tr,cv,tt}/{mix,s1,s2[,s3]}/<name>.wav`; the file of a mixture
 and those of its sources have the same name.
@@ -6,6 +6,7 @@ and those of its sources have the same name.
 
 import multiprocessing
 import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from papez_lobes.data.audio import write_audio, write_bytes
+from papez_lobes.data.audio import write_audio
 from papez_lobes.data.folders import (
+    absolute,
     check_parts,
     check_speakers,
     corpus_folder,
@@ -22,13 +24,18 @@ from papez_lobes.data.folders import (
     rate_folder,
     source_names,
 )
-from papez_lobes.data.manifests import SPLITS, prepare_manifests
+from papez_lobes.data.inspection import Mixture
+from papez_lobes.data.manifests import prepare_manifests
+from papez_lobes.data.mixtures.plans import MixturePlan
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.errors import UserError
+from papez_lobes.files import has_content, write_bytes
 
 
-def split_folder(data_folder, split, sample_rate=8000, version="min"):
-    """The folder with `mix`, `s1`, ... of a split.
+def split_folder(
+    data_folder: str | Path, split: str, sample_rate: int = 8000, version: str = "min"
+) -> Path:
+    """Return the folder with `mix`, `s1`, ... of a split.
 
     Example
     -------
@@ -38,17 +45,18 @@ def split_folder(data_folder, split, sample_rate=8000, version="min"):
     return rate_folder(data_folder, sample_rate, version) / split
 
 
-def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jobs=1):
-    """Render plans to a tree; an interrupted call is resumed by calling again.
+def write_tree(
+    plans_by_split: dict[str, list[MixturePlan]], data_folder: str | Path, sample_rate: int,
+    root: str | Path, version: str = "min", jobs: int = 1,
+) -> None:
+    """Render plans to a tree. An interrupted call is resumed by calling again.
 
-    Every file is rounded to 16 bit by itself, as in WSJ0-mix: whatever the plans come from, a tree
-    in its layout is made by its rules. The files of the sources thus sum to the file of the mixture
-    to within (C + 1) / 2 steps of 16 bit.
+    Every file is rounded to 16 bit by itself, as in WSJ0-mix. The files of the sources thus sum to
+    the file of the mixture to within (C + 1) / 2 steps of 16 bit.
 
-    The plans are kept as `<data_folder>/plans/<split>.jsonl`, for all rates and versions, and a
-    tree is only ever continued with the same plans, or with further ones after them: anything else
-    is refused rather than mixed with what is there. A mixture is done when all its files exist; its
-    mix is written last.
+    The plans are kept as `<data_folder>/plans/<split>.jsonl`, for all rates and versions. A tree is
+    only continued with the same plans, or with further ones after them; other plans are refused. A
+    mixture is done when all its files have content; its mix is written last.
 
     Arguments
     ---------
@@ -60,9 +68,9 @@ def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jo
     root : str or pathlib.Path
         The folder that the plans' paths are below.
     version : "min" or "max"
-        See `papez_lobes.data.mixtures.plans.render`.
+        See `papez_lobes.data.mixtures.rendering.render`.
     jobs : int
-        Processes to render in; the files do not depend on it.
+        Processes to render in. The files do not depend on it.
 
     Raises
     ------
@@ -73,7 +81,7 @@ def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jo
                for split in plans_by_split}
     for split, plans in plans_by_split.items():
         _keep_plans(plans, folders[split], data_folder)
-    with workers(jobs) as each:
+    with _workers(jobs) as each:
         for split, plans in plans_by_split.items():
             for leftover in folders[split].glob("*/.*.tmp"):  # of a run that was killed
                 leftover.unlink()
@@ -85,12 +93,12 @@ def write_tree(plans_by_split, data_folder, sample_rate, root, version="min", jo
 
 
 @contextmanager
-def workers(jobs):
-    """`map`, over `jobs` processes if there is more than one; no work is left when it closes."""
+def _workers(jobs: int) -> Iterator[Callable]:
+    """Yield `map`, over `jobs` processes if that is more than one; no work is left at the end."""
     if jobs == 1:
         yield map
         return
-    # Ctrl-C is for the parent, which then lets the others finish the mixture that they are at.
+    # Ctrl-C reaches the parent alone, which lets the others finish their current mixtures.
     executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"),
                                    signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
@@ -99,11 +107,13 @@ def workers(jobs):
         executor.shutdown(cancel_futures=True)
 
 
-def _is_done(plan, folder):
-    return all(file.exists() for file in mixture_files(folder, plan.name, len(plan.sources)))
+def _is_done(plan: MixturePlan, folder: Path) -> bool:
+    return all(map(has_content, mixture_files(folder, plan.name, len(plan.sources))))
 
 
-def _write_mixture(folder, sample_rate, root, version, plan):
+def _write_mixture(
+    folder: Path, sample_rate: int, root: str | Path, version: str, plan: MixturePlan
+) -> None:
     try:
         mixture, sources = render(plan, sample_rate, root, version)
     except UserError as error:
@@ -112,12 +122,12 @@ def _write_mixture(folder, sample_rate, root, version, plan):
                         "choose a new folder") from error
     mix, *files = mixture_files(folder, plan.name, len(plan.sources))
     for file, samples in zip(files, sources.T):
-        write_audio(file, samples, sample_rate)
-    write_audio(mix, mixture, sample_rate)
+        write_audio(file, samples, sample_rate, sync=False)
+    write_audio(mix, mixture, sample_rate, sync=False)
 
 
-def mixture_files(folder, name, num_spks):
-    """The C + 1 files of a mixture: mix, s1, ..., sC.
+def mixture_files(folder: str | Path, name: str, num_spks: int) -> list[Path]:
+    """Return the C + 1 files of a mixture: mix, s1, ..., sC.
 
     Example
     -------
@@ -127,14 +137,15 @@ def mixture_files(folder, name, num_spks):
     return [Path(folder, part, f"{name}.wav") for part in _parts(num_spks)]
 
 
-def _parts(num_spks):
+def _parts(num_spks: int) -> list[str]:
     return ["mix", *source_names(num_spks)]
 
 
-def _keep_plans(plans, folder, data_folder):
+def _keep_plans(plans: list[MixturePlan], folder: Path, data_folder: str | Path) -> None:
     """Keep a split's plans beside its files, or refuse if the files are of other plans.
 
-    Plans of which nothing has been made yet give way: of a run that failed at its first mixture.
+    Plans of which nothing has been made yet, as a run leaves that failed at its first mixture, are
+    replaced.
     """
     kept = Path(data_folder, "plans", f"{folder.name}.jsonl")
     lines = [plan.to_json() for plan in plans]
@@ -150,10 +161,10 @@ def _keep_plans(plans, folder, data_folder):
 
 
 def prepare_wsj0mix(
-    data_folder, save_folder, num_spks, sample_rate=8000, version="min", splits=SPLITS,
-    check_audio=True, leave_out_damaged=False, skip_prep=False,
-):
-    """Write SpeechBrain manifests of a WSJ0-mix tree, after looking at every file.
+    data_folder: str | Path, save_folder: str | Path, num_spks: int, sample_rate: int = 8000,
+    version: str = "min", **options,
+) -> dict[str, Path]:
+    """Write SpeechBrain manifests of a WSJ0-mix tree, after inspecting every file.
 
     Arguments
     ---------
@@ -167,8 +178,9 @@ def prepare_wsj0mix(
         In Hz; says which of `wav8k` and `wav16k` is meant.
     version : str
         "min" or "max".
-    splits, check_audio, leave_out_damaged, skip_prep
-        See `papez_lobes.data.manifests.prepare_manifests`.
+    **options
+        splits, check_audio, check_sums, leave_out_damaged and skip_prep of
+        `papez_lobes.data.manifests.prepare_manifests`.
 
     Returns
     -------
@@ -182,16 +194,19 @@ def prepare_wsj0mix(
         speakers; or see `prepare_manifests`.
     """
     find = partial(_find, data_folder, num_spks, sample_rate, version)
-    return prepare_manifests("wsj0mix", find, save_folder, num_spks, sample_rate, splits,
-                             check_audio, leave_out_damaged, skip_prep)
+    about = {"data_folder": absolute(data_folder), "version": version}
+    return prepare_manifests("wsj0mix", find, save_folder, num_spks, sample_rate, about, **options)
 
 
-def _find(data_folder, num_spks, sample_rate, version, split):
+def _find(
+    data_folder: str | Path, num_spks: int, sample_rate: int, version: str, split: str
+) -> list[Mixture]:
     data_folder = corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
     folder = split_folder(data_folder, split, sample_rate, version)
     check_speakers(folder, num_spks, data_folder)
     nested = data_folder / f"{num_spks}speakers"
-    hint = f"did you mean {nested}?" if nested.is_dir() else (
-        "check data_folder, sample_rate and version")
+    hint = "check data_folder, sample_rate and version"
+    if nested.is_dir():
+        hint = f"did you mean {nested}?"
     check_parts(folder, _parts(num_spks), data_folder, "a WSJ0-mix tree", hint)
     return paired_files(folder, _parts(num_spks))

@@ -1,16 +1,17 @@
-"""Lists of mixtures in WSJ0-mix's format: read into plans, written from plans, drawn.
+"""Lists of mixtures in WSJ0-mix's format: reading, writing and drawing.
 
 A list is a text file, `mix_<C>_spk_<split>.txt`, with a line a mixture: `path gain path gain ...`.
-Paths are below one root, and each source is a whole utterance at a gain in dB over the level that
-all have in common.
+Paths are below one root. Each source is a whole utterance, and its gain is in dB over a level that
+all sources share.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from papez_lobes.data.audio import audio_info, write_bytes
+from papez_lobes.data.audio import audio_info
 from papez_lobes.data.lookup import find_audio, refuse_second_microphone
 from papez_lobes.data.mixtures.plans import (
     MixturePlan,
@@ -22,12 +23,13 @@ from papez_lobes.data.mixtures.plans import (
     mixture_rng,
 )
 from papez_lobes.errors import UserError
+from papez_lobes.files import write_bytes
 
 DRAWS = 100  # for a mixture that is not there yet
 
 
-def list_name(num_spks, split):
-    """What WSJ0-mix calls the list of a split.
+def list_name(num_spks: int, split: str) -> str:
+    """Return WSJ0-mix's name of the list of a split.
 
     Example
     -------
@@ -37,8 +39,8 @@ def list_name(num_spks, split):
     return f"mix_{num_spks}_spk_{split}.txt"
 
 
-def mixture_name(paths, gains_db):
-    """WSJ0-mix's name of a mixture: stems and gains, these with five significant digits.
+def mixture_name(paths: Sequence[str], gains_db: Sequence[float]) -> str:
+    """Return WSJ0-mix's name of a mixture: stems, and gains with five significant digits.
 
     Example
     -------
@@ -52,8 +54,10 @@ def mixture_name(paths, gains_db):
     return "_".join(parts)
 
 
-def plan_utterances(paths, gains_db, speakers=None):
-    """The plan of one line of a list.
+def plan_utterances(
+    paths: Sequence[str], gains_db: Sequence[float], speakers: Sequence[str] | None = None
+) -> MixturePlan:
+    """Return the plan of one line of a list.
 
     Arguments
     ---------
@@ -62,12 +66,12 @@ def plan_utterances(paths, gains_db, speakers=None):
     gains_db : sequence of float
         [C].
     speakers : sequence of str, optional
-        [C]; by default what WSJ0 has as a speaker's name, the folder that the file lies in.
+        [C]; by default the names of the folders that the files lie in, as in WSJ0.
 
     Returns
     -------
     MixturePlan
-        Named as WSJ0-mix does, as long as its sources make it.
+        Named as in WSJ0-mix, and without a length of its own.
 
     Example
     -------
@@ -81,10 +85,13 @@ def plan_utterances(paths, gains_db, speakers=None):
     return MixturePlan(mixture_name(paths, gains_db), None, sources)
 
 
-def draw_utterances(speakers, count, num_spks, max_gain_db=2.5, seed=0):
-    """Draw mixtures of whole utterances, such as a list can hold.
+def draw_utterances(
+    speakers: dict[str, list], count: int, num_spks: int, max_gain_db: float = 2.5,
+    seed: int | tuple[int, ...] = 0,
+) -> list[MixturePlan]:
+    """Draw mixtures of whole utterances, as lists hold them.
 
-    Each mixture draws different speakers, then an utterance of each; gains are `draw_gains`'. The
+    Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. The
     first mixtures do not depend on `count`, and no two have the same name.
 
     Arguments
@@ -124,25 +131,25 @@ def draw_utterances(speakers, count, num_spks, max_gain_db=2.5, seed=0):
     return list(plans.values())
 
 
-def read_list(path):
+def read_list(path: str | Path) -> list[MixturePlan]:
     """Read a list of mixtures.
 
     Arguments
     ---------
     path : str or pathlib.Path
-        `path gain path gain ...` a line, with the same number of speakers in all; empty lines are
-        passed over.
+        Has lines `path gain path gain ...`, all of the same number of speakers. Empty lines are
+        ignored.
 
     Returns
     -------
     list[MixturePlan]
-        One a line, in the list's order. The files are not looked at, see `unusable_files`.
+        One a line, in the list's order. The files are not read, see `unusable_files`.
 
     Raises
     ------
     UserError
-        No such list, a malformed line (named by its number), other numbers of speakers in some,
-        WSJ0's second microphone, or two lines whose mixtures would have the same name.
+        There is no such list, a line is malformed (named by its number) or of another number of
+        speakers, a file is of WSJ0's second microphone, or two mixtures have the same name.
 
     Example
     -------
@@ -174,7 +181,7 @@ def read_list(path):
     return plans
 
 
-def _plan(line, where):
+def _plan(line: str, where: str) -> MixturePlan:
     words = line.split()
     paths = words[::2]
     try:
@@ -192,8 +199,8 @@ def _plan(line, where):
     return plan_utterances(paths, gains)
 
 
-def write_list(plans, path):
-    """Write plans as a list that `read_list` reads; the file appears whole or not at all.
+def write_list(plans: Iterable[MixturePlan], path: str | Path) -> None:
+    """Write plans as a list that `read_list` reads. The file appears whole or not at all.
 
     Arguments
     ---------
@@ -221,7 +228,7 @@ def write_list(plans, path):
     write_bytes(path, content)
 
 
-def _line(plan):
+def _line(plan: MixturePlan) -> str:
     words = []
     for source in plan.sources:
         name = source.pieces[0].path
@@ -233,8 +240,10 @@ def _line(plan):
     return " ".join(words)
 
 
-def unusable_files(plans, root):
-    """The files of plans that cannot be mixed, by their headers; each is looked at once.
+def unusable_files(
+    plans: Iterable[MixturePlan], root: str | Path
+) -> list[tuple[str, str]]:
+    """Find the files of plans that cannot be mixed, by their headers.
 
     Arguments
     ---------
@@ -254,12 +263,10 @@ def unusable_files(plans, root):
     'ann/1.mp3'
     """
     names = {piece.path for plan in plans for source in plan.sources for piece in source.pieces}
-    found = []
+    problems = []
     for name in tqdm(sorted(names), desc="reading headers", unit="file", disable=None):
         try:
-            path = find_audio(root, name)
-            if audio_info(path).frames == 0:
-                found.append((name, "holds no samples"))
+            audio_info(find_audio(root, name))
         except UserError as error:
-            found.append((name, str(error).partition(": ")[2]))
-    return found
+            problems.append((name, str(error).partition(": ")[2]))
+    return problems

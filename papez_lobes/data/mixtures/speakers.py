@@ -1,42 +1,58 @@
-"""Folders of speakers: which utterances there are, and disjoint splits of them."""
+"""Folders of speakers: their utterances, and disjoint splits of these."""
 
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info
 from papez_lobes.data.corpora.commonvoice import default_table, read_clips
-from papez_lobes.data.lookup import AUDIO_SUFFIXES, refuse_second_microphone
+from papez_lobes.data.lookup import audio_files, refuse_second_microphone, report_passed_over
 from papez_lobes.errors import UserError
 
 FRACTIONS = {"tr": 0.8, "cv": 0.1, "tt": 0.1}
 VCTK = ("wav48_silence_trimmed", "wav48")  # where VCTK, of either release, has its speakers
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of one speaker: path (below the scanned root, "/" between its parts),
-    duration in seconds, and sampling rate in Hz."""
+    """One recording of one speaker.
+
+    Arguments
+    ---------
+    path : str
+        Path below the scanned root, with "/" between its parts.
+    seconds : float
+        Duration.
+    sample_rate : int
+        In Hz.
+    """
 
     path: str
     seconds: float
     sample_rate: int
 
 
-def scan_speakers(folder, root=None, tsv=None):
+def scan_speakers(
+    folder: str | Path, root: str | Path | None = None, tsv: str | None = None
+) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
     """Find the utterances of a folder that has one subfolder per speaker.
 
-    Files are searched at any depth below a speaker's folder (so LibriSpeech's
-    speaker/chapter/utterance.flac is understood), in sorted order; hidden files and folders are
-    passed over, and links to folders are not followed below the speakers' own. Of WSJ0's two
-    microphones (`.wv1`, `.wv2`) the first is taken, and its conversion rather than itself; of
-    VCTK's two (`_mic1`, `_mic2`) the first as well.
+    Files are searched at any depth below a speaker's folder, as in LibriSpeech's
+    speaker/chapter/utterance.flac. Hidden files and folders are ignored, and links to folders are
+    not followed below the speakers' own. Of WSJ0's two microphones (`.wv1`, `.wv2`) and of VCTK's
+    (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion. Files
+    that are not audio by their suffix, or lie in no speaker's folder, are counted and named in one
+    line on stderr.
 
-    VCTK's own folder will do, and so will that of a language of Common Voice (`clips` and tables),
+    The folder can also be VCTK's own, or that of a language of Common Voice (`clips` and tables),
     whose speakers its table names.
 
     Arguments
@@ -44,8 +60,8 @@ def scan_speakers(folder, root=None, tsv=None):
     folder : str or pathlib.Path
         The folder of speakers' folders.
     root : str, pathlib.Path or None
-        Paths are given relative to it; None: to `folder`. A common root lets the results for
-        several folders be put together.
+        Paths are given relative to it; None: to `folder`. Several folders can be scanned under a
+        common root.
     tsv : str or None
         Table of Common Voice, below `folder`; None: `train.tsv` or else `validated.tsv`, if
         `folder` holds `clips` too.
@@ -55,13 +71,13 @@ def scan_speakers(folder, root=None, tsv=None):
     speakers : dict[str, list[Utterance]]
         Sorted by speaker, then path. A speaker without any readable file is left out.
     skipped : list[tuple[str, str]]
-        (path, reason) of every file with an audio suffix that could not be read.
+        (path, reason) of every audio file that cannot be read.
 
     Raises
     ------
     UserError
-        No such folder, or no speaker with a readable file in it, or an utterance of WSJ0's second
-        microphone alone.
+        There is no such folder, no speaker with a readable file in it, or an utterance of WSJ0's
+        second microphone alone.
 
     Example
     -------
@@ -81,7 +97,7 @@ def scan_speakers(folder, root=None, tsv=None):
         raise UserError(f"{folder}: no such folder; name one with a subfolder per speaker")
     speakers, skipped = {}, []
     tsv = tsv or default_table(folder)
-    found = _speech(folder) if tsv is None else read_clips(folder, tsv)
+    found = _find_speech(folder) if tsv is None else read_clips(folder, tsv)
     for speaker, path in tqdm(found, desc="reading headers", unit="file", disable=None):
         name = Path(os.path.relpath(path, root)).as_posix()
         try:
@@ -89,60 +105,63 @@ def scan_speakers(folder, root=None, tsv=None):
         except UserError as error:
             skipped.append((name, str(error).removeprefix(f"{path}: ")))
             continue
-        if info.frames == 0:
-            skipped.append((name, "holds no samples"))
-            continue
         utterance = Utterance(name, info.seconds, info.sample_rate)
         speakers.setdefault(speaker, []).append(utterance)
     if not speakers:
         raise UserError(
             f"{folder}: holds no speech ({len(skipped)} unreadable files); name a folder with one "
-            f"subfolder per speaker, each with {', '.join(AUDIO_SUFFIXES)} files"
+            "subfolder per speaker, each with wav, flac or other audio files"
         )
     return speakers, skipped
 
 
-def _speech(folder):
-    """(speaker, file) of everything below a folder of speakers."""
+def _find_speech(folder: Path) -> list[tuple[str, Path]]:
+    """(speaker, file) of all audio in a folder of speakers, sorted."""
     for name in VCTK:
         if (folder / name).is_dir():
             folder = folder / name
-    return [(entry.name, path) for entry in _speaker_folders(folder) for path in _files(entry)]
+    found, passed_over = [], []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            passed_over.append(entry)
+            continue
+        audio, others = audio_files(entry)
+        second = _second_microphones(audio, others)
+        found += [(entry.name, path) for path in audio if path not in second]
+        passed_over += [path for path in others if path not in second]
+    report_passed_over(folder, passed_over)
+    return found
 
 
-def _speaker_folders(folder):
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry for entry in entries if entry.is_dir())
+def _second_microphones(audio: list[Path], others: list[Path]) -> set[Path]:
+    """The files that record the same utterance as another one of the audio files does."""
+    names = {path.with_suffix("") for path in audio}
+    converted = {path.with_suffix("") for path in audio if path.suffix.lower() != ".wv1"}
+    duplicates = set()
+    for path in audio:
+        refuse_second_microphone(path)
+        name = path.with_suffix("")
+        of_vctk = name.name.endswith("_mic2") and name.with_name(f"{name.name[:-1]}1") in names
+        if of_vctk or (path.suffix.lower() == ".wv1" and name in converted):
+            duplicates.add(path)
+    for path in others:
+        if path.suffix.lower() == ".wv2":
+            if path.with_suffix("") not in names:
+                refuse_second_microphone(path)
+            duplicates.add(path)
+    return duplicates
 
 
-def _files(folder):
-    """Audio files at any depth, sorted by their path's parts."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += _audio([Path(parent, name) for name in sorted(files) if not name.startswith(".")])
-    return sorted(found)
-
-
-def _audio(paths):
-    """The audio among the files of one folder, one for an utterance of WSJ0 or VCTK."""
-    audio = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
-    converted = {path.stem for path in audio if path.suffix.lower() != ".wv1"}
-    stems = {path.stem for path in audio}
-    for path in paths:
-        if path.suffix.lower() in AUDIO_SUFFIXES or path.stem not in stems:
-            refuse_second_microphone(path)
-    return [path for path in audio
-            if (path.suffix.lower() != ".wv1" or path.stem not in converted)
-            and not (path.stem.endswith("_mic2") and f"{path.stem[:-1]}1" in stems)]
-
-
-def split_utterances(speakers, fractions=None, seed=0):
+def split_utterances(
+    speakers: dict[str, list[Utterance]], fractions: dict[str, float] | None = None, seed: int = 0
+) -> dict[str, dict[str, list[Utterance]]]:
     """Split every speaker's utterances into disjoint sets: all voices in all splits.
 
-    Each speaker is shuffled by `seed` and name alone, so that another speaker more changes
-    nothing for the rest. A speaker with fewer utterances than there are splits stays in the
-    first split.
+    Each speaker's utterances are shuffled by `seed` and name alone, so that a further speaker
+    changes nothing for the others. A speaker with fewer utterances than there are splits stays in
+    the first split.
 
     Arguments
     ---------
@@ -170,7 +189,7 @@ def split_utterances(speakers, fractions=None, seed=0):
     >>> {split: len(part["ann"]) for split, part in splits.items()}
     {'tr': 8, 'cv': 1, 'tt': 1}
     """
-    fractions = _checked(fractions)
+    fractions = _checked_fractions(fractions)
     splits = {split: {} for split in fractions}
     for speaker, utterances in speakers.items():
         rng = np.random.default_rng((seed, zlib.crc32(speaker.encode())))
@@ -182,7 +201,10 @@ def split_utterances(speakers, fractions=None, seed=0):
     return splits
 
 
-def split_speakers(speakers, fractions=None, seed=0, min_speakers=2):
+def split_speakers(
+    speakers: dict[str, list[Utterance]], fractions: dict[str, float] | None = None, seed: int = 0,
+    min_speakers: int = 2,
+) -> dict[str, dict[str, list[Utterance]]]:
     """Split the speakers into disjoint sets: no voice in two splits.
 
     Arguments
@@ -208,7 +230,7 @@ def split_speakers(speakers, fractions=None, seed=0, min_speakers=2):
     >>> {split: len(part) for split, part in splits.items()}
     {'tr': 6, 'cv': 2, 'tt': 2}
     """
-    fractions = _checked(fractions)
+    fractions = _checked_fractions(fractions)
     if len(speakers) < min_speakers * len(fractions):
         raise UserError(
             f"{len(speakers)} speakers: too few for {min_speakers} different ones in each of "
@@ -218,15 +240,17 @@ def split_speakers(speakers, fractions=None, seed=0, min_speakers=2):
     return {split: {name: speakers[name] for name in names} for split, names in parts.items()}
 
 
-def _checked(fractions):
+def _checked_fractions(fractions: dict[str, float] | None) -> dict[str, float]:
     fractions = FRACTIONS if fractions is None else fractions
     if min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
     return fractions
 
 
-def _parts(items, fractions, at_least, rng):
-    """Disjoint lists of all items, in their order; the largest split gives way to `at_least`."""
+def _parts(
+    items: Sequence[Item], fractions: dict[str, float], at_least: int, rng: np.random.Generator
+) -> dict[str, list[Item]]:
+    """Split items into disjoint lists of `at_least` each, at the cost of the largest split."""
     count = len(items)
     sizes = {split: max(at_least, round(share * count)) for split, share in fractions.items()}
     while sum(sizes.values()) != count:

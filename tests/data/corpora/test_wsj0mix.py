@@ -68,12 +68,12 @@ def test_an_interrupted_tree_is_completed_to_the_same_files(
     broken = tmp_path / "broken" / "2speakers"
     written = []
 
-    def crash(path, *arguments):
+    def crash(path, *arguments, **options):
         if len(written) == 17:  # within the second split, between two files of one mixture
             path.with_name(f".{path.name}.1.tmp").write_bytes(b"half")  # as a killed run leaves it
             raise KeyboardInterrupt
         written.append(path)
-        write_audio(path, *arguments)
+        write_audio(path, *arguments, **options)
 
     monkeypatch.setattr(wsj0mix, "write_audio", crash)
     with pytest.raises(KeyboardInterrupt):

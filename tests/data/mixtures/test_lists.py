@@ -142,7 +142,7 @@ def test_a_file_is_found_whichever_suffix_it_has(tmp_path):
              for name in ("a.wav", "a.wv1", "b.wav", "c.wav", "d.wav", "d", "e.f", "e.f.wav")]
     assert found == [
         "a.wav", "a.wv1", "b.wv1", "c.WV1", "d.flac", "d.flac", "e.f.flac", "e.f.flac"]
-    with pytest.raises(UserError, match=r"f\.wav: no such file \(nor with another of"):
+    with pytest.raises(UserError, match=r"f\.wav: no such file \(nor with another suffix"):
         find_audio(tmp_path, "f.wav")
 
 

@@ -98,7 +98,7 @@ def test_rates_and_versions_are_as_calculated(wsj0, lists, tmp_path, capsys, num
                     # A step where another order of the sums rounds the other way.
                     assert np.abs(written - samples).max() <= 1
                     assert np.mean(written != samples) < 1e-3
-            prepare_wsj0mix(tree, tmp_path / "save", num_spks, rate, version, ["tt"])
+            prepare_wsj0mix(tree, tmp_path / "save", num_spks, rate, version, splits=["tt"])
 
 
 def test_names_of_files_are_wsj0mixs(wsj0, lists, tmp_path):

@@ -1,0 +1,111 @@
+"""Files on disk: written whole or not at all, and fingerprints that show when they have changed."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from papez_lobes.errors import UserError
+
+
+def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True) -> None:
+    """Write a file that appears whole or not at all.
+
+    The content goes to a hidden `.tmp` file in the same folder, which is then renamed.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        File to write; missing parent folders are made, and an existing file is replaced.
+    content : bytes or memoryview
+        What the file holds.
+    sync : bool
+        Wait until the disk holds the file, so that a power cut leaves the old file or the new
+        one. This takes several milliseconds a file; pass False for large numbers of files that
+        can be made again.
+
+    Raises
+    ------
+    UserError
+        The folder or the disk cannot be written to.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "plans" / "tr.jsonl"
+    >>> write_bytes(path, b"{}")
+    >>> [file.name for file in path.parent.iterdir()]
+    ['tr.jsonl']
+    """
+    path = Path(path)
+    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "wb") as file:
+                file.write(content)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
+        raise UserError(f"{path}: {reason}") from error
+    if sync:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming last. Windows and some network file systems cannot, and do without."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def has_content(path: str | Path) -> bool:
+    """Tell whether a file exists and is not empty, as a power cut can leave unsynced files."""
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def fingerprint(settings: object, files: Iterable[str | Path]) -> str:
+    """Hash settings together with the paths, sizes and modification times of files.
+
+    Arguments
+    ---------
+    settings : object
+        Anything that JSON holds.
+    files : iterable of str or pathlib.Path
+        Files, in an order that does not change by itself. A missing file counts as such.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+
+    Example
+    -------
+    >>> file = getfixture("tmp_path") / "a.wav"
+    >>> before = fingerprint({"sample_rate": 8000}, [file])
+    >>> _ = file.write_bytes(b"something")
+    >>> fingerprint({"sample_rate": 8000}, [file]) == before
+    False
+    """
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    for file in files:
+        try:
+            status = os.stat(file)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(os.fsencode(file) + f" {state}\n".encode())
+    return digest.hexdigest()
