@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from papez_lobes.data.containers import SPHERE, describe_content, ogg_flaw
+from papez_lobes.data.containers import SPHERE, describe_content, mp3_flaw, ogg_flaw, truncated
 from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
 from papez_lobes.files import write_bytes
@@ -30,7 +30,6 @@ SHORT_DATA = re.compile(
 PROMISED_FRAMES = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
 UNKNOWN_SIZE = 0x7F000000  # bytes, or more: what writers to a pipe "promise"
 UNKNOWN_FRAMES = 2**62  # or more: a flac that was written to a pipe
-COUNTING_BLOCK = 2**20  # frames
 
 
 @dataclass(frozen=True)
@@ -200,12 +199,12 @@ def write_audio(
 def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile | None, AudioInfo]]:
     """Yield an open file and its header. The file is None for GSM, which has no header."""
     size, head = _first_bytes(path)
-    if Path(path).suffix.lower() == ".gsm":
-        yield None, _gsm_info(path, size, head)
-        return
     content = describe_content(head)
     if content:
         raise UserError(f"{path}: not an audio file but {content}")
+    if Path(path).suffix.lower() == ".gsm":
+        yield None, _gsm_info(path, size, head)
+        return
     sphere = _sphere_fields(path, head)
     try:
         file = soundfile.SoundFile(path)
@@ -216,9 +215,8 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile | None, AudioI
     with file:
         if file.format == "RAW":  # libsndfile's guess at any content under .au, .snd or .vox
             raise UserError(f"{path}: not an audio file, or one without a header; leave it out")
-        frames = file.frames if file.frames < UNKNOWN_FRAMES else _count_frames(path, file)
-        _check_whole(path, file, frames, sphere)
-        yield file, AudioInfo(file.samplerate, frames, file.channels)
+        _check_whole(path, file, sphere)
+        yield file, AudioInfo(file.samplerate, file.frames, file.channels)
 
 
 def _first_bytes(path: str | Path) -> tuple[int, bytes]:
@@ -229,45 +227,37 @@ def _first_bytes(path: str | Path) -> tuple[int, bytes]:
     except OSError as error:
         known = {errno.ENOENT: "no such file", errno.EISDIR: "is a folder"}
         reason = known.get(error.errno, f"cannot be read ({error.strerror})")
+        if error.errno == errno.ENOENT and os.path.islink(path):
+            reason = "is a link to a file that is not there"
         raise UserError(f"{path}: {reason}; name an audio file") from error
     if size == 0:
         raise UserError(f"{path}: is empty; leave it out")
     return size, head
 
 
-def _count_frames(path: str | Path, file: soundfile.SoundFile) -> int:
-    """Decode a file of unknown length, and rewind it."""
-    try:
-        frames = sum(len(block) for block in file.blocks(COUNTING_BLOCK, dtype="float32"))
-        file.seek(0)
-    except soundfile.LibsndfileError as error:
-        raise _damaged(path, "is damaged or truncated", error) from error
-    return frames
-
-
-def _check_whole(
-    path: str | Path, file: soundfile.SoundFile, frames: int, sphere: dict[str, str]
-) -> None:
-    """Refuse a file that holds less than its header promises."""
-    log = file.extra_info
+def _check_whole(path: str | Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
+    """Refuse a file that holds less than its header promises, or than its format requires."""
+    log, flaw = file.extra_info, None
     for promised, present in SHORT_DATA.findall(log):
         if int(present) < int(promised) < UNKNOWN_SIZE:
-            raise _truncated(path, f"{present} of {promised} bytes of audio")
+            flaw = truncated(f"{present} of {promised} bytes of audio")
     for promised in [*PROMISED_FRAMES.findall(log), sphere.get("sample_count", "")]:
-        if promised.isdecimal() and frames < int(promised) < UNKNOWN_SIZE // 4:
-            raise _truncated(path, f"{frames} of {promised} samples")
+        if promised.isdecimal() and file.frames < int(promised) < UNKNOWN_SIZE // 4:
+            flaw = truncated(f"{file.frames} of {promised} samples")
     if "truncated file" in log:
-        raise _truncated(path, "it ends before its last block does")
-    if file.format == "OGG" and (flaw := ogg_flaw(path)):
-        raise _truncated(path, flaw)
+        flaw = truncated("it ends before its last block does")
+    if file.format == "OGG":
+        flaw = ogg_flaw(path)
+    elif file.format == "MP3":
+        flaw = mp3_flaw(path, file.frames)
+    if file.frames >= UNKNOWN_FRAMES:
+        flaw = "does not state its length, as flac written to a pipe; convert it to .wav"
+    if flaw:
+        raise UserError(f"{path}: {flaw}")
 
 
 def _damaged(path, verdict, error):
     return UserError(f"{path}: {verdict} ({error.error_string.rstrip('.')}); leave it out")
-
-
-def _truncated(path, detail):
-    return UserError(f"{path}: is truncated ({detail}); copy it again or leave it out")
 
 
 def _sphere_fields(path: str | Path, head: bytes) -> dict[str, str]:
@@ -286,7 +276,7 @@ def _gsm_info(path: str | Path, size: int, head: bytes) -> AudioInfo:
     if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
         raise UserError(f"{path}: not an audio file (nor GSM 06.10 inside); leave it out")
     if size % GSM_BYTES:
-        raise _truncated(path, "its last GSM frame is not whole")
+        raise UserError(f"{path}: {truncated('its last GSM frame is not whole')}")
     return AudioInfo(GSM_RATE, size // GSM_BYTES * GSM_SAMPLES, 1)
 
 
@@ -309,5 +299,6 @@ def _decode(
     except soundfile.LibsndfileError as error:
         raise _damaged(path, "is damaged or truncated", error) from error
     if len(samples) < frames:
-        raise _truncated(path, f"{len(samples)} of {frames} samples")
+        flaw = truncated(f"{len(samples)} of {frames} samples")
+        raise UserError(f"{path}: {flaw}")
     return samples

@@ -1,4 +1,4 @@
-"""Files by their first and last bytes: what is not audio, and whether an Ogg file is whole."""
+"""Contents of files by their bytes: what is not audio, and whether Ogg and MP3 files are whole."""
 
 import os
 import struct
@@ -36,6 +36,12 @@ PRINTABLE = bytes({9, 10, 12, 13, *range(32, 127), *range(128, 256)})
 OGG_PAGE = struct.Struct("<4sBBqIIIB")
 LARGEST_OGG_PAGE = OGG_PAGE.size + 255 + 255 * 255
 END_OF_STREAM = 4  # flag in a page's type
+# MPEG audio, layer III: kbit/s by the header's index, Hz by version and index
+BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+MP3_DELAY = 8  # frames, at most, that encoder and decoder add and the header takes off
+MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
 
 def describe_content(head: bytes) -> str | None:
@@ -74,6 +80,11 @@ def _is_text(head: bytes) -> bool:
         errors="replace").rstrip("\ufffd")
 
 
+def truncated(detail: str) -> str:
+    """Word the flaw of a file that is cut short."""
+    return f"is truncated ({detail}); copy it again or leave it out"
+
+
 def ogg_flaw(path: str | Path) -> str | None:
     """Tell from its last page whether an Ogg file (Vorbis, Opus, FLAC) has been cut.
 
@@ -85,7 +96,7 @@ def ogg_flaw(path: str | Path) -> str | None:
     Returns
     -------
     str or None
-        What is missing; None if the file is whole.
+        What is wrong; None if the file is whole.
     """
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * LARGEST_OGG_PAGE))
@@ -95,9 +106,80 @@ def ogg_flaw(path: str | Path) -> str | None:
         return None
     page = tail[begin:]
     if len(page) < OGG_PAGE.size:
-        return "its last page is not whole"
+        return truncated("its last page is not whole")
     _, _, kind, *_, segments = OGG_PAGE.unpack_from(page)
     lengths = page[OGG_PAGE.size : OGG_PAGE.size + segments]
     if len(lengths) < segments or len(page) < OGG_PAGE.size + segments + sum(lengths):
-        return "its last page is not whole"
-    return None if kind & END_OF_STREAM else "its last page is not marked as the end"
+        return truncated("its last page is not whole")
+    return None if kind & END_OF_STREAM else truncated("its last page is not marked as the end")
+
+
+def mp3_flaw(path: str | Path, samples: int) -> str | None:
+    """Tell from its frames whether an MP3 file has been cut, or would be read in part only.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        MP3 file.
+    samples : int
+        The number of samples that the decoder takes it for. For a file without a header of its
+        length, that is an estimate from the first frame's bitrate.
+
+    Returns
+    -------
+    str or None
+        What is wrong; None if nothing is, or the file is too unusual to tell.
+    """
+    content = Path(path).read_bytes()
+    position = _after_id3(content)
+    promised = _promised_mp3_frames(content[position : position + 256])
+    frames, samples_per_frame = 0, 0
+    while frame := _mp3_frame(content[position : position + 4]):
+        length, samples_per_frame = frame
+        position += length
+        frames += position <= len(content)
+    rest = content[position : position + 16]
+    if rest.strip(b"\0") and not rest.startswith(MP3_TAGS):
+        return None
+    if promised is not None:
+        frames -= 1  # the one that holds the header
+        if frames < promised:
+            return truncated(f"{frames} of {promised} frames")
+    elif position > len(content):
+        return truncated("its last frame is not whole")
+    if samples < (frames - MP3_DELAY) * samples_per_frame:
+        return (f"states no length, or a wrong one, so that {samples} of "
+                f"{frames * samples_per_frame} samples would be read; convert it to .wav")
+    return None
+
+
+def _after_id3(content: bytes) -> int:
+    """Where the audio begins: behind an ID3v2 tag, if there is one."""
+    if content[:3] != b"ID3" or len(content) < 10:
+        return 0
+    size = 0
+    for byte in content[6:10]:  # 7 bits each
+        size = size * 128 + byte
+    return size + 10
+
+
+def _promised_mp3_frames(frame: bytes) -> int | None:
+    """The number of frames that a Xing, Info or VBRI header in the first frame states."""
+    for name, offset in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
+        begin = frame.find(name)
+        if begin >= 0 and (name == b"VBRI" or frame[begin + 7] & 1):
+            return int.from_bytes(frame[begin + offset : begin + offset + 4], "big")
+    return None
+
+
+def _mp3_frame(header: bytes) -> tuple[int, int] | None:
+    """(bytes, samples) of a frame by its first 4 bytes; None if these begin no frame."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:  # sync and layer III
+        return None
+    version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bitrate in (0, 15) or rate == 3:
+        return None
+    padding = header[2] >> 1 & 1
+    if version == 3:  # MPEG-1
+        return 144000 * BITRATES_1[bitrate] // MP3_RATES[3][rate] + padding, 1152
+    return 72000 * BITRATES_2[bitrate] // MP3_RATES[version][rate] + padding, 576

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -276,7 +277,7 @@ def _check_kept(manifest: Path, settings: dict) -> None:
     if not rows:
         raise UserError(f"{manifest}: holds no mixtures, only a header; {again}")
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
+        if len(row) != len(header) or not _is_number(row[1]):
             raise UserError(f"{manifest}: is damaged in line {number}; {again}")
     try:
         record = json.loads(manifest.with_suffix(".json").read_bytes())
@@ -286,6 +287,13 @@ def _check_kept(manifest: Path, settings: dict) -> None:
         if record.get(name, value) != value:
             raise UserError(f"{manifest}: was made with {name} {record[name]}, not {value}; "
                             f"{again}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _columns(num_spks: int) -> list[str]:

@@ -1,10 +1,13 @@
 """Audio files: what is read, how it is rounded, and one clear line for every bad file."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
+from papez_lobes.data.lookup import AUDIO_SUFFIXES
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -194,3 +197,165 @@ def test_readers_of_a_replaced_file_keep_the_old_one(tmp_path, noise):
     with path.open("rb") as reader:
         write_audio(path, -noise, RATE)
         assert reader.read() == before != path.read_bytes()
+
+
+# Suffix -> options with which libsndfile writes such a file; others are wav, sph or ogg by content.
+FORMATS = {
+    ".wv1": {"format": "NIST"}, ".sph": {"format": "NIST"}, ".nist": {"format": "NIST"},
+    ".oga": {"format": "OGG", "subtype": "VORBIS"}, ".opus": {"format": "OGG", "subtype": "OPUS"},
+    ".ogg": {"format": "OGG", "subtype": "VORBIS"}, ".aif": {"format": "AIFF"},
+    ".aifc": {"format": "AIFF", "endian": "LITTLE"}, ".snd": {"format": "AU"},
+    ".wave": {"format": "WAV"}, ".bwf": {"format": "WAVEX"}, ".iff": {"format": "SVX"},
+    ".sf": {"format": "IRCAM"}, ".ircam": {"format": "IRCAM"}, ".gsm": GSM,
+    ".wve": {"format": "WVE", "subtype": "ALAW"},
+}
+# They state no length: what is missing at their end cannot be known.
+WITHOUT_LENGTH = {".sf", ".ircam", ".paf", ".pvf"}
+
+
+@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+def test_every_suffix_that_is_taken_for_audio_is_read_and_a_cut_file_is_not(
+    tmp_path, suffix
+):
+    tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(24000) / RATE)
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, tone, RATE, **FORMATS.get(suffix, {"format": suffix[1:].upper()}))
+    assert audio_info(path).frames == len(read_audio(path)) == 24000
+    assert np.corrcoef(read_audio(path), tone)[0, 1] > 0.95
+    content = path.read_bytes()
+    for length in (len(content) // 3 + 1, len(content) // 2 + 1, len(content) - 41):
+        if suffix not in WITHOUT_LENGTH:
+            path.write_bytes(content[:length])
+            with pytest.raises(UserError, match=r"truncated|malformed"):
+                read_audio(path)
+
+
+def ogg_pages(content):
+    return [match.start() for match in re.finditer(b"OggS", content)]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_cut_between_or_within_pages_does_not_pass(tmp_path, subtype):
+    path = tmp_path / "a.ogg"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE)
+    soundfile.write(path, noise, RATE, format="OGG", subtype=subtype)
+    content = path.read_bytes()
+    *_, page, last = ogg_pages(content)
+    for length in (page, last):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match="last page is not marked as the end"):
+            audio_info(path)
+    for length in (last + 5, last + 27, last + 40, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match="last page is not whole"):
+            audio_info(path)
+    for whole in (content + bytes(100), content + content):  # padded, chained
+        path.write_bytes(whole)
+        assert audio_info(path).frames == 8 * RATE
+
+
+@pytest.mark.parametrize("rate, channels", [(8000, 1), (22050, 2), (44100, 1), (48000, 2)])
+def test_a_cut_mp3_does_not_pass(tmp_path, rate, channels):
+    path = tmp_path / "a.mp3"
+    rng = np.random.default_rng(0)
+    soundfile.write(path, 0.1 * rng.standard_normal((2 * rate + 7, channels)), rate)
+    content = path.read_bytes()
+    second = content.index(content[:2], 4)  # the first holds the header that states the length
+    assert audio_info(path).frames == 2 * rate + 7
+    tag = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
+    path.write_bytes(tag + content + b"TAG" + bytes(125))
+    assert audio_info(path).frames == 2 * rate + 7
+    for cut in (content[: len(content) // 2], content[:-1], tag + content[:-1]):
+        path.write_bytes(cut)
+        with pytest.raises(UserError, match=r"is truncated \(\d+ of \d+ frames\)"):
+            audio_info(path)
+    path.write_bytes(content[second:-1])
+    with pytest.raises(UserError, match="its last frame is not whole"):
+        audio_info(path)
+    for partly_read in (content[second:], content + content):
+        path.write_bytes(partly_read)
+        with pytest.raises(UserError, match=r"\d+ of \d+ samples would be read; convert it"):
+            audio_info(path)
+
+
+FOREIGN = {
+    b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + bytes(range(256)): "MPEG-4 .*ffmpeg",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n": "git lfs pull",
+    b"/annex/objects/SHA256E-s1234--abcd.wav\n": "git annex get",
+    b"\n  <!DOCTYPE html>\n<html><title>404</title></html>": "a web page",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "a web page",
+    b"PK\x03\x04\x14\0\0\0" + bytes(range(256)): "zip",
+    b"\x1f\x8b\x08\0" + bytes(range(256)): "gzip",
+    bytes(257) + b"ustar\x0000" + bytes(500): "tar",
+    b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(256)): "7z",
+    b"\x1a\x45\xdf\xa3" + bytes(range(256)): "WebM",
+    b"#!AMR\n" + bytes(range(256)): "AMR",
+    b"\xff\xf1\x50\x80" + bytes(range(256)): "AAC",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(range(256)): "Windows Media",
+    b"%PDF-1.7\n\xe2\xe3\xcf\xd3": "PDF",
+    bytes(5000): "zeros",
+    "Grüße, “text”\n".encode() * 100: "text",
+}
+
+
+@pytest.mark.parametrize("content, said", FOREIGN.items(), ids=FOREIGN.values())
+def test_what_is_not_audio_is_named_for_what_it_is(tmp_path, content, said, capfd):
+    for suffix in AUDIO_SUFFIXES:
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(content)
+        said_of_it = rf"a{suffix}: not an audio file but .*{said}"
+        with pytest.raises(UserError, match=said_of_it) as caught:
+            audio_info(path)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # libraries of C have nothing to say
+
+
+@pytest.mark.parametrize("suffix", [*AUDIO_SUFFIXES, ".raw", ".vox", ".wv2", ""])
+def test_unknown_bytes_are_not_taken_for_headerless_audio(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"\x81\x82" + np.random.default_rng(0).bytes(5000))
+    with pytest.raises(UserError, match=r"not an audio file|has no header that tells its rate"):
+        audio_info(path)
+
+
+def test_streamed_files_of_unknown_length_are_read(tmp_path, noise):
+    """As ffmpeg and sox write them to a pipe, where they cannot go back to the header."""
+    for suffix, at, bytes_there in (
+        ("au", 8, b"\xff\xff\xff\xff"), ("aiff", 42, (0x7F000008).to_bytes(4, "big")),
+    ):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, noise, RATE)
+        content = bytearray(path.read_bytes())
+        content[at : at + 4] = bytes_there
+        if suffix == "aiff":
+            content[22:26] = (0x7F000000 // 2).to_bytes(4, "big")
+        path.write_bytes(content)
+        assert audio_info(path).frames == len(read_audio(path)) == RATE
+        np.testing.assert_allclose(read_audio(path, start=5, frames=3), noise[5:8], atol=2**-15)
+
+
+def test_a_flac_without_a_length_is_one_line(tmp_path, noise):
+    soundfile.write(tmp_path / "a.flac", noise, RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(UserError, match="does not state its length"):
+        audio_info(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_rates_depths_channels_and_lengths(tmp_path, rate, subtype, channels):
+    for frames in (1, 77):
+        path = tmp_path / f"{frames}.wav"
+        soundfile.write(path, np.full((frames, channels), 0.25), rate, subtype=subtype)
+        assert (audio_info(path).frames, audio_info(path).channels) == (frames, channels)
+        assert read_audio(path).tolist() == [0.25] * frames
+        assert len(read_audio(str(path), 8000)) == -(-frames * 8000 // rate)
+
+
+def test_a_broken_link_and_a_folder_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.wav").symlink_to(tmp_path / ".git/annex/objects/gone.wav")
+    with pytest.raises(UserError, match=r"a\.wav: is a link to a file that is not there"):
+        audio_info(tmp_path / "a.wav")

@@ -1,11 +1,15 @@
 """Speakers of Common Voice and VCTK, for `papez mix` and mixing on the fly."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
 from papez_lobes.data.audio import write_audio
+from papez_lobes.data.folders import paired_files
+from papez_lobes.data.lookup import audio_files
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.data.store import build_store
 from papez_lobes.errors import UserError
@@ -98,3 +102,38 @@ def test_speakers_of_one_utterance_are_to_be_divided_by_voices(tmp_path, capsys)
     assert main(words) == 2
     assert "cv: only 0 of 6 speakers" in capsys.readouterr().err
     assert main([*words, "--split-by", "speaker"]) in (0, None)
+
+
+def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, capsys):
+    for name in ("mix/a.WAV", "s1/a.aiff", "s2/a.caf", "mix/b.m4a", "s1/b.m4a", "s2/b.m4a",
+                 "mix/readme", "mix/deeper/c.wav", "mix/.hidden.m4a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    mixture, = paired_files(tmp_path, ["mix", "s1", "s2"])
+    assert [file.name for file in mixture.files] == ["a.WAV", "a.aiff", "a.caf"]
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: passed over 5 file(s): 3 .m4a, 2 without suffix, such as mix/b.m4a\n")
+
+
+def test_what_mixing_passes_over_is_counted_and_named(tmp_path, capsys):
+    for name in ("ann/1.wav", "ann/2.w64", "bob/deep/3.au"):
+        speak(tmp_path / name)
+    for name in ("ann/4.m4a", "bob/5.wma", "bob/list.txt", "ann/6.wv2", "stray.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "ann/6.wv1").touch()
+    speakers, skipped = scan_speakers(tmp_path)
+    assert [[u.path for u in part] for part in speakers.values()] == [
+        ["ann/1.wav", "ann/2.w64"], ["bob/deep/3.au"]]
+    assert [path for path, _ in skipped] == ["ann/6.wv1"]
+    line, = capsys.readouterr().err.splitlines()
+    assert line == (f"{tmp_path}: passed over 4 file(s): 1 .m4a, 1 .wma, 1 .txt, 1 .wav, such as "
+                    "ann/4.m4a")
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); check its perm"):
+        audio_files(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from papez_lobes.data import inspection
+from papez_lobes.data import inspection, manifests
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.folders import paired_files
 from papez_lobes.data.inspection import Mixture
@@ -272,6 +272,104 @@ def test_skip_prep_takes_only_manifests_of_as_many_speakers(folder):
     assert prepare(folder, skip_prep=True) == manifest
     with pytest.raises(UserError, match=r"not a manifest of 3 speaker\(s\)"):
         prepare(folder, skip_prep=True, num_spks=3)
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"ID,duration,mix_wav,s1_wav,s2_wav\n", "holds no mixtures, only a header"),
+    (b"", "is not a manifest"), (b"\xff\xfe\0", "is not a manifest"),
+    (b"ID,duration,mix_wav,s1_wav,s2_wav\na,0.1,/m.wav,/s1.wav\n", "is damaged in line 2"),
+    (b"ID,duration,mix_wav,s1_wav,s2_wav\na,long,/m.wav,/s1.wav,/s2.wav\n", "damaged in line 2"),
+])
+def test_skip_prep_refuses_a_manifest_that_nothing_can_be_read_from(folder, content, said):
+    manifest = prepare(folder)["tr"]
+    manifest.write_bytes(content)
+    with pytest.raises(UserError, match=rf"mine_tr\.csv: .*{said}.*; run once without skip_prep"):
+        prepare(folder, skip_prep=True)
+
+
+def test_skip_prep_refuses_a_manifest_of_other_data(folder):
+    about = {"data_folder": "/speech", "version": "min"}
+    prepare(folder, about=about)
+    assert prepare(folder, about=about, skip_prep=True)
+    for name, other in (("data_folder", "/other"), ("version", "max")):
+        with pytest.raises(UserError, match=f"was made with {name} {about[name]}, not {other}"):
+            prepare(folder, about=about | {name: other}, skip_prep=True)
+    with pytest.raises(UserError, match="was made with sample_rate 8000, not 16000"):
+        prepare(folder, about=about, sample_rate=16000, skip_prep=True)
+    (folder.parent / "save" / "mine_tr.json").unlink()  # as for a manifest that the user wrote
+    assert prepare(folder, about={"data_folder": "/other"}, skip_prep=True)
+
+
+def rescale(path, factor):
+    samples, _ = soundfile.read(path)
+    write_audio(path, factor * samples, RATE)
+
+
+def test_a_mis_scaled_source_is_found_and_the_worst_named(folder, capsys):
+    rescale(folder / "s1" / "m1.wav", 0.98)
+    rescale(folder / "s2" / "m3.wav", 0.5)
+    warning = rf"2 mixture\(s\) are not the sum .* is {folder}/mix/m3\.wav, off by up to 0\.\d+ of"
+    for _ in range(2):  # made, then kept
+        assert len(read(prepare(folder)["tr"])) == 5
+        line, = [line for line in capsys.readouterr().out.splitlines() if "made again" not in line]
+        assert re.search(warning, line)
+    lines = problems_of(folder, check_sums="error")
+    assert [line.partition(":")[0] for line in lines] == [
+        f"{folder}/mix/m1.wav", f"{folder}/mix/m3.wav"]
+    assert all("is not the sum of its sources (off by up to" in line for line in lines)
+    left = read(prepare(folder, check_sums="error", leave_out_damaged=True)["tr"])
+    assert [item["id"] for item in left] == ["m0", "m2", "m4"]
+    capsys.readouterr()
+    for off in ("off", False):  # as YAML reads it
+        prepare(folder, check_sums=off)
+    assert "not the sum" not in capsys.readouterr().out
+
+
+def test_a_swapped_source_is_found(folder):
+    for number in (0, 1):  # of one length
+        for part in PARTS:
+            path = folder / part / f"m{number}.wav"
+            write_audio(path, soundfile.read(path)[0][:800], RATE)
+    first, second = (folder / "s2" / f"m{number}.wav" for number in (0, 1))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    assert len(problems_of(folder, check_sums="error")) == 2
+
+
+def test_16_bit_rounding_is_no_fault_whatever_the_number_of_speakers(tmp_path):
+    rng = np.random.default_rng(0)
+    for num_spks in (1, 2, 3, 5):
+        parts = ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
+        split = tmp_path / str(num_spks) / "tr"
+        for number in range(5):
+            sources = 0.1 * rng.standard_normal((num_spks, 4000))
+            for part, samples in zip(parts, [sources.sum(axis=0), *sources]):
+                write_audio(split / part / f"{number}.wav", samples, RATE, sync=False)
+        prepare_manifests(
+            "mine", lambda _, split=split, parts=parts: paired_files(split, parts),
+            split.parent / "save", num_spks, RATE, splits=["tr"], check_sums="error",
+        )
+
+
+def test_sums_are_sampled_where_headers_alone_are_read(folder, monkeypatch, capsys):
+    monkeypatch.setattr(manifests, "SUMS_CHECKED", 2)
+    decoded = []
+    real = inspection.read_audio
+    monkeypatch.setattr(inspection, "read_audio", lambda path: decoded.append(path) or real(path))
+    rescale(folder / "s1" / "m3.wav", 0.5)
+    corrupt("nan")(folder / "s1" / "m0.wav")
+    prepare(folder, check_audio=False)
+    assert {path.stem for path in decoded} == {"m0", "m3"}
+    assert "1 mixture(s) are not the sum" in capsys.readouterr().out
+    decoded.clear()
+    prepare(folder, check_audio=False, check_sums="off")
+    assert decoded == []
+
+
+def test_an_unknown_check_of_sums_is_refused(folder):
+    with pytest.raises(UserError, match="check_sums 'yes': must be one of warn, error, off"):
+        prepare(folder, check_sums="yes")
 
 
 def test_an_empty_split_is_refused(tmp_path):

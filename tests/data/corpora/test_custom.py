@@ -76,3 +76,25 @@ def test_sources_that_cannot_be_summed_are_listed(tree, tmp_path):
     refused(r"lists 2 problem\(s\)", tree, tmp_path / "save", 2)
     assert not list((tmp_path / "save").glob("mixtures/tr/*"))
     refused(r"lists all 2 mixture\(s\)", tree, tmp_path / "save", 2, leave_out_damaged=True)
+
+
+def test_mixtures_and_sources_of_any_format_and_recordings_that_are_passed_over(
+    tree, tmp_path, capsys
+):
+    for split in tree.iterdir():
+        for source in list(split.glob("s?/*.wav")):
+            samples, _ = soundfile.read(source)
+            source.unlink()
+            suffix = {"s1": ".aiff", "s2": ".W64"}[source.parent.name]
+            soundfile.write(source.with_suffix(suffix), samples, 8000, format=suffix[1:].upper())
+    (tree / "train/s1/m99.m4a").touch()
+    manifests = prepare_custom(str(tree), str(tmp_path / "save"), 2)
+    assert [len(separation_dataset(path, 2, 8000)) for path in manifests.values()] == [2, 1, 1]
+    assert f"{tree / 'train'}: passed over 1 file(s): 1 .m4a, such as s1/m99.m4a" in (
+        capsys.readouterr().err)
+
+
+def test_skip_prep_with_another_folder_is_refused(tree, tmp_path):
+    prepare_custom(tree, tmp_path / "save", 2)
+    refused("was made with data_folder .*/mine, not .*/other; run once without skip_prep",
+            tmp_path / "other", tmp_path / "save", 2, skip_prep=True)

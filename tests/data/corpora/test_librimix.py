@@ -103,3 +103,12 @@ def test_one_speaker_in_noise(tree, tmp_path):
     manifest = prepare_librimix(tree, tmp_path / "save", 1, mixture_type="mix_single")["tt"]
     assert manifest.read_text().startswith("ID,duration,mix_wav,s1_wav\n")
     assert all("mix_single" in item["mix_wav"] for item in items(manifest, "mix_wav"))
+
+
+def test_a_mis_scaled_source_of_a_clean_mixture_is_found(tree, tmp_path, capsys):
+    prepare_librimix(tree, tmp_path / "save", 2, check_sums="error")
+    source = tree / "wav8k/min/dev/s2/m01.wav"
+    write_audio(source, 0.7 * soundfile.read(source)[0], 8000)
+    prepare_librimix(tree, tmp_path / "save", 2)
+    assert f"the worst is {tree}/wav8k/min/dev/mix_clean/m01.wav" in capsys.readouterr().out
+    refused("is not the sum of its sources", tree, tmp_path / "save", 2, check_sums="error")

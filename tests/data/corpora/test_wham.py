@@ -79,3 +79,14 @@ def test_knobs_that_do_not_fit(wham, tmp_path, knobs, said):
     with pytest.raises(UserError, match=said) as caught:
         prepare_wham(wham, tmp_path / "save", **knobs)
     assert "\n" not in str(caught.value) and not (tmp_path / "save").exists()
+
+
+def test_only_clean_mixtures_are_held_against_the_sums_of_their_sources(whamr, tmp_path, capsys):
+    tree = shutil.copytree(whamr, tmp_path / "whamr")
+    prepare_wham(tree, tmp_path / "noisy", check_sums="error")
+    for split in (tree / "wav8k/min").iterdir():
+        shutil.copytree(split / "mix_both_anechoic", split / "mix_clean_anechoic")  # holds noise
+    with pytest.raises(UserError, match="is not the sum of its sources"):
+        prepare_wham(tree, tmp_path / "clean", mixture_type="mix_clean", check_sums="error")
+    prepare_wham(tree, tmp_path / "clean", mixture_type="mix_clean")
+    assert capsys.readouterr().out.count("are not the sum of their sources; the worst is") == 3
