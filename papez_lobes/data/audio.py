@@ -119,7 +119,7 @@ def read_audio(
     >>> samples.shape, round(float(samples[4000]), 3)
     ((8000,), 0.375)
     """
-    with _open(path) as (file, info):
+    with _open(path, check_end=frames is None) as (file, info):
         if isinstance(channel, int) and not 0 <= channel < info.channels:
             raise UserError(f"{path}: has {info.channels} channel(s), so no channel {channel}")
         wanted = info.frames - start if frames is None else min(frames, info.frames - start)
@@ -196,8 +196,14 @@ def write_audio(
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile | None, AudioInfo]]:
-    """Yield an open file and its header. The file is None for GSM, which has no header."""
+def _open(
+    path: str | Path, check_end: bool = True
+) -> Iterator[tuple[soundfile.SoundFile | None, AudioInfo]]:
+    """Yield an open file and its header. The file is None for GSM, which has no header.
+
+    Whether an Ogg or MP3 file is whole takes a look at its end, or at all of it, which is left
+    out where a piece is read.
+    """
     size, head = _first_bytes(path)
     content = describe_content(head)
     if content:
@@ -215,7 +221,13 @@ def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile | None, AudioI
     with file:
         if file.format == "RAW":  # libsndfile's guess at any content under .au, .snd or .vox
             raise UserError(f"{path}: not an audio file, or one without a header; leave it out")
-        _check_whole(path, file, sphere)
+        flaw = _header_flaw(file, sphere)
+        if check_end and file.format == "OGG":
+            flaw = flaw or ogg_flaw(path)
+        elif check_end and file.format == "MP3":
+            flaw = flaw or mp3_flaw(path, file.frames)
+        if flaw:
+            raise UserError(f"{path}: {flaw}")
         yield file, AudioInfo(file.samplerate, file.frames, file.channels)
 
 
@@ -235,28 +247,22 @@ def _first_bytes(path: str | Path) -> tuple[int, bytes]:
     return size, head
 
 
-def _check_whole(path: str | Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
-    """Refuse a file that holds less than its header promises, or than its format requires."""
-    log, flaw = file.extra_info, None
-    for promised, present in SHORT_DATA.findall(log):
+def _header_flaw(file: soundfile.SoundFile, sphere: dict[str, str]) -> str | None:
+    """Tell whether a file holds less than its header promises."""
+    for promised, present in SHORT_DATA.findall(file.extra_info):
         if int(present) < int(promised) < UNKNOWN_SIZE:
-            flaw = truncated(f"{present} of {promised} bytes of audio")
-    for promised in [*PROMISED_FRAMES.findall(log), sphere.get("sample_count", "")]:
+            return truncated(f"{present} of {promised} bytes of audio")
+    for promised in [*PROMISED_FRAMES.findall(file.extra_info), sphere.get("sample_count", "")]:
         if promised.isdecimal() and file.frames < int(promised) < UNKNOWN_SIZE // 4:
-            flaw = truncated(f"{file.frames} of {promised} samples")
-    if "truncated file" in log:
-        flaw = truncated("it ends before its last block does")
-    if file.format == "OGG":
-        flaw = ogg_flaw(path)
-    elif file.format == "MP3":
-        flaw = mp3_flaw(path, file.frames)
+            return truncated(f"{file.frames} of {promised} samples")
+    if "truncated file" in file.extra_info:
+        return truncated("it ends before its last block does")
     if file.frames >= UNKNOWN_FRAMES:
-        flaw = "does not state its length, as flac written to a pipe; convert it to .wav"
-    if flaw:
-        raise UserError(f"{path}: {flaw}")
+        return "does not state its length, as flac written to a pipe; convert it to .wav"
+    return None
 
 
-def _damaged(path, verdict, error):
+def _damaged(path: str | Path, verdict: str, error: soundfile.LibsndfileError) -> UserError:
     return UserError(f"{path}: {verdict} ({error.error_string.rstrip('.')}); leave it out")
 
 

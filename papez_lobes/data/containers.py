@@ -26,7 +26,7 @@ SIGNATURES = (
     (257, b"ustar", "a tar archive; unpack it"),
     (0, b"%PDF", "a PDF; leave it out"),
     (0, b"\x89PNG", "a picture; leave it out"),
-    (0, b"\xff\xd8\xff\xe0", "a picture; leave it out"),
+    (0, b"\xff\xd8\xff", "a picture; leave it out"),
     (0, b"version https://git-lfs.github.com/spec/", "a Git LFS pointer; run `git lfs pull`"),
     (0, b"/annex/objects/", "a git-annex pointer; run `git annex get`"),
 )
