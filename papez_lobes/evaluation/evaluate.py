@@ -247,7 +247,8 @@ def _collect(pending, rows, bar, most):
 def _check_files(mixtures, sample_rate):
     """Raises UserError for the first file that would stop the evaluation, maybe hours later."""
     for name, paths in tqdm(mixtures, "checking files", unit="mixture", leave=False, disable=None):
-        _, problems = inspect_mixture(Mixture(name, tuple(paths)), sample_rate, check_audio=False)
+        mixture = Mixture(name, tuple(paths))
+        problems = inspect_mixture(mixture, sample_rate, check_audio=False).problems
         if problems:
             path, reason = problems[0]
             raise UserError(f"{path}: {reason}")
