@@ -242,6 +242,8 @@ def _first_bytes(path: str | Path) -> tuple[int, bytes]:
         if error.errno == errno.ENOENT and os.path.islink(path):
             reason = "is a link to a file that is not there"
         raise UserError(f"{path}: {reason}; name an audio file") from error
+    except ValueError as error:  # a NUL character
+        raise UserError(f"{path!r}: cannot be a path; name an audio file") from error
     if size == 0:
         raise UserError(f"{path}: is empty; leave it out")
     return size, head

@@ -41,7 +41,7 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     samples = np.asarray(samples)
     if samples.dtype != np.float32:
         samples = samples.astype(np.float64)
-    if from_rate == to_rate:
+    if from_rate == to_rate or samples.size == 0:
         return samples
     common = gcd(from_rate, to_rate)
     up, down = to_rate // common, from_rate // common

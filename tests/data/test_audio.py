@@ -355,7 +355,12 @@ def test_rates_depths_channels_and_lengths(tmp_path, rate, subtype, channels):
         assert len(read_audio(str(path), 8000)) == -(-frames * 8000 // rate)
 
 
-def test_a_broken_link_and_a_folder_that_cannot_be_read(tmp_path):
+def test_a_name_with_a_nul_character_is_one_line():
+    with pytest.raises(UserError, match="cannot be a path"):
+        audio_info("a\0.wav")
+
+
+def test_a_broken_link_is_named_as_such(tmp_path):
     (tmp_path / "a.wav").symlink_to(tmp_path / ".git/annex/objects/gone.wav")
     with pytest.raises(UserError, match=r"a\.wav: is a link to a file that is not there"):
         audio_info(tmp_path / "a.wav")

@@ -41,6 +41,14 @@ def test_resampled_length_is_the_ceiling_for_every_length(rates):
         assert len(resample(np.ones(count), *rates)) == -(-count * rates[1] // rates[0])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_no_samples_and_one_sample(dtype):
+    for rates in ((48000, 8000), (8000, 16000), (44100, 8000)):
+        assert resample(np.zeros(0, dtype), *rates).shape == (0,)
+        one = resample(np.ones(1, dtype), *rates)
+        assert np.isfinite(one).all() and len(one) == -(-rates[1] // rates[0])
+
+
 def test_same_rate_changes_nothing():
     samples = np.random.default_rng(0).standard_normal(100)
     np.testing.assert_array_equal(resample(samples, 8000, 8000), samples)

@@ -64,5 +64,6 @@ def read_clips(folder: str | Path, table: str) -> list[tuple[str, Path]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a table of Common Voice, "
                         "such as train.tsv") from error
     except (UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        reason = "not a text" if isinstance(error, UnicodeDecodeError) else repr(error)
         raise UserError(f"{path}: is no table of Common Voice, with the columns client_id and path "
-                        f"({error!r}); name another, such as train.tsv") from error
+                        f"({reason}); name another, such as train.tsv") from error

@@ -108,7 +108,8 @@ def _read_metadata(path: Path, folder: Path, parts: list[str]) -> list[Mixture]:
             return [_mixture(row, folder, parts, ["mixture_path", *sources])
                     for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is no metadata of LibriMix ({error!r}); copy it again, or remove "
+        reason = "not a text" if isinstance(error, UnicodeDecodeError) else repr(error)
+        raise UserError(f"{path}: is no metadata of LibriMix ({reason}); copy it again, or remove "
                         "it to go by the folders") from error
 
 
