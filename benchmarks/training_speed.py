@@ -60,7 +60,7 @@ def main() -> None:
                 "--num_workers", "0"]
         experiment = load_experiment(argv)
         hparams = experiment.hparams
-        data = hparams["train_mixtures"]()
+        data = hparams["train_set"](None)
         data.count = hparams["batch_size"] * (WARM_UP + STEPS)
         brain = Timed(hparams["modules"], hparams["optimizer"], hparams, experiment.run_opts)
         brain.fit(range(1, 2), data, progressbar=False,

@@ -12,6 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 from papez_lobes.config.separator_files import PARTS, read_knobs
+from papez_lobes.data.manifests import prepare_manifests
 
 ROOT = Path(__file__).parents[1]
 ABLATIONS = ROOT / "hparams/ablations.yaml"
@@ -165,7 +166,7 @@ def test_each_corpus_has_the_same_experiments():
     for path in OTHER_CORPORA:
         corpora.setdefault(path.parts[-4], set()).add(path.stem)
     assert set(corpora) == {"LibriMix", "WHAM", "CustomData"}
-    assert all(names == {"papez", "papez_small", "convtasnet"} for names in corpora.values())
+    assert all(names == {"papez"} for names in corpora.values())  # the rest is --separator
 
 
 @pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA],
@@ -173,13 +174,16 @@ def test_each_corpus_has_the_same_experiments():
 def test_all_knobs_of_the_data_reach_the_function_that_prepares_it(path):
     keys = keys_of(path)
     module, _, name = keys["prepare"].tag.value.removeprefix("!name:").rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    assert set(parameters) - set(keys["prepare"]) == {"splits", "skip_prep"}
-    assert set(keys["prepare"]) <= set(parameters)
+    parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    parameters.remove("options")  # which are those of the function that writes the manifests
+    parameters |= {"splits", "check_audio", "check_sums", "leave_out_damaged", "skip_prep"}
+    assert parameters - set(keys["prepare"]) == {"splits", "skip_prep"}
+    assert set(keys["prepare"]) <= parameters <= {
+        *inspect.signature(prepare_manifests).parameters, *keys["prepare"]}
     given = {value.value.strip("<>") for value in keys["prepare"].values()}
     names = list(keys)
     knobs = names[names.index("data_folder"):names.index("skip_prep")]
-    assert given == {*knobs, "save_folder", "check_audio", "leave_out_damaged"}
+    assert given == {*knobs, "save_folder", "check_audio", "check_sums", "leave_out_damaged"}
 
 
 # SpeechBrain's recipe is not in its package. This is what its WSJ0Mix experiment looks like

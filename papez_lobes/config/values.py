@@ -12,7 +12,7 @@ NEEDED = (
     "optimizer", "lr", "lr_scheduler", "epoch_counter", "checkpointer", "train_logger", "loss",
     "train_dataloader_opts", "eval_dataloader_opts", "segment_seconds", "ponder_cost",
     "average", "start_from", "branch_from", "step_schedule", "loss_threshold", "max_batch_seconds",
-    "num_workers", "prepare", "skip_prep", "speech_folder", "shards_folder", "train_mixtures",
+    "num_workers", "prepare", "skip_prep", "speech_folder", "train_set",
     "train_log", "train_curve", "tensorboard", "save_audio",
 )
 INFINITY = float("inf")

@@ -76,6 +76,10 @@ class SeparationDataset(EpochAware, DynamicItemDataset):
         )
         self.set_output_keys(["id", "mix_sig", "sources"])
 
+    def __str__(self) -> str:
+        hours = sum(float(row["duration"]) for row in self.data.values()) / 3600
+        return f"{len(self)} recorded mixtures, {hours:.1f} h"
+
     def _read(self, name: str, duration: float, *paths: str) -> Iterator[torch.Tensor]:
         start, frames = self._segment(name, round(float(duration) * self.sample_rate))
         signals = [read_audio(path, start=start, frames=frames) for path in paths]

@@ -1,9 +1,12 @@
 """Mixing on the fly: training mixtures drawn anew every epoch from a folder of speakers."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from papez_lobes.data.datasets import EpochAware, SeparationDataset, separation_dataset
 from papez_lobes.data.mixtures.plans import MixingRules, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
@@ -35,7 +38,7 @@ class StoredRecordings:
         return self.stores["speech"].level(path)
 
 
-class DynamicMixtures(Dataset):
+class DynamicMixtures(EpochAware, Dataset):
     """Mixtures drawn when they are asked for, by (seed, epoch, index) and nothing else.
 
     So they are the same whatever the number of workers and processes, resumed or not; two
@@ -78,24 +81,23 @@ class DynamicMixtures(Dataset):
         if len(speech) < rules.num_spks:
             raise UserError(f"{speech.root}: holds {len(speech)} speaker(s), too few for mixtures "
                             f"of {rules.num_spks}; add a folder for each further speaker")
+        super().__init__()
         self.speech = speech
         self._recordings = StoredRecordings(speech, noises, rooms)
         self.rules, self.count, self.sample_rate, self.seed = rules, count, sample_rate, seed
-        self._epoch = torch.ones((), dtype=torch.long).share_memory_()  # with workers that persist
-
-    def set_epoch(self, epoch):
-        """Draw the mixtures of that epoch (1-based) from now on, in all workers."""
-        self._epoch.fill_(epoch)
 
     def __len__(self):
         return self.count
+
+    def __str__(self) -> str:
+        return f"mixtures on the fly from {self.speech}"
 
     def plan(self, index):
         """The `papez_lobes.data.mixtures.plans.MixturePlan` of an item of the current epoch."""
         return self._plan(index, 0)
 
     def _plan(self, index, attempt):
-        key = (self.seed, TRAINING, int(self._epoch), attempt)
+        key = (self.seed, TRAINING, self.epoch, attempt)
         return draw_mixture(self.speech, self.rules, mixture_rng(key, index), index)
 
     def __getitem__(self, index):
@@ -167,3 +169,33 @@ def dynamic_mixtures(
         tilt_db, equaliser_db,
     )
     return DynamicMixtures(speech, rules, count, sample_rate, seed, noises, rooms)
+
+
+def training_set(
+    manifest: str | Path | None,
+    speech_folder: str | Path | None,
+    num_spks: int,
+    sample_rate: int,
+    segment_seconds: float | None,
+    seed: int = 0,
+    **mixing,
+) -> SeparationDataset | DynamicMixtures:
+    """Make the training set of an experiment.
+
+    Arguments
+    ---------
+    manifest : str or pathlib.Path
+        Of recorded mixtures; used where `speech_folder` is None.
+    speech_folder : str or pathlib.Path
+        One subfolder per speaker: training mixtures are drawn from it on the fly.
+    num_spks, sample_rate, segment_seconds, seed
+        See `papez_lobes.data.datasets.separation_dataset`.
+    **mixing
+        Further arguments of `dynamic_mixtures`.
+    """
+    if speech_folder is None:
+        return separation_dataset(manifest, num_spks, sample_rate, segment_seconds, seed)
+    return dynamic_mixtures(
+        speech_folder, num_spks=num_spks, sample_rate=sample_rate,
+        segment_seconds=segment_seconds, seed=seed, **mixing,
+    )

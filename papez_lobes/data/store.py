@@ -5,7 +5,6 @@ flat files that every process maps into its memory. A machine holds them once, h
 processes and workers read them.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,10 +18,11 @@ from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio
 from papez_lobes.data.corpora.commonvoice import TABLE_SUFFIX
-from papez_lobes.data.lookup import AUDIO_SUFFIXES
+from papez_lobes.data.lookup import audio_files, is_audio, report_passed_over
 from papez_lobes.data.mixtures.levels import speech_level
 from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
+from papez_lobes.files import fingerprint
 
 INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.i16"
 LEVELS = "levels.npy"  # active speech level (power) of each recording; NaN where not yet measured
@@ -188,8 +188,8 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     if not recordings.is_dir():
         raise UserError(f"{recordings}: no such folder; name a folder of recordings")
     settings = [FORMAT, str(recordings), sample_rate, gigabytes, scan.__name__]
-    fingerprint = _fingerprint(recordings, settings)
-    if _is_whole(folder, fingerprint):
+    seen = fingerprint(settings, _files_below(recordings))
+    if _is_whole(folder, seen):
         return SpeechStore(folder)
     speakers, skipped = scan(recordings)
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -199,7 +199,7 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
         decoded = seconds * sample_rate * 2 <= gigabytes * 1e9
         rate = sample_rate if decoded else None
         spans, skipped = _write(aside, recordings, speakers, skipped, rate)
-        index = {"fingerprint": fingerprint, "root": str(recordings), "decoded": decoded,
+        index = {"fingerprint": seen, "root": str(recordings), "decoded": decoded,
                  "skipped": skipped, "speakers": spans}
         (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -225,15 +225,15 @@ def scan_files(folder):
     {'': [Utterance(path='street/1.wav', seconds=0.5, sample_rate=8000)]}
     """
     found, skipped = [], []
-    for path in sorted(Path(folder).rglob("*")):
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(folder).as_posix()
-            try:
-                info = audio_info(path)
-                if info.frames:
-                    found.append(Utterance(name, info.seconds, info.sample_rate))
-            except UserError as error:
-                skipped.append((name, str(error).removeprefix(f"{path}: ")))
+    audio, others = audio_files(folder)
+    report_passed_over(folder, others)
+    for path in audio:
+        name = path.relative_to(folder).as_posix()
+        try:
+            info = audio_info(path)
+            found.append(Utterance(name, info.seconds, info.sample_rate))
+        except UserError as error:
+            skipped.append((name, str(error).removeprefix(f"{path}: ")))
     if not found:
         raise UserError(f"{folder}: holds no recordings that can be read; name another folder")
     return {"": found}, skipped
@@ -285,11 +285,11 @@ def _to_steps(samples):
     return np.rint(steps).astype("<i2"), scale
 
 
-def _is_whole(folder, fingerprint):
+def _is_whole(folder, seen):
     """True if a folder holds a store with that fingerprint, and its files have their full size."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if index["fingerprint"] != fingerprint:
+        if index["fingerprint"] != seen:
             return False
         table = np.load(folder / TABLE)
         wanted = int(table["frames"].sum()) * 2 if index["decoded"] else 0
@@ -300,14 +300,10 @@ def _is_whole(folder, fingerprint):
         return False
 
 
-def _fingerprint(root, settings):
-    """A hash of names, sizes and times of the audio (and of Common Voice's tables) below a folder,
-    and of the settings."""
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for parent, folders, files in os.walk(root, followlinks=True):
+def _files_below(folder):
+    """The audio below a folder, links followed, and Common Voice's tables, in sorted order."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith((*AUDIO_SUFFIXES, TABLE_SUFFIX)):
-                status = os.stat(os.path.join(parent, name))
-                digest.update(f"{parent}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+        for name in sorted(names):
+            if is_audio(name) or name.lower().endswith(TABLE_SUFFIX):
+                yield os.path.join(parent, name)

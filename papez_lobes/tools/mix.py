@@ -11,7 +11,8 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from papez_lobes.data.corpora.wsj0mix import SPLITS, split_folder, workers, write_tree
+from papez_lobes.data.corpora.wsj0mix import write_tree
+from papez_lobes.data.manifests import SPLITS
 from papez_lobes.data.mixtures.lists import (
     draw_utterances,
     list_name,
@@ -26,7 +27,6 @@ from papez_lobes.data.mixtures.speakers import (
     split_speakers,
     split_utterances,
 )
-from papez_lobes.data.shards import write_shards
 from papez_lobes.errors import UserError
 
 COUNTS = {"tr": 20000, "cv": 5000, "tt": 3000}  # WSJ0-mix's
@@ -64,9 +64,6 @@ def _add_rendering(parser):
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="processes to mix in; same files, sooner (default 1)")
-    parser.add_argument("--shards", type=int, metavar="N",
-                        help="write tar shards (WebDataset's format) of N mixtures each, to "
-                        "<C>speakers/shards/wav8k/min/tr/000000.tar and so on")
 
 
 def _add_drawing(parser):
@@ -105,7 +102,7 @@ def run(arguments):
             print(path)
     if arguments.out:
         print(render_plans(plans, arguments.out, arguments.root, arguments.sample_rate,
-                           arguments.version, arguments.jobs, arguments.shards))
+                           arguments.version, arguments.jobs))
 
 
 def mix_tree(speakers_folder, out, counts, num_spks=2, seconds=(4.0, 8.0), sample_rate=8000,
@@ -233,19 +230,12 @@ def write_lists(plans, folder):
     return paths
 
 
-def render_plans(plans, out, root, sample_rates, versions=("min",), jobs=1, per_shard=None):
-    """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`: to
-    files, or to shards of `per_shard` mixtures."""
+def render_plans(plans, out, root, sample_rates, versions=("min",), jobs=1):
+    """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`."""
     num_spks = len(next(iter(plans.values()))[0].sources)
     tree = Path(out) / f"{num_spks}speakers"
     for rate, version in product(sample_rates, versions):
-        if per_shard is None:
-            write_tree(plans, tree, rate, root, version, jobs)
-            continue
-        with workers(jobs) as each:
-            for split, part in plans.items():
-                folder = split_folder(tree / "shards", split, rate, version)
-                write_shards(part, folder, rate, root, version, per_shard, each)
+        write_tree(plans, tree, rate, root, version, jobs)
     return tree
 
 
@@ -269,9 +259,8 @@ def _check_asked(arguments, drawing):
         raise UserError("--seconds: not with --write-lists, as lists hold whole utterances")
     if arguments.lists and len(dict(arguments.lists)) < len(arguments.lists):
         raise UserError("--list: names a split twice; put its lists into one file")
-    for name in ("jobs", "shards"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise UserError(f"{name} {value}: must be 1 or more")
+    if arguments.jobs < 1:
+        raise UserError(f"jobs {arguments.jobs}: must be 1 or more")
 
 
 def _check_rates(sample_rates):

@@ -20,7 +20,6 @@ from speechbrain.utils.logger import get_logger
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.data.shards import ShardedMixtures
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.results import write_evaluation
@@ -82,10 +81,8 @@ if __name__ == "__main__":
                     hparams["output_folder"])
         on_main(keep_knobs, hparams["save_folder"], separator, experiment.knobs)
 
-        data = {key: hparams[key] for key in ("num_spks", "sample_rate")}
-        segments = {key: hparams[key] for key in ("segment_seconds", "seed")}
-        made = hparams["speech_folder"] is not None or hparams["shards_folder"] is not None
-        splits = SPLITS[1:] if made else SPLITS  # then the data folder needs no training split
+        # mixing on the fly needs no recorded training split
+        splits = SPLITS if hparams["speech_folder"] is None else SPLITS[1:]
         if not hparams["skip_prep"]:
             on_main(hparams["prepare"], splits=splits)
         manifests = hparams["prepare"](skip_prep=True, splits=splits)
@@ -93,19 +90,15 @@ if __name__ == "__main__":
         sb.create_experiment_directory(
             hparams["output_folder"], str(experiment.file), experiment.overrides, LOG_CONFIG
         )
-        if hparams["speech_folder"] is not None:
-            on_main(hparams["train_mixtures"])  # finds and decodes the speech
-            train_set = hparams["train_mixtures"]()
-            logger.info(train_set.speech)
-        elif hparams["shards_folder"] is not None:
-            train_set = ShardedMixtures(hparams["shards_folder"], **data, **segments)
-        else:
-            train_set = separation_dataset(manifests["tr"], **data, **segments)
+        on_main(hparams["train_set"], manifests.get("tr"))  # the main process decodes the speech
+        train_set = hparams["train_set"](manifests.get("tr"))
+        logger.info(train_set)
+        valid_set = separation_dataset(
+            manifests["cv"], hparams["num_spks"], hparams["sample_rate"])
         train_options = train_loader_options(
             train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"],
             hparams["seed"],
         )
-        valid_set = separation_dataset(manifests["cv"], **data)
 
         brain = Separation(
             modules=hparams["modules"],
