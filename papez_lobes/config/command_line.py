@@ -7,7 +7,7 @@ option. Here each option gets its own text, and is read as what it takes.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -104,6 +104,8 @@ def read_options(
             raise UserError(f"{WHERE}: {name!r} is built by the file; change its options, or the "
                             "file")
         option = RUN_OPTIONS.get(name) or find_option(name, plain(default))
+        if option.kind == PATH:
+            option = replace(option, null=False)  # here null is the name of a folder
         try:
             value = _read_value(name, texts, option)
         except ValueError as error:

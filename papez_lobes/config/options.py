@@ -1,5 +1,6 @@
 """The options of experiments and separators, and the values that each one takes."""
 
+import datetime
 import difflib
 import operator
 import os
@@ -120,6 +121,8 @@ class Option:
                 value = YAML(typ="safe").load(text)
             except (YAMLError, ValueError):
                 raise ValueError(f"{name} is {text!r}: it must be {self}") from None
+            if isinstance(value, datetime.date):
+                value = text
         self.check(name, value)
         return value
 

@@ -3,19 +3,18 @@
 import ast
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import ruamel.yaml
 import yaml
 from hyperpyyaml.core import deref, load_hyperpyyaml, resolve_references
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from papez_lobes.errors import UserError
 
 REFERENCE = re.compile(r"<([^<>]+)>")
-ARITHMETIC = (
-    ast.Expression, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop
-)
+ARITHMETIC = (ast.Expression, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
 # HyperPyYAML itself does so after its first file is written out: there, text in parentheses would
 # be written without quotes, and read back as a tuple.
 ruamel.yaml.Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), first="(")
@@ -156,9 +155,10 @@ def _fill_in(node, tree):
             return node  # of something that is built, or wrong: HyperPyYAML says so
     elif tag_of(node) == "!tuple":
         # HyperPyYAML reads it by YAML 1.1, where 1e-5 is text and 1.0e-05 a number
-        items = ruamel.yaml.YAML(typ="safe").load(f"[{node.value[1:-1]}]")
-        text = yaml.safe_dump(items, default_flow_style=True, width=4096).strip()
-        node.value = f"({text[1:-1]})"
+        with suppress(YAMLError):  # HyperPyYAML says what is wrong
+            items = ruamel.yaml.YAML(typ="safe").load(f"[{node.value[1:-1]}]")
+            text = yaml.safe_dump(items, default_flow_style=True, width=4096).strip()
+            node.value = f"({text[1:-1]})"
     return node
 
 

@@ -151,6 +151,8 @@ def test_help(argv, capsys):
         (["--num_workers", "-1"], "num_workers is -1"),
         (["--noise_snr_db", "3"], "noise_snr_db is 3: it must be a list of two numbers"),
         (["--noise_snr_db", "[5, -5]"], "noise_snr_db is [5, -5]: it must be"),
+        (["--lr", "2024-01-01"], "lr is '2024-01-01': it must be a number above 0"),
+        (["--speech_folder", ""], "speech_folder is '': it must be a path"),
         (["--lr"], "--lr has no value: it must be a number above 0"),
         (["--check_audio", "no"], "check_audio is 'no': it must be True or False"),
         (["--mixture_version", "mid"], "mixture_version is 'mid': it must be one of min, max"),

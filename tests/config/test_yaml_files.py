@@ -44,6 +44,7 @@ def test_text_with_references_stays_text(tmp_path):
     ("a: !ref <nothing>", 'The reference "nothing" is not valid'),
     ("a: !ref <b>\nb: !ref <a>", "!ref"),
     ("a: !new:nowhere.Class", "There is no such class"),
+    ("a: (1, [2)", "x.yaml: "),
     ("a: !PLACEHOLDER", "'a' is a !PLACEHOLDER"),
 ])
 def test_what_cannot_be_built_is_one_line(tmp_path, text, message):
