@@ -1,17 +1,27 @@
-"""Where modules run."""
+"""Devices on which modules run."""
 
 import torch
 
 from papez_lobes.errors import UserError
 
 
-def checked_device(device):
-    """The name of a device that works here, with an index for CUDA, as SpeechBrain wants it.
+def checked_device(device: str | torch.device) -> str:
+    """Check that a device can be used, and return its name.
+
+    Arguments
+    ---------
+    device : str or torch.device
+        Such as 'cpu', 'cuda' or 'cuda:1'.
+
+    Returns
+    -------
+    str
+        The name, with an index for CUDA, as SpeechBrain expects it.
 
     Raises
     ------
     UserError
-        If it cannot be used.
+        The device is unknown, is not there, or computes nothing.
 
     Example
     -------

@@ -1,14 +1,16 @@
-"""The one exception that stands for a mistake of the user's, and how programs end on it."""
+"""Errors of the user's, and how programs report them."""
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """What a user can mend: says in one line what was wrong, where, and what to do.
+    """An error that the user can correct.
 
-    Command lines print its message and exit with status 2, without a traceback. The lobes
-    themselves raise `ValueError`, naming the YAML key, since they may be used without us.
+    Its message says in one line what was wrong, where (file and option), and what to do. Programs
+    print it and exit with status 2, without a traceback. Modules of a separator raise `ValueError`
+    instead, and name the option, as they can be used without this package's programs.
 
     Example
     -------
@@ -19,8 +21,15 @@ class UserError(Exception):
 
 
 @contextmanager
-def one_line_errors(program):
-    """End the program with one line and status 2 on a `UserError`, with 130 on Ctrl-C.
+def one_line_errors(program: str) -> Iterator[None]:
+    """A context that ends the program with one line and status 2 on a `UserError`.
+
+    Ctrl-C ends it with one line and status 130.
+
+    Arguments
+    ---------
+    program : str
+        The program's name, with which the line begins.
 
     Example
     -------
@@ -32,7 +41,7 @@ def one_line_errors(program):
     try:
         yield
     except UserError as error:
-        # out of a data loader's process it comes back inside that process's traceback
+        # a data loader's process hands it on at the end of its own traceback
         message = str(error).rpartition(f"{UserError.__name__}: ")[2].strip()
         print(f"{program}: {message}", file=sys.stderr)
         sys.exit(2)

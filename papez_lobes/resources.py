@@ -1,10 +1,21 @@
-"""What comes with the package besides code: separator files and trained bundles."""
+"""Files that come with the package besides its code: separator files and trained bundles."""
 
 from pathlib import Path
 
 
-def resource_folder(name):
-    """The folder of that name in an installed package; in a checkout it lies at the top.
+def resource_folder(name: str) -> Path:
+    """The folder of separator files ('hparams') or of bundles ('pretrained').
+
+    An installed package holds these folders. In a checkout they lie beside the package.
+
+    Arguments
+    ---------
+    name : str
+        The folder's name.
+
+    Returns
+    -------
+    pathlib.Path
 
     Example
     -------

@@ -40,6 +40,7 @@ def test_lobes_import_only_what_comes_before_them():
 
 def test_rooms_import_only_the_rooms_below_them():
     allowed = {
+        "config": {"config", "devices", "errors", "resources"},
         "data": {"data", "errors", "files"},
         "training": {
             "training", "data", "fast", "errors", "lengths", "processor", "separator",

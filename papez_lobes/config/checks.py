@@ -1,11 +1,23 @@
-"""What a knob may be: errors that name its key in the YAML file."""
+"""Checks of a module's hyperparameters: errors that name the option in the YAML file."""
 
 import math
 from numbers import Integral, Real
 
 
-def check_whole(key, value, least=1):
-    """Raises ValueError if a knob is not a whole number of at least `least`.
+def is_whole(value) -> bool:
+    """Whether a value is a whole number; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value) -> bool:
+    """Whether a value is a finite number; True and False are none."""
+    return is_whole(value) or (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    )
+
+
+def check_whole(key: str, value, least: int = 1) -> None:
+    """Raise ValueError if an option is not a whole number of at least `least`.
 
     Example
     -------
@@ -13,12 +25,12 @@ def check_whole(key, value, least=1):
     Traceback (most recent call last):
     ValueError: num_steps is 'eight': it must be a whole number of at least 1
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    if not is_whole(value) or value < least:
         raise ValueError(f"{key} is {value!r}: it must be a whole number of at least {least}")
 
 
-def check_number(key, value):
-    """Raises ValueError if a knob is not a finite number.
+def check_number(key: str, value) -> None:
+    """Raise ValueError if an option is not a finite number.
 
     Example
     -------
@@ -26,13 +38,14 @@ def check_number(key, value):
     Traceback (most recent call last):
     ValueError: halting_bias is nan: it must be a finite number
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"{key} is {value!r}: it must be a finite number")
 
 
-def check_flag(key, value):
-    """Raises ValueError if a knob is not True or False: YAML 1.2 takes yes and no for text, and
-    any text is true.
+def check_flag(key: str, value) -> None:
+    """Raise ValueError if an option is not True or False.
+
+    YAML 1.2 reads yes and no as text, and any text counts as true.
 
     Example
     -------
@@ -44,22 +57,21 @@ def check_flag(key, value):
         raise ValueError(f"{key} is {value!r}: it must be True or False")
 
 
-def check_dropout(value):
-    """Raises ValueError if a dropout is not in [0, 1).
+def check_dropout(value) -> None:
+    """Raise ValueError if a dropout is not in [0, 1).
 
     Example
     -------
     >>> check_dropout(1)
     Traceback (most recent call last):
-    ValueError: dropout is 1: it must be in [0, 1)
+    ValueError: dropout is 1: it must be a number of at least 0 and below 1
     """
-    check_number("dropout", value)
-    if not 0 <= value < 1:
-        raise ValueError(f"dropout is {value}: it must be in [0, 1)")
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"dropout is {value!r}: it must be a number of at least 0 and below 1")
 
 
-def check_heads(num_heads, width):
-    """Raises ValueError if attention heads do not divide a width.
+def check_heads(num_heads, width: int) -> None:
+    """Raise ValueError if the number of attention heads does not divide a width.
 
     Example
     -------
@@ -70,31 +82,3 @@ def check_heads(num_heads, width):
     check_whole("num_heads", num_heads)
     if width % num_heads:
         raise ValueError(f"num_heads is {num_heads}: it must divide the width of {width}")
-
-
-# The least that the knobs of SpeechBrain's separators may be: its modules fail in use only, or
-# build networks without layers. Papez's classes check theirs themselves.
-LEAST = dict.fromkeys((
-    "num_spks", "sample_rate", "N_encoder_out", "kernel_size", "bottleneck_dim", "hidden_dim",
-    "num_blocks", "num_repeats", "rnn_dim", "ffn_dim", "intra_layers", "inter_layers",
-    "segment_layers", "memory_layers", "segment_tokens",
-), 1) | {"chunk_tokens": 2, "conv_kernel": 3}
-
-
-def check_knobs(knobs):
-    """Raises ValueError for the first knob of a separator file that is out of its range.
-
-    Example
-    -------
-    >>> check_knobs({"num_repeats": 0})
-    Traceback (most recent call last):
-    ValueError: num_repeats is 0: it must be a whole number of at least 1
-    """
-    for key, least in LEAST.items():
-        if key in knobs:
-            check_whole(key, knobs[key], least)
-    if "dropout" in knobs:
-        check_dropout(knobs["dropout"])
-    width = knobs.get("bottleneck_dim", knobs.get("N_encoder_out"))
-    if "num_heads" in knobs and width is not None:
-        check_heads(knobs["num_heads"], width)

@@ -1,33 +1,44 @@
-"""From a command line to the objects of an experiment, with every key checked on the way.
+"""Experiments: from a command line to the objects that train, with every option checked on the way.
 
-An experiment file says HOW to train; its `separator:` node includes the file that says WHAT is
-trained. HyperPyYAML refuses an unknown top-level override but takes an unknown nested one in
-silence, so both are checked here, and a flag that only the separator file knows is handed on to
-it: no knob has to be repeated in an experiment.
+An experiment file describes the training. Its `separator:` node includes the separator file, which
+describes what is trained. All options of both files can be given on the command line. HyperPyYAML
+takes an unknown option of an included file in silence, so names are checked here.
 """
 
-import difflib
+import datetime
+import inspect
+import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import speechbrain as sb
-import torch
-from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from speechbrain.utils.run_opts import RunOptions
+from torch.utils.data import DataLoader
 
-from papez_lobes.config.checks import check_knobs
-from papez_lobes.config.separator_files import read_knobs
-from papez_lobes.config.values import check_values
-from papez_lobes.devices import checked_device
+from papez_lobes.config.command_line import (
+    RUN_OPTIONS,
+    SEPARATOR,
+    names_file,
+    read_options,
+    run_options,
+    split_words,
+    usage,
+)
+from papez_lobes.config.options import PATH, check_known, find_option
+from papez_lobes.config.separator_files import read_knobs, separator_file, set_options
+from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of
 from papez_lobes.errors import UserError
 
-SEPARATOR_NODE = "separator"
 INCLUDE = "!include:"
-KINDS = {
-    bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list",
-}
+NEEDED = (
+    "data_folder", "num_spks", "sample_rate", "seed", "output_folder", "save_folder", "modules",
+    "optimizer", "lr", "lr_scheduler", "epoch_counter", "checkpointer", "train_logger", "loss",
+    "train_dataloader_opts", "eval_dataloader_opts", "segment_seconds", "ponder_cost",
+    "average", "start_from", "branch_from", "step_schedule", "loss_threshold", "max_batch_seconds",
+    "num_workers", "prepare", "skip_prep", "speech_folder", "train_set", "train_log", "train_curve",
+    "tensorboard", "save_audio",
+)
+LOADER_OPTIONS = {*inspect.signature(DataLoader).parameters, "looped_nominal_epoch"} - {"dataset"}
 
 
 @dataclass
@@ -39,35 +50,40 @@ class Experiment:
     file : pathlib.Path
         The experiment file.
     separator_file : pathlib.Path
-        The separator file that it includes.
+        The separator file.
     hparams : dict
-        What HyperPyYAML made of it.
+        What HyperPyYAML built.
     run_opts : speechbrain RunOptions
         SpeechBrain's own options (--device, --precision, --test_only, ...).
-    overrides : dict
-        What the command line changed, in the nesting that HyperPyYAML takes.
+    knobs : dict
+        Hyperparameters of the separator: name to plain value.
+    tree : dict
+        The nodes that it was built from, which refer to no other file.
     """
 
     file: Path
     separator_file: Path
     hparams: dict = field(repr=False)
-    run_opts: object = field(repr=False)
-    overrides: dict
+    run_opts: RunOptions = field(repr=False)
+    knobs: dict
+    tree: dict = field(repr=False)
 
-    @property
-    def knobs(self):
-        """The separator's knobs as resolved for this experiment: name -> plain value."""
-        separator = self.hparams[SEPARATOR_NODE]
-        return {name: separator[name] for name in read_knobs(self.separator_file)}
+    def save(self) -> None:
+        """Write `hyperparams.yaml` to the output folder, which must exist."""
+        head = f"# Generated {datetime.date.today()} from:\n# {self.file.absolute()}\n"
+        path = Path(self.hparams["output_folder"], "hyperparams.yaml")
+        text = dump(resolve(self.tree, self.file))
+        path.write_text(f"{head}# yamllint disable\n{text}", encoding="utf-8")
 
 
-def load_experiment(argv=None):
-    """Parse a SpeechBrain command line and build the experiment.
+def load_experiment(argv: list[str] | None = None) -> Experiment:
+    """Parse a command line and build the experiment.
 
     Arguments
     ---------
     argv : list of str, optional
-        `FILE [--key value]...`; `sys.argv[1:]` by default.
+        `FILE [--option value]...`; `sys.argv[1:]` by default. `--separator NAME_OR_FILE` takes
+        another separator file, and `--separator '{name: value}'` sets options of it.
 
     Returns
     -------
@@ -76,135 +92,80 @@ def load_experiment(argv=None):
     Raises
     ------
     UserError
-        For a missing or broken file, an unknown key, a value of the wrong type, a missing
-        placeholder, or knobs that do not fit together.
+        A file is missing or broken, an option is unknown or takes another value, a placeholder
+        has no value, or values do not fit together.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    _check_words(argv)
-    file, run_opts, overrides = sb.parse_arguments(argv)
-    if run_opts.device is not None:
-        checked_device(run_opts.device)
-    if run_opts.device == "cpu" or not torch.cuda.is_available():
-        # SpeechBrain's own choice, nccl, needs GPUs
-        overridden = run_opts.overridden_args | {"distributed_backend"}
-        run_opts = replace(run_opts, distributed_backend="gloo", overridden_args=overridden)
-    file, overrides = Path(file), _parse_overrides(overrides)
-    keys = _read_yaml(file)
-    separator_file = _included(keys, file)
-    knobs = read_knobs(separator_file)
-    for name in keys[SEPARATOR_NODE] or ():
-        _check(name, None, knobs, f"{file}, `{SEPARATOR_NODE}`")
-    for name in _abbreviated(argv, overrides, run_opts):
-        _check(name, None, {**keys, **knobs}, file)
-        raise UserError(f"--{name} abbreviates an option of SpeechBrain's; write that in full")
-    overrides = _nest(overrides, keys, knobs, file)
-    try:
-        check_knobs(knobs | overrides.get(SEPARATOR_NODE, {}))
-        with open(file, encoding="utf-8") as stream:
-            hparams = load_hyperpyyaml(stream, overrides)
-    except Exception as error:  # HyperPyYAML hands on whatever a constructor raises
-        raise UserError(f"{file}: {_cause(error)}") from error
-    check_values(hparams, file)
-    return Experiment(file, separator_file, hparams, run_opts, overrides)
+    if argv[:1] in (["-h"], ["--help"]):
+        print(usage({}))
+        sys.exit()
+    file, given = split_words(argv)
+    tree = read_tree(file)
+    included = _included(tree, file)
+    named = [texts[0] for name, texts in given if name == SEPARATOR and names_file(texts)]
+    path = separator_file(os.path.expanduser(named[-1])) if named else included
+    if any(name == "help" for name, _ in given):
+        print(usage({str(file): tree, str(path): read_tree(path)}))
+        sys.exit()
+    defaults = read_knobs(path)
+    experiment, separator, run = read_options(given, tree, defaults)
+    if named and tree.get("experiment_name") == included.stem:  # it is named after its separator
+        experiment.setdefault("experiment_name", path.stem)
+
+    _expand_paths(tree)
+    tree.update(experiment)
+    fill_in(tree)
+    node = tree[SEPARATOR] if isinstance(tree[SEPARATOR], dict) else {}
+    for name in node:
+        check_known(name, defaults, f"{file}, `{SEPARATOR}` ({path.name})")
+    parts = set_options(path, {**node, **separator})
+    tree[SEPARATOR] = resolve(parts, path)
+    _check(tree, file)
+    return Experiment(
+        file=file,
+        separator_file=path,
+        run_opts=run_options(file, run, tree),  # before anything is built
+        hparams=build(tree, file),
+        knobs={name: plain(parts[name]) for name in defaults},
+        tree=tree,
+    )
 
 
-def _check_words(argv):
-    """Refuse a word that is no value of a flag: SpeechBrain glues it to the value before it."""
-    value = None
-    for word in argv[1:]:
-        if word.startswith("--"):
-            value = word.partition("=")[2] or None
-        elif value is None:
-            value = word
-        elif value.count("[") + value.count("{") > value.count("]") + value.count("}"):
-            value += word  # of a list that was written with spaces
-        else:
-            raise UserError(f"{word!r} stands after the value {value!r}; write --key value")
-
-
-def _read_yaml(path):
-    """Top-level keys of a HyperPyYAML file, tags kept, nothing built."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name an experiment file, e.g. hparams/papez.yaml")
-    try:
-        keys = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {_cause(error)}") from error
-    if not isinstance(keys, dict):
-        raise UserError(f"{path}: holds no keys; a HyperPyYAML file is a mapping")
-    return keys
-
-
-def _tag(value):
-    tag = getattr(value, "tag", None)
-    return getattr(tag, "value", None) or ""
-
-
-def _included(keys, file):
-    tag = _tag(keys.get(SEPARATOR_NODE))
+def _included(tree, file):
+    """The separator file that an experiment includes."""
+    tag = tag_of(tree.get(SEPARATOR))
     if not tag.startswith(INCLUDE):
         raise UserError(
-            f"{file}: has no `{SEPARATOR_NODE}: {INCLUDE}FILE` node; it is not an experiment file "
+            f"{file}: has no `{SEPARATOR}: {INCLUDE}FILE` node; it is not an experiment file "
             "(a separator file from the top-level hparams/ is included by one, not run)"
         )
     return (file.parent / tag.removeprefix(INCLUDE)).resolve()
 
 
-def _parse_overrides(text):
-    """SpeechBrain's text of the options, a `key: value` a line; a later one wins."""
-    overrides = {}
-    for line in text.splitlines():
-        try:
-            overrides.update(YAML(typ="safe").load(line))
-        except (YAMLError, TypeError, ValueError) as error:
-            raise UserError(f"cannot read the option {line!r}: write --key value") from error
-    return overrides
+def _expand_paths(tree):
+    """Replace a leading ~ in the paths of an experiment file."""
+    for name, node in tree.items():
+        if find_option(name).kind == PATH:
+            if isinstance(node, str):
+                tree[name] = os.path.expanduser(node)
+            elif tag_of(node) == "!ref":
+                node.value = os.path.expanduser(node.value)
 
 
-def _abbreviated(argv, overrides, run_opts):
-    """Flags that argparse took for the beginning of one of SpeechBrain's own, e.g. --test."""
-    flags = [word[2:].split("=")[0] for word in argv if word.startswith("--")]
-    return [flag for flag in flags if flag not in overrides and flag not in run_opts.as_dict()]
-
-
-def _nest(overrides, keys, knobs, file):
-    """Overrides in HyperPyYAML's nesting: the separator's own knobs go under its node."""
-    nested = {}
-    for name, value in overrides.items():
-        if name == SEPARATOR_NODE and isinstance(value, dict):
-            for knob, inner in value.items():
-                _check(knob, inner, knobs, f"{file}, `{SEPARATOR_NODE}`")
-            nested.setdefault(SEPARATOR_NODE, {}).update(value)
-        elif name in keys:
-            _check(name, value, keys, file)
-            nested[name] = value
-        else:
-            _check(name, value, {**keys, **knobs}, file)
-            nested.setdefault(SEPARATOR_NODE, {})[name] = value
-    return nested
-
-
-def _check(name, value, keys, where):
-    if name not in keys:
-        near = difflib.get_close_matches(name, keys, n=1)
-        hint = f"did you mean --{near[0]}?" if near else "see the file for what there is"
-        raise UserError(f"{where}: there is no key {name!r}; {hint}")
-    default = keys[name]
-    if isinstance(default, dict) or _tag(default) not in ("", "!ref", "!PLACEHOLDER"):
-        raise UserError(f"{where}: {name!r} is built by the file; change its knobs, or the file")
-    if _tag(default) or default is None or value is None:
-        return
-    for kind, words in KINDS.items():
-        if isinstance(default, kind):  # in this order: a bool is an int too
-            wider = (int, float) if kind is float else kind
-            if not isinstance(value, wider) or (isinstance(value, bool) and kind is not bool):
-                raise UserError(f"{where}: {name} takes {words}, not {value!r}")
-            return
-
-
-def _cause(error):
-    """The last line of an error's text: what a constructor said, without HyperPyYAML's frame."""
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _check(tree, file):
+    """Refuse an experiment that lacks an option, or in which one is of a wrong value."""
+    for name in NEEDED:
+        if name not in tree:
+            raise UserError(f"{file}: has no option {name!r}; see the experiments of the project")
+    for name, node in tree.items():
+        option = RUN_OPTIONS.get(name) or find_option(name)
+        if tag_of(node) == "!PLACEHOLDER":
+            raise UserError(f"{file}: {name} has no value; give --{name}: it must be {option}")
+        if not tag_of(node):  # what is built has the kind that its class gives it
+            try:
+                option.check(name, plain(node))
+            except ValueError as error:
+                raise UserError(f"{file}: {error}") from error
+    for name in ("train_dataloader_opts", "eval_dataloader_opts"):
+        for key in tree[name] if isinstance(tree[name], dict) else ():
+            check_known(key, LOADER_OPTIONS, f"{file}, `{name}`")

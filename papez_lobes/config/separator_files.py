@@ -1,28 +1,35 @@
-"""Separator files: the HyperPyYAML that says what is built, and the knobs that users may set."""
+"""Separator files: the HyperPyYAML that describes a separator and its hyperparameters.
 
-import difflib
-import io
+A hyperparameter ("knob" in names of this project) is a top-level plain value of the file, a list of
+plain values, or a `!ref` to one. What has another tag (`!new:`, `!name:`) is built from these.
+"""
+
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hyperpyyaml.core import load_hyperpyyaml, recursive_resolve
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from torch import nn
 
-from papez_lobes.config.checks import check_knobs
+from papez_lobes.config.checks import check_dropout, check_heads
+from papez_lobes.config.options import check_known, find_option
+from papez_lobes.config.yaml_files import (
+    build,
+    dump,
+    fill_in,
+    is_plain,
+    plain,
+    read_tree,
+    tag_of,
+    value_of,
+)
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
 
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
 _NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
-# what the constructors named in a file may raise on values that they do not take
-_BUILDING = (
-    ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError, ImportError, OSError,
-    YAMLError,
-)
 
 
-def separator_file(name_or_path):
+def separator_file(name_or_path: str | Path) -> Path:
     """The YAML file of a separator.
 
     Arguments
@@ -37,7 +44,7 @@ def separator_file(name_or_path):
     Raises
     ------
     UserError
-        If there is no such file; names those that there are.
+        There is no such file; names those that there are.
 
     Example
     -------
@@ -45,17 +52,17 @@ def separator_file(name_or_path):
     'papez.yaml'
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise UserError(f"{path}: no such file; name one, or one of: {', '.join(_separators())}")
     separators = _separators()
-    if str(name_or_path) not in separators:
+    if str(name_or_path) in separators:
+        return separators[str(name_or_path)]
+    if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"{name_or_path}: no such separator; there are: {', '.join(separators)}")
-    return separators[str(name_or_path)]
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name one, or one of: {', '.join(separators)}")
+    return path
 
 
-def separator_names():
+def separator_names() -> list[str]:
     """The names that `separator_file` knows, sorted.
 
     Example
@@ -66,11 +73,8 @@ def separator_names():
     return list(_separators())
 
 
-def read_knobs(path):
-    """The knobs of a separator file or of a bundle's `hyperparams.yaml`: what users may set.
-
-    Knobs are the top-level plain values and lists of them; `!ref`s to knobs are knobs too. What
-    has another tag (`!new:`, `!name:`, ...) is built from knobs and is none.
+def read_knobs(path: str | Path) -> dict:
+    """The hyperparameters of a separator file or of a bundle's `hyperparams.yaml`.
 
     Arguments
     ---------
@@ -80,12 +84,12 @@ def read_knobs(path):
     Returns
     -------
     dict
-        Name to value, in the file's order, `!ref`s resolved.
+        Name to value, in the file's order, with references filled in.
 
     Raises
     ------
     UserError
-        If the file cannot be read or is no HyperPyYAML.
+        The file cannot be read, or is not HyperPyYAML.
 
     Example
     -------
@@ -93,20 +97,20 @@ def read_knobs(path):
     >>> knobs["num_steps"], knobs["max_depth"], "Encoder" in knobs
     (16, 16, False)
     """
-    tree = _read_tree(path)
-    return {key: value for key, value in _resolve(tree, path).items() if _is_knob(tree[key], value)}
+    values = {key: plain(node) for key, node in fill_in(read_tree(path)).items()}
+    return {key: value for key, value in values.items() if is_plain(value)}
 
 
-def set_knobs(path, knobs, drop=()):
-    """The text of a separator file with knobs set; comments, tags and `!ref`s stay.
+def set_knobs(path: str | Path, knobs: Mapping, drop: Iterable[str] = ()) -> str:
+    """The text of a separator file with hyperparameters set; comments, tags and `!ref`s stay.
 
     Arguments
     ---------
     path : str or pathlib.Path
         The YAML file.
-    knobs : dict
-        Resolved values; knobs not named keep the file's. A knob that is a `!ref` stays one where
-        it then gives the wanted value, so that a later override of what it refers to reaches it.
+    knobs : mapping
+        Values; hyperparameters that are not named keep the file's. A `!ref` stays where it gives
+        the wanted value, so that a later override of what it refers to reaches it.
     drop : iterable of str
         Top-level keys to leave out, where the file has them.
 
@@ -117,7 +121,7 @@ def set_knobs(path, knobs, drop=()):
     Raises
     ------
     UserError
-        If the file is no separator file, or has no such knob.
+        The file is not a separator file, or has no such hyperparameter.
 
     Example
     -------
@@ -125,33 +129,62 @@ def set_knobs(path, knobs, drop=()):
     >>> [line.split(" # ")[0].strip() for line in text.splitlines() if line.startswith("max_")]
     ['max_depth: !ref <num_steps>']
     """
-    tree, known = _read_tree(path), read_knobs(path)
+    tree, known = read_tree(path), read_knobs(path)
     _check_needed(tree, path)
-    _check_known(knobs, known, path)
+    for key in knobs:
+        check_known(key, known, str(path))
     for key in drop:
         tree.pop(key, None)
-    # plain values first; then the references in the file's order, as they are resolved
-    for key in sorted(known.keys() & knobs.keys(), key=lambda key: _order(key, tree)):
-        value = _plain(knobs[key])
-        if not _is_value(value):
-            raise UserError(
-                f"{path}: '{key}' is {value!r}: a knob is a number, text, True, False or a list"
-            )
-        now = _resolve(tree, path)[key] if _tag(tree[key]) == "!ref" else known[key]
+    # plain values first: a reference is compared with what it then gives
+    for key in sorted(known, key=lambda key: tag_of(tree[key]) == "!ref"):
+        if key not in knobs:
+            continue
+        value, now = plain(knobs[key]), value_of(tree[key], tree)
+        if not is_plain(value):
+            raise UserError(f"{path}: {key} is {value!r}: it must be a number, text, True, False, "
+                            "null or a list")
         if (type(now), now) != (type(value), value):
             tree[key] = value
-    return _dump(tree)
+    return dump(tree)
 
 
-def build_modules(path, knobs=None):
+def set_options(path: str | Path, options: Mapping | None = None) -> dict:
+    """The nodes of a separator file with hyperparameters set, and with references filled in.
+
+    Raises
+    ------
+    UserError
+        The file has no such hyperparameter, or one is out of its range.
+    """
+    options, known = dict(options or {}), read_knobs(path)
+    for name in options:
+        check_known(name, known, str(path))
+    tree = read_tree(path)
+    tree.update(options)
+    fill_in(tree)
+    values = {name: plain(tree[name]) for name in known}
+    width = values.get("bottleneck_dim", values.get("N_encoder_out"))
+    try:
+        for name, value in values.items():
+            find_option(name).check(name, value)
+        if "dropout" in values:
+            check_dropout(values["dropout"])
+        if "num_heads" in values and width is not None:
+            check_heads(values["num_heads"], width)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    return tree
+
+
+def build_modules(path: str | Path, knobs: Mapping | None = None) -> dict[str, nn.Module]:
     """Build the untrained Encoder, MaskNet and Decoder of a separator file or bundle.
 
     Arguments
     ---------
     path : str or pathlib.Path
         The YAML file.
-    knobs : dict, optional
-        Values for some of its knobs.
+    knobs : mapping, optional
+        Values for some of its hyperparameters.
 
     Returns
     -------
@@ -161,7 +194,7 @@ def build_modules(path, knobs=None):
     Raises
     ------
     UserError
-        If the file has no such knob, or if it cannot be built with these values.
+        The file has no such hyperparameter, or it cannot be built with these values.
 
     Example
     -------
@@ -172,7 +205,14 @@ def build_modules(path, knobs=None):
     return {part: hparams[node] for part, node in PARTS.items()}
 
 
-def has_parts(path):
+def load_hparams(path: str | Path, knobs: Mapping | None = None) -> dict:
+    """Like `build_modules`, but returns all that the file holds."""
+    hparams = build(set_options(path, knobs), path)
+    _check_needed(hparams, path)
+    return hparams
+
+
+def has_parts(path: str | Path) -> bool:
     """Whether a YAML file has the nodes of a separator: Encoder, MaskNet and Decoder.
 
     Example
@@ -180,115 +220,19 @@ def has_parts(path):
     >>> has_parts(separator_file("papez"))
     True
     """
-    return set(PARTS.values()) <= set(_read_tree(path))
-
-
-def load_hparams(path, knobs=None):
-    """As `build_modules`, but all that the file holds."""
-    known = read_knobs(path)
-    _check_known(knobs or {}, known, path)
-    try:
-        check_knobs(known | dict(knobs or {}))
-        with open(path, encoding="utf-8") as stream:
-            hparams = load_hyperpyyaml(stream, dict(knobs or {}))
-    except _BUILDING as error:
-        raise UserError(f"{path}: {_one_line(error)}") from error
-    _check_needed(hparams, path)
-    return hparams
+    return set(PARTS.values()) <= set(read_tree(path))
 
 
 def _separators():
     """Name to path of the project's separator files."""
-    folder = resource_folder("hparams")
-    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = sorted(resource_folder("hparams").glob("*.yaml"))
     return {
-        name: path for name, path in files.items()
+        path.stem: path for path in files
         if re.search("^Encoder:", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
-
-
-def _yaml():
-    """A YAML that writes back what it read: comments, tags, quotes and the house's style."""
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width, yaml.boolean_representation = True, 4096, ["False", "True"]
-    yaml.indent(mapping=4, sequence=4, offset=2)
-    null = "tag:yaml.org,2002:null"
-    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar(null, "null"))
-    return yaml
-
-
-def _dump(tree):
-    stream = io.StringIO()
-    _yaml().dump(tree, stream)
-    return stream.getvalue()
-
-
-def _read_tree(path):
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        tree = _yaml().load(Path(path).read_text(encoding="utf-8"))
-    except Exception as error:  # ruamel's own errors, and bytes that are no text
-        raise UserError(f"{path}: not a YAML file: {_one_line(error)}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: not a separator file: its top level is not 'key: value'")
-    return tree
-
-
-def _resolve(tree, path):
-    """All top-level values, `!ref`s resolved in the file's order, plain ones as plain Python."""
-    values = dict(tree)
-    for key, node in tree.items():
-        if _tag(node) == "!ref":
-            try:
-                values[key] = recursive_resolve(node.value, [], values)
-            except ValueError as error:
-                raise UserError(f"{path}: '{key}': {_one_line(error)}") from error
-    return {key: _plain(value) for key, value in values.items()}
-
-
-def _plain(value):
-    """ruamel's scalars and lists, which remember their spelling, as Python's."""
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, list) and _tag(value) is None:
-        return [_plain(item) for item in value]
-    return value
-
-
-def _tag(node):
-    return getattr(getattr(node, "tag", None), "value", None)
-
-
-def _is_value(value):
-    """Whether a knob may have this value."""
-    if type(value) is list:
-        return all(map(_is_value, value))
-    return value is None or type(value) in (bool, int, float, str)
-
-
-def _is_knob(node, resolved):
-    return _tag(node) in (None, "!ref") and _is_value(resolved)
-
-
-def _check_known(names, known, path):
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"{path}: there is no knob '{name}'{hint}")
 
 
 def _check_needed(keys, path):
     for name in _NEEDED:
         if name not in keys:
-            raise UserError(f"{path}: not a separator file: '{name}' is missing")
-
-
-def _order(key, tree):
-    return _tag(tree[key]) == "!ref", list(tree).index(key)
-
-
-def _one_line(error):
-    return " ".join(" ".join(map(str, error.args or [error])).split())
+            raise UserError(f"{path}: not a separator file: {name!r} is missing")

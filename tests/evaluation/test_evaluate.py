@@ -273,7 +273,7 @@ def test_perceptual_measures(tmp_path):
     (["BUNDLE", "MANIFEST", "--set", "max_depth"], "write it as knob=value"),
     (["BUNDLE", "MANIFEST", "--set", "max_depth="], "write it as knob=value"),
     (["BUNDLE", "MANIFEST", "--device", "meta"], "device 'meta' computes nothing; try cpu"),
-    (["BUNDLE", "MANIFEST", "--set", "max_dept=1"], "there is no knob 'max_dept'"),
+    (["BUNDLE", "MANIFEST", "--set", "max_dept=1"], "there is no option 'max_dept'"),
     (["BUNDLE", "MANIFEST", "--device", "cuda:99"], "cuda:99"),
 ])
 def test_a_mistake_is_one_line(case, tmp_path, capsys, argv, message):

@@ -190,9 +190,9 @@ def test_loading_is_quiet(bundle, capfd, caplog):
 
 
 @pytest.mark.parametrize("knobs, message", [
-    ({"num_slot": 3}, "no knob 'num_slot'; did you mean 'num_slots'?"),
-    ({"Encoder": 3}, "no knob 'Encoder'"),
-    ({"dropout": torch.tensor(0.1)}, "'dropout' is tensor"),
+    ({"num_slot": 3}, "no option 'num_slot'; did you mean 'num_slots'?"),
+    ({"Encoder": 3}, "no option 'Encoder'"),
+    ({"dropout": torch.tensor(0.1)}, "dropout is tensor"),
 ])
 def test_wrong_knobs(tmp_path, modules, knobs, message):
     with pytest.raises(UserError) as error:
@@ -203,8 +203,8 @@ def test_wrong_knobs(tmp_path, modules, knobs, message):
 
 @pytest.mark.parametrize("text, message", [
     ("a: 1\n", "'num_spks' is missing"),
-    ("- 1\n", "top level"),
-    ("a: [1\n", "not a YAML file"),
+    ("- 1\n", "holds no keys"),
+    ("a: [1\n", "not valid YAML"),
     (None, "no such file"),
 ])
 def test_wrong_separator_file(tmp_path, modules, text, message):
@@ -252,11 +252,11 @@ def test_weights_of_another_model(bundle):
 
 
 @pytest.mark.parametrize("overrides, message", [
-    ({"max_dept": 2}, "no knob 'max_dept'; did you mean 'max_depth'?"),
+    ({"max_dept": 2}, "no option 'max_dept'; did you mean 'max_depth'?"),
     ({"max_depth": 99}, "max_depth is 99: it must be between 1 and num_steps, 5"),
     ({"num_steps": 4}, "norm1.weight is [5, 16], expected [4, 16]"),
     ({"halting_threshold": "high"}, "hyperparams.yaml: "),
-    ({"Block": {"dim": 3}}, "no knob 'Block'"),
+    ({"Block": {"dim": 3}}, "no option 'Block'"),
 ])
 def test_wrong_overrides(bundle, overrides, message):
     with pytest.raises(UserError) as error:

@@ -189,7 +189,7 @@ def test_three_speakers_from_a_bundle_for_two(trained, tmp_path):
         ({"data_folder": "/nowhere/2speakers"}, "/nowhere/2speakers"),
         ({"num_spks": 3}, "num_spks"),
         ({"flags": ["--test_only"]}, "no checkpoint to test; train first"),
-        ({"num_slot": 3}, "there is no key 'num_slot'; did you mean --num_slots?"),
+        ({"num_slot": 3}, "there is no option 'num_slot'; did you mean 'num_slots'?"),
         ({"num_heads": 3}, "num_heads is 3: it must divide the width of 16"),
     ],
 )

@@ -87,9 +87,8 @@ if __name__ == "__main__":
             on_main(hparams["prepare"], splits=splits)
         manifests = hparams["prepare"](skip_prep=True, splits=splits)
 
-        sb.create_experiment_directory(
-            hparams["output_folder"], str(experiment.file), experiment.overrides, LOG_CONFIG
-        )
+        sb.create_experiment_directory(hparams["output_folder"], log_config=LOG_CONFIG)
+        on_main(experiment.save)  # hyperparams.yaml
         on_main(hparams["train_set"], manifests.get("tr"))  # the main process decodes the speech
         train_set = hparams["train_set"](manifests.get("tr"))
         logger.info(train_set)
