@@ -5,13 +5,13 @@ VENV ?= .venv
 .PHONY: demo test lint bench
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/papez demo
+	$(VENV)/bin/python examples/demo/demo.py
 
 test: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest
 
 bench: $(VENV)/.installed
-	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png --baseline tests/oracles/authors_papez.py:AuthorsPapez --baseline-options '{"threshold": 99}'
+	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --baseline benchmarks/authors_papez.py:AllSteps --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

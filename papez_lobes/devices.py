@@ -35,3 +35,9 @@ def checked_device(device: str | torch.device) -> str:
     if device.type == "meta":
         raise UserError("device 'meta' computes nothing; try cpu")
     return str(device)
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until a GPU has done its work; on a CPU, do nothing."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

@@ -5,8 +5,8 @@ import torch
 from speechbrain.inference.separation import SepformerSeparation
 from torch import nn
 
+from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules, separator_file
-from papez_lobes.tools.cli import main
 from tests.oracles.authors_papez import AuthorsPapez, StepNorm
 
 TINY = {"N": 16, "H": 2, "M": 3, "K": 8, "R": 12, "ffn": 32}

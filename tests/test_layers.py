@@ -25,9 +25,10 @@ def imports(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        roots = ("papez_lobes", "tests", "recipes")
+        roots = ("papez_lobes", "tests", "recipes", "examples", "benchmarks")
         found |= {name for name in names if name.split(".")[0] in roots}
-    return {name.removeprefix("papez_lobes.") for name in found if name != "papez_lobes"}
+    found -= {"papez_lobes", "papez_lobes.__version__"}
+    return {name.removeprefix("papez_lobes.") for name in found}
 
 
 def test_lobes_import_only_what_comes_before_them():
@@ -46,11 +47,16 @@ def test_rooms_import_only_the_rooms_below_them():
             "training", "data", "fast", "errors", "lengths", "processor", "separator",
         },
         "evaluation": {
-            "evaluation", "training", "data", "devices", "errors", "separator",
+            "evaluation", "training", "data", "devices", "errors", "files", "separator",
+            "tables",
         },
         "inference": {
             "inference", "data", "devices", "errors", "config", "precision", "resources",
             "separator",
+        },
+        "profiling": {
+            "profiling", "evaluation", "inference", "training", "data", "fast", "errors", "config",
+            "precision", "separator", "tables",
         },
     }
     for room, rooms in allowed.items():
@@ -62,14 +68,23 @@ def test_rooms_import_only_the_rooms_below_them():
         assert used <= {"training", "lengths"}
 
 
-def test_nothing_imports_recipes_tests_or_tools():
+def test_nothing_imports_the_command_or_what_is_not_installed():
+    outside = {"recipes", "tests", "examples", "benchmarks"}
     for path in PACKAGE.rglob("*.py"):
         used = {used.split(".")[0] for used in imports(path)}
-        assert not used & {"recipes", "tests"}, path
-        assert path.parent.name == "tools" or "tools" not in used, path
+        assert not used & outside, path
+        assert path.parent.name == "cli" or "cli" not in used, path
 
 
 def test_every_module_of_the_package_is_placed():
     assert {path.stem for path in PACKAGE.glob("*.py")} == {
         *(set(LOBES) - {"config"}), "__init__", "devices", "files", "processor", "resources",
+        "tables",
     }
+
+
+def test_every_folder_of_the_package_is_installed():
+    listed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for path in PACKAGE.rglob("__init__.py"):
+        name = ".".join(path.parent.relative_to(ROOT).parts)
+        assert f'"{name}"' in listed, name

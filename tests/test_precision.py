@@ -9,8 +9,8 @@ from torch import nn
 from papez_lobes import precision
 from papez_lobes.errors import UserError
 from papez_lobes.precision import DTYPES, Int8Linear, Linear, PrepackedLinear, lower_precision
+from papez_lobes.profiling.cost import count_macs
 from papez_lobes.separator import separate
-from papez_lobes.tools.cost import count_macs
 
 
 def test_eight_bits_are_as_near_as_their_steps():

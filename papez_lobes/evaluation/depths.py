@@ -1,16 +1,16 @@
-"""What a model spends its steps on: how deep tokens go, by how many speakers are heard in them."""
+"""Depths of tokens (steps that they ran), by the number of speakers that are heard in them."""
 
 from collections import Counter
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-WINDOW = 0.02  # s, over which a source's power is taken
-FLOOR_DB = -35.0  # of its greatest power: below that a source is not heard
+WINDOW = 0.02  # s, over which the power of a source is averaged
+FLOOR_DB = -35.0  # relative to its maximum: below that power a source is not heard
 
 
-def count_depths(depth, sources, sample_rate):
-    """The tokens of one mixture, counted.
+def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Counter:
+    """Count the tokens of one mixture.
 
     Arguments
     ---------
@@ -24,7 +24,7 @@ def count_depths(depth, sources, sample_rate):
     Returns
     -------
     Counter
-        (speakers heard at the token's middle, steps) -> tokens.
+        (speakers heard in the middle of the token, steps) -> tokens.
 
     Example
     -------
@@ -41,8 +41,8 @@ def count_depths(depth, sources, sample_rate):
     return Counter(zip(heard.tolist(), depth.tolist()))
 
 
-def describe_depths(counts):
-    """Mean, standard deviation and, by how many speakers are heard, tokens and their mean.
+def describe_depths(counts: Counter) -> dict:
+    """Mean and standard deviation; for each number of speakers, how many tokens and their mean.
 
     Example
     -------
@@ -60,8 +60,8 @@ def describe_depths(counts):
     return {"mean": round(mean, 3), "sd": round(square**0.5, 3), "by_speakers": groups}
 
 
-def depth_line(described):
-    """The same in words.
+def depth_line(described: dict) -> str:
+    """Say in a sentence what `describe_depths` gave.
 
     Example
     -------

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.inspection import Mixture, inspect_mixture
+from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.reference_metrics import measure
@@ -267,10 +268,10 @@ def _read(name, paths, sample_rate):
 
 def _separate(modules, name, mixture, sources, sample_rate, device):
     batch = torch.from_numpy(mixture).unsqueeze(0).to(device)
-    _finish(device)
+    synchronize(device)
     started = time.perf_counter()
     estimates, trace = separate(modules, batch, return_trace=True)
-    _finish(device)
+    synchronize(device)
     taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
     estimates, batch = estimates.float().cpu(), batch.cpu()  # not every device has float64
     scores = score(estimates, torch.from_numpy(sources).unsqueeze(0), batch)
@@ -294,11 +295,6 @@ def _per_source(name, values):
     return {name: sum(values) / len(values)} | {
         f"{name}_s{number}": value for number, value in enumerate(values, 1)
     }
-
-
-def _finish(device):
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def mean_of(rows, name):

@@ -1,21 +1,23 @@
-"""A picture of one separated mixture: what went in, what came out, and how deep each token went."""
+"""Pictures of an evaluation: separated mixtures, and the distribution of the scores."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from scipy.signal import spectrogram
+import torch
+from matplotlib.figure import Figure
 
-from papez_lobes.data.audio import write_bytes
+from papez_lobes.files import write_bytes
+from papez_lobes.training.logs import spectrogram
 
-matplotlib.use("Agg")  # files only; no display is needed
-import matplotlib.pyplot as plt
-
-DYNAMIC_RANGE = 60  # dB shown below the loudest point of the mixture
+DYNAMIC_RANGE_DB = 60  # shown below the loudest point of the mixture
 
 
-def draw_separation(path, mixture, sources, estimates, depth, sample_rate, titles):
+def draw_separation(
+    path: str | Path, mixture: np.ndarray, sources: np.ndarray, estimates: np.ndarray,
+    depth: np.ndarray | None, sample_rate: int, improvements: Sequence[float],
+) -> Path:
     """Draw spectrograms of mixture, sources and estimates, and the depth of each token.
 
     Arguments
@@ -25,13 +27,13 @@ def draw_separation(path, mixture, sources, estimates, depth, sample_rate, title
     mixture : numpy.ndarray
         [T].
     sources, estimates : numpy.ndarray
-        [T, C], in one order.
+        [T, C], in the same order.
     depth : numpy.ndarray or None
         [L], the steps that each token ran.
     sample_rate : int
         Hz.
-    titles : list of str
-        One a speaker, for the estimates.
+    improvements : sequence of float
+        SI-SNRi of each estimate in dB, for the titles.
 
     Returns
     -------
@@ -39,61 +41,73 @@ def draw_separation(path, mixture, sources, estimates, depth, sample_rate, title
         The picture.
     """
     speakers, seconds = sources.shape[1], len(mixture) / sample_rate
-    rows = 2 + speakers if depth is not None else 1 + speakers
-    figure, axes = new_figure(rows, 2, (12, 1.9 * rows + 0.6), sharex=True, squeeze=False)
-    loudest = _spectrogram(mixture, sample_rate)[2].max()
-    grid = axes[0, 0].get_gridspec()
-    for axis in axes[0]:
-        axis.remove()
+    rows = 1 + speakers + (depth is not None)
+    figure = Figure((12, 1.9 * rows + 0.6), layout="constrained")
+    grid = figure.add_gridspec(rows, 2)
+    loudest = float(spectrogram(torch.from_numpy(mixture), sample_rate).max())
     top = figure.add_subplot(grid[0, :])
-    _draw(top, mixture, sample_rate, loudest, "mixture")
-    for speaker in range(speakers):
-        row = axes[1 + speaker]
-        _draw(row[0], sources[:, speaker], sample_rate, loudest, f"speaker {speaker + 1}")
-        _draw(row[1], estimates[:, speaker], sample_rate, loudest, titles[speaker])
+    _draw_spectrogram(top, mixture, sample_rate, loudest, "mixture")
+    for index, gain in enumerate(improvements):
+        left = figure.add_subplot(grid[1 + index, 0], sharex=top)
+        right = figure.add_subplot(grid[1 + index, 1], sharex=top)
+        title = f"estimate {index + 1} ({gain:+.1f} dB SI-SNRi)"
+        _draw_spectrogram(left, sources[:, index], sample_rate, loudest, f"speaker {index + 1}")
+        _draw_spectrogram(right, estimates[:, index], sample_rate, loudest, title)
     if depth is not None:
-        for axis in axes[-1]:
-            axis.remove()
-        bottom = figure.add_subplot(grid[-1, :])
-        _draw_depth(bottom, depth, seconds)
+        _draw_depth(figure.add_subplot(grid[-1, :], sharex=top), depth, seconds)
     figure.supxlabel("seconds", fontsize=9)
-    write_bytes(path, png_of(figure))
+    write_bytes(path, png_bytes(figure))
     return Path(path)
 
 
-def new_figure(rows, columns, size, **options):
-    """A figure of that many axes and `size` in inches, and the axes."""
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+def draw_distribution(rows: list[dict]) -> bytes:
+    """Draw a histogram of the mixtures' SI-SNRi, and each source's against its SI-SNR before.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of an Evaluation.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    figure = Figure((10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    improvements = np.array([row["si_snr_i"] for row in rows])
+    improvements = improvements[np.isfinite(improvements)]
+    left.hist(improvements, bins=min(40, max(5, len(rows) // 5)), color="#4878a8")
+    if improvements.size:
+        mean = improvements.mean()
+        left.axvline(mean, color="#b03030", label=f"mean {mean:.2f}")
+        left.legend(frameon=False)
+    left.set(xlabel="SI-SNRi, dB", ylabel="mixtures")
+    # Single sources: the mean over the sources of a mixture is always near 0 dB before.
+    names = [name for name in rows[0] if name.startswith("si_snr_i_s")]
+    after = np.array([[row[name.replace("_i_", "_")] for name in names] for row in rows])
+    gained = np.array([[row[name] for name in names] for row in rows])
+    right.scatter(after - gained, gained, s=8, alpha=0.5, color="#4878a8")
+    right.axhline(0, color="#999", linewidth=0.8)
+    right.set(xlabel="SI-SNR of the mixture to a source, dB", ylabel="SI-SNRi of the source, dB")
+    return png_bytes(figure)
 
 
-def png_of(figure):
-    """The bytes of a figure as PNG; the figure is closed."""
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
-    plt.close(figure)
     return stream.getvalue()
 
 
-def _spectrogram(signal, sample_rate):
-    """Times [F] in s, frequencies [K] in kHz and levels [K, F] in dB; 32 ms Hann windows."""
-    size = int(0.032 * sample_rate)
-    padded = np.pad(signal, (0, max(0, size - len(signal))))
-    frequencies, times, power = spectrogram(
-        padded, sample_rate, window="hann", nperseg=size, noverlap=size - size // 4, mode="psd"
+def _draw_spectrogram(axis, signal, sample_rate, loudest, title):
+    levels = spectrogram(torch.from_numpy(np.ascontiguousarray(signal)), sample_rate).T
+    axis.imshow(
+        levels, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
+        extent=(0, len(signal) / sample_rate, 0, sample_rate / 2000),
+        vmin=loudest - DYNAMIC_RANGE_DB, vmax=loudest,
     )
-    return times, frequencies / 1000, 10 * np.log10(power + 1e-18)
-
-
-def _draw(axis, signal, sample_rate, loudest, title):
-    times, frequencies, level = _spectrogram(signal, sample_rate)
-    axis.pcolormesh(
-        times, frequencies, level, vmin=loudest - DYNAMIC_RANGE, vmax=loudest, cmap="magma",
-        shading="nearest", rasterized=True,
-    )
-    axis.set_xlim(0, len(signal) / sample_rate)
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.set_ylabel("kHz", fontsize=8)
-    axis.tick_params(labelsize=8)
+    _label(axis, title, "kHz")
 
 
 def _draw_depth(axis, depth, seconds):
@@ -104,11 +118,12 @@ def _draw_depth(axis, depth, seconds):
         np.ones(len(depth)), np.ones(width), "same"
     )
     axis.plot((edges[:-1] + edges[1:]) / 2, smooth, color="#1f4e79", linewidth=1.2)
-    axis.set_xlim(0, seconds)
     axis.set_ylim(0, depth.max() + 0.5)
-    axis.set_title(
-        f"steps that each token ran (line: mean over 50 ms; mean {depth.mean():.2f})",
-        fontsize=9, loc="left",
-    )
-    axis.set_ylabel("steps", fontsize=8)
+    title = f"steps that each token ran (line: mean over 50 ms; mean {depth.mean():.2f})"
+    _label(axis, title, "steps")
+
+
+def _label(axis, title, ylabel):
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.set_ylabel(ylabel, fontsize=8)
     axis.tick_params(labelsize=8)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
 from papez_lobes.separator import separate
 
@@ -253,7 +254,6 @@ def _median_seconds(modules, mixture):
     for _ in range(1 + TIMED_RUNS):
         started = time.perf_counter()
         _trace(modules, mixture)
-        if mixture.is_cuda:
-            torch.cuda.synchronize(mixture.device)
+        synchronize(mixture.device)
         times.append(time.perf_counter() - started)
     return sorted(times[1:])[TIMED_RUNS // 2]

@@ -2,19 +2,12 @@
 
 import json
 import re
-import sys
-import types
 
-import numpy as np
 import pytest
-import torch
 
+from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import read_knobs, separator_file, set_knobs
-from papez_lobes.data.audio import write_audio
-from papez_lobes.tools.cli import main
-from papez_lobes.tools.contestants import Entry, build
-from papez_lobes.tools.race import Race, interleave
-from tests.trees import SAMPLE_RATE, voice
+from papez_lobes.profiling.comparison import Comparison
 
 TINY = {
     "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
@@ -65,7 +58,7 @@ def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, mon
     def interrupted(self, seconds, dtype, threads):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Race, "train", interrupted)
+    monkeypatch.setattr(Comparison, "train", interrupted)
     out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
     assert bench(small, "--seconds", 0.5, "--mean-depth", 1.5, "--train", "--no-memory", "--json",
                  out["json"], "--markdown", out["md"], "--figure", out["png"]) == 130
@@ -74,7 +67,7 @@ def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, mon
     assert out["png"].read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().err.endswith("papez bench: stopped\n")
 
-    monkeypatch.setattr(Race, "separate", interrupted)
+    monkeypatch.setattr(Comparison, "separate", interrupted)
     assert bench(small, "--seconds", 0.5, "--no-memory", "--json", tmp_path / "none.json") == 130
     assert not (tmp_path / "none.json").exists()
 
@@ -117,67 +110,29 @@ def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
             assert row["macs_per_second"] > 0 and row["peak_bytes"] is not None
 
 
-def test_a_baseline_is_run_beside_it(small, tmp_path):
+def test_modules_of_python_files_are_run_beside_it(small, tmp_path, capsys):
     file = tmp_path / "plain.py"
     file.write_text(
         "import torch\n"
         "class Half(torch.nn.Module):\n"
-        "    def __init__(self, gain=1.0):\n"
+        "    def __init__(self, gain=0.5):\n"
         "        super().__init__()\n"
         "        self.gain = torch.nn.Parameter(torch.tensor(gain))\n"
         "    def forward(self, mixture):\n"
         "        return torch.stack([mixture * self.gain] * 2, dim=-1)\n"
     )
-    options = ["--baseline", f"{file}:Half", "--baseline-options", '{"gain": 0.5}']
+    names = [small, f"{file}:Half", f"{file}:Nothing"]
+    options = ["--baseline", f"{file}:Half", "--train", "--train-seconds", 0.5]
     out = tmp_path / "out.json"
-    assert bench(small, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
-    assert {row["kind"] for row in json.loads(out.read_text())} >= {"baseline", "all steps"}
-
-
-def test_asteroids_models_where_it_is_installed(monkeypatch, tmp_path, capsys):
-    """Against a stand-in of its interface, [B, T] -> [B, C, T]; the real one, which pins an old
-    torchmetrics, is run by hand: docs/results.md."""
-
-    class ConvTasNet(torch.nn.Module):
-        def __init__(self, n_src, sample_rate):
-            super().__init__()
-            self.gain = torch.nn.Parameter(torch.full((1, n_src, 1), 0.5))
-
-        def forward(self, mixture):
-            return mixture.unsqueeze(1) * self.gain
-
-    models = types.SimpleNamespace(ConvTasNet=ConvTasNet)
-    monkeypatch.setitem(sys.modules, "asteroid", types.ModuleType("asteroid"))
-    monkeypatch.setitem(sys.modules, "asteroid.models", models)
-    contestant = build(Entry("asteroid:ConvTasNet", "asteroid", "ConvTasNet"), "cpu")
-    estimates, trace = contestant(torch.randn(1, 800))
-    assert estimates.shape == (1, 800, 2) and trace is None
-    out = tmp_path / "out.json"
-    names = ["asteroid:ConvTasNet", "asteroid:Nothing"]
-    assert bench(*names, "--seconds", 0.5, "--no-memory", "--train", "--json", out) == 0
+    assert bench(*names, "--seconds", 0.5, "--no-memory", *options, "--json", out) == 0
     rows = json.loads(out.read_text())
-    assert {row["task"] for row in rows} == {"separate", "train"}
-    assert {row["kind"] for row in rows} == {"asteroid"} and rows[0]["params"] == 2
-    assert "Nothing" in capsys.readouterr().out
-    monkeypatch.setitem(sys.modules, "asteroid.models", None)  # as if it were not installed
-    assert bench("asteroid:ConvTasNet", "--seconds", 0.5) == 2
-    assert "pip install --no-deps asteroid asteroid-filterbanks" in capsys.readouterr().out
-
-
-def test_mixing_on_the_fly_is_measured_too(small, tmp_path, capsys):
-    for speaker in range(2):
-        samples = voice(speaker, 2.0, np.random.default_rng(speaker))
-        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
-    options = ["--seconds", 0.5, "--no-memory", "--train-seconds", 0.5]
-    assert bench(small, *options, "--mixing", tmp_path / "speech") == 0
-    assert "| speeds of 95 to 105 % | " in capsys.readouterr().out
-
-
-def test_each_round_begins_with_another():
-    order = []
-    results = interleave("abc", lambda name: order.append(name) or len(order), rounds=3)
-    assert "".join(order) == "abcbcacab"
-    assert results == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+    assert {row["kind"] for row in rows} >= {"baseline", "module", "all steps"}
+    assert {row["task"] for row in rows if row["kind"] == "module"} == {"separate", "train"}
+    assert {row["params"] for row in rows if row["kind"] == "module"} == {1}
+    printed = capsys.readouterr().out
+    assert "Nothing cannot be built" in printed and "| faster, 0.5 s |" in printed
+    assert bench(f"{file}:Nothing", "--seconds", 0.5) == 2
+    assert "none of the separators can be built" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -186,8 +141,7 @@ def test_each_round_begins_with_another():
         (["papezz"], "papezz: no such separator"),
         (["papez", "--rounds", "0"], "--rounds must be at least 1"),
         (["papez", "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
-        (["papez", "--scores", "/nowhere.json"], "/nowhere.json"),
-        (["papez", "--baseline-options", "{", "--baseline", "a.py:A"], "not JSON"),
+        (["papez", "--dtype", "float8"], "--dtype float8: it must be one of float32"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, argv, message):

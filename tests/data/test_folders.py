@@ -7,13 +7,13 @@ import os
 import numpy as np
 import pytest
 
+from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.folders import paired_files
 from papez_lobes.data.lookup import audio_files
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.data.store import build_store
 from papez_lobes.errors import UserError
-from papez_lobes.tools.cli import main
 
 RATE = 8000
 

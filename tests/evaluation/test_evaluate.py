@@ -14,17 +14,17 @@ from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
 from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
 
+from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix, split_folder
 from papez_lobes.errors import UserError
+from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import _workers, evaluate
+from papez_lobes.evaluation.provenance import hash_bundle
 from papez_lobes.evaluation.reference_metrics import available, measure, sdr
-from papez_lobes.evaluation.summary import hash_of, summarise, table
 from papez_lobes.inference.bundle import load_bundle, write_bundle
-from papez_lobes.tools.cli import main
-from papez_lobes.tools.dial_curve import dial_curve
 from tests.trees import SAMPLE_RATE, write_small_tree
 
 TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
@@ -153,7 +153,7 @@ def test_the_command_writes_all_its_files(case, tmp_path, capsys):
     mean = np.mean([float(row["si_snr_i"]) for row in rows])
     assert summary["results"]["all"]["si_snr_i"] == pytest.approx(mean)
     assert float(average["si_snr_i"]) == pytest.approx(mean)
-    assert summary["bundle_sha256"] == hash_of(bundle) and summary["versions"]["torch"]
+    assert summary["bundle_sha256"] == hash_bundle(bundle) and summary["versions"]["torch"]
     assert set(summary["results"]) == {"all", "0", "1", "m0"} - {"m0"} | {""}
     page = (out / "evaluation.html").read_text()
     for name in ("m00", "m03"):
@@ -209,29 +209,6 @@ def test_a_model_that_is_no_bundle_of_ours_is_evaluated_too(case, tmp_path, caps
     assert first.splitlines()[2].split("|")[3:5] == second.splitlines()[3].split("|")[3:5]
 
 
-def test_the_dial_is_turned_and_put_back(case, tmp_path, capsys):
-    _, manifest, bundle = case
-    out = tmp_path / "dial.json"
-    argv = ["bench", str(bundle), "--dial", str(manifest), "--dial-limit", "2"]
-    figure = tmp_path / "dial.png"
-    assert main([*argv, "--json", str(out), "--figure", str(figure)]) == 0
-    points = json.loads(out.read_text())
-    same = [point for point in points if point["way"] == "same depth"]
-    assert [point["mean_depth"] for point in same] == [1, 2, 3]
-    own, = (point for point in points if point["way"] == "own")
-    assert own["halting_bias"] == load_bundle(bundle).mods["masknet"].transformer.halting.bias
-    halting = [point["mean_depth"] for point in points if point["way"] == "halting"]
-    assert halting == pytest.approx([1, 2, 3], abs=0.3)
-    assert figure.stat().st_size > 5000 and "| every token at one depth | 2.00 |" in (
-        capsys.readouterr().out)
-    assert main(["bench", "papez", "skim", "--dial", str(manifest)]) == 2
-    model = load_bundle(bundle)
-    transformer = model.mods["masknet"].transformer
-    before = transformer.halting.bias, transformer.max_depth
-    dial_curve(model, manifest, 1)
-    assert (transformer.halting.bias, transformer.max_depth) == before
-
-
 def test_silence_and_nan_are_named_and_left_out_of_the_mean(tmp_path):
     sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
     manifest = write_case(tmp_path, sources)
@@ -270,8 +247,8 @@ def test_perceptual_measures(tmp_path):
     (["BUNDLE", "MANIFEST", "--jobs", "0"], "jobs 0: must be 1 or more"),
     (["BUNDLE", "MANIFEST", "--limit", "0"], "limit 0: must be 1 or more"),
     (["BUNDLE", "MANIFEST", "--group-by", "("], "no regular expression"),
-    (["BUNDLE", "MANIFEST", "--set", "max_depth"], "write it as knob=value"),
-    (["BUNDLE", "MANIFEST", "--set", "max_depth="], "write it as knob=value"),
+    (["BUNDLE", "MANIFEST", "--set", "max_depth"], "write it as key=value"),
+    (["BUNDLE", "MANIFEST", "--set", "max_depth="], "write it as key=value"),
     (["BUNDLE", "MANIFEST", "--device", "meta"], "device 'meta' computes nothing; try cpu"),
     (["BUNDLE", "MANIFEST", "--set", "max_dept=1"], "there is no option 'max_dept'"),
     (["BUNDLE", "MANIFEST", "--device", "cuda:99"], "cuda:99"),
@@ -285,7 +262,7 @@ def test_a_mistake_is_one_line(case, tmp_path, capsys, argv, message):
 
 
 def test_a_folder_that_cannot_be_written_shows_before_the_work(case, capsys, monkeypatch):
-    monkeypatch.setattr("papez_lobes.tools.evaluate.evaluate", None)  # not to be called
+    monkeypatch.setattr("papez_lobes.evaluation.evaluate.evaluate", None)  # not to be called
     out = str(case[1] / "below a file")
     assert main(["evaluate", str(case[2]), str(case[1]), "--out", out]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import torch
 
+from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
+from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.evaluate import evaluate
-from papez_lobes.evaluation.summary import summarise, table
 from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle, write_bundle
-from papez_lobes.tools.cli import main
 from tests.trees import SAMPLE_RATE, write_small_tree
 
 TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
@@ -58,7 +58,7 @@ def test_a_model_that_fails_is_named_apart_from_what_is_not_defined(case):
 def test_its_csv_says_so_too_and_its_mean_leaves_it_out(case, tmp_path, monkeypatch, capsys):
     model = load_bundle(case[1])
     model.mods["masknet"] = FailsOnce(model.mods["masknet"])
-    monkeypatch.setattr("papez_lobes.tools.evaluate.load_model", lambda *arguments: model)
+    monkeypatch.setattr("papez_lobes.cli.evaluate.load_model", lambda *arguments: model)
     out = tmp_path / "out"
     assert main(["evaluate", str(case[1]), str(case[0]), "--measures", "--out", str(out)]) == 0
     *rows, average = csv.DictReader((out / "results.csv").open())

@@ -8,9 +8,9 @@ import pickle
 import pytest
 import torch
 
+from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import read_knobs
 from papez_lobes.inference.bundle import load_bundle
-from papez_lobes.tools.cli import main
 from tests.oracles.authors_papez import AuthorsPapez
 
 ATTENTION = "masknet.transformer.enc.self_attn.in_proj_weight"

@@ -1,11 +1,10 @@
-"""papez demo at its smallest, with speech of one's own."""
+"""examples/demo at its smallest, with speech of one's own."""
 
+import demo
 import numpy as np
 import pytest
 
 from papez_lobes.data.audio import audio_info, write_audio
-from papez_lobes.tools import demo
-from papez_lobes.tools.cli import main
 from tests.trees import SAMPLE_RATE, voice
 
 
@@ -24,7 +23,7 @@ def test_it_trains_separates_and_says_where_everything_lies(
 ):
     monkeypatch.setattr(demo, "COUNTS", {"tr": 3, "cv": 2, "tt": 2})
     out = tmp_path / "out"
-    assert main(["demo", "--speech", str(speech), "--out", str(out), "--minutes", "0.01"]) == 0
+    demo.main(["--speech", str(speech), "--out", str(out), "--minutes", "0.01"])
     said = capsys.readouterr().out
     for step in range(1, 7):
         assert f"[{step}/6]" in said
@@ -45,6 +44,7 @@ def test_it_trains_separates_and_says_where_everything_lies(
 
 def test_too_few_speakers_is_one_line(tmp_path, capsys):
     write_audio(tmp_path / "s/alone/a.wav", np.zeros(800), SAMPLE_RATE)
-    assert main(["demo", "--speech", str(tmp_path / "s"), "--out", str(tmp_path / "out")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        demo.main(["--speech", str(tmp_path / "s"), "--out", str(tmp_path / "out")])
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("papez demo: ")
+    assert len(lines) == 1 and lines[0].startswith("demo: ")

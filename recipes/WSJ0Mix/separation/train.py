@@ -22,8 +22,8 @@ from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
-from papez_lobes.evaluation.results import write_evaluation
-from papez_lobes.evaluation.summary import provenance
+from papez_lobes.evaluation.output_files import write_evaluation
+from papez_lobes.evaluation.provenance import provenance
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options

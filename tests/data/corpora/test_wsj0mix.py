@@ -9,15 +9,15 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
+from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora import wsj0mix
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix, write_tree
 from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
+from papez_lobes.data.mixtures.trees import draw_plans, render_plans
 from papez_lobes.errors import UserError
-from papez_lobes.tools.cli import main
-from papez_lobes.tools.mix import mix_tree
 
 RATE = 8000
 SHORT = (0.3, 0.5)
@@ -141,7 +141,8 @@ def test_manifests_are_read_by_speechbrain(tree, tmp_path):
 
 @pytest.mark.parametrize("num_spks, rate", [(1, 8000), (3, 16000)])
 def test_other_numbers_of_speakers_and_rates(speech, tmp_path, num_spks, rate):
-    tree = mix_tree(speech, tmp_path, {"tt": 2}, num_spks, SHORT, rate)
+    plans = draw_plans(speech, {"tt": 2}, num_spks, SHORT)
+    tree = render_plans(plans, tmp_path, speech, [rate])
     assert tree == tmp_path / f"{num_spks}speakers"
     manifests = prepare_wsj0mix(tree, tmp_path / "save", num_spks, rate, splits=("tt",))
     with open(manifests["tt"], newline="") as file:
@@ -172,7 +173,8 @@ def test_wrong_folders_are_refused(tree, tmp_path):
 
 def test_wrong_number_of_speakers_is_refused(tree, speech, tmp_path):
     refused(r"mixtures of 2 speaker\(s\), but num_spks is 3", tree, tmp_path, 3)
-    three = mix_tree(speech, tmp_path, {"tr": 1, "cv": 1, "tt": 1}, 3, SHORT)
+    plans = draw_plans(speech, {"tr": 1, "cv": 1, "tt": 1}, 3, SHORT)
+    three = render_plans(plans, tmp_path, speech, [8000])
     refused(r"mixtures of 3 speaker\(s\), but num_spks is 2", three, tmp_path, 2)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.data.mixtures.levels import active_speech_level
 from papez_lobes.data.mixtures.lists import read_list
-from papez_lobes.tools.cli import main
 
 LISTS = {
     2: "wsj0/si_et_05/445/445c0206.wav 0.60431 wsj0/si_et_05/22g/22gc0105.wav -0.60431\n"

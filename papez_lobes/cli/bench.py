@@ -1,0 +1,154 @@
+"""Compare separators: speed, operations, memory and depth, side by side."""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `papez bench`."""
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME|YAML|BUNDLE|FILE.py:CLASS",
+        help="separators, or a module [1, T] -> [1, T, C] of a Python file, which is executed "
+        "(default: all separators of the project)")
+    add("--seconds", nargs="+", type=float, default=[1, 4, 16], help="of audio (default 1 4 16)")
+    add("--threads", nargs="+", type=int, help="of the CPU (default: 1, and all)")
+    add_device(parser)
+    add_dtype(parser, nargs="+", default=["float32"])
+    add("--mean-depth", type=float, default=4.5, metavar="D",
+        help="mean number of steps of a token in a Papez that prunes (default %(default)s)")
+    add("--rounds", type=int, default=5,
+        help="all separators are measured once a round, in turns (default %(default)s)")
+    add("--speech", nargs="+", default=[], metavar="FILE",
+        help="recordings to measure on (default: a synthetic mixture)")
+    add("--train", action="store_true", help="also measure training steps")
+    add("--train-seconds", type=float, default=4,
+        help="length of a training mixture (default %(default)s)")
+    add("--no-memory", action="store_true", help="do not measure memory")
+    add("--baseline", metavar="FILE.py:CLASS", help="a module to compare the others with")
+    add("--json", metavar="FILE", help="write the measurements there")
+    add("--markdown", metavar="FILE", help="write the tables there too")
+    add("--figure", metavar="FILE", help="draw the real-time factors there (PNG)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the tables, and write the files that were asked for."""
+    import torch
+    from tqdm import tqdm
+
+    from papez_lobes.files import write_bytes
+    from papez_lobes.profiling.comparison import Comparison
+    from papez_lobes.profiling.machine import describe_machine
+    from papez_lobes.profiling.models import build_model
+    from papez_lobes.profiling.presentation import comparison_tables, draw_speed
+
+    problems = []
+
+    def warn(line):
+        if line not in problems:
+            problems.append(line)
+            tqdm.write(line)
+
+    models = []
+    for spec in _specs(arguments):
+        try:
+            models.append(build_model(spec, arguments.device))
+        except UserError as error:
+            warn(f"{spec.model} cannot be built: {error}")
+    if not models:
+        raise UserError("none of the separators can be built")
+    comparison = Comparison(models, tuple(arguments.speech), arguments.device, arguments.rounds,
+                            not arguments.no_memory, warn)
+    interruption = None
+    threads_before = torch.get_num_threads()
+    try:
+        _measure(comparison, arguments)
+    except KeyboardInterrupt as interrupt:  # what has been measured is kept
+        interruption = interrupt
+        warn("what had not been measured when this was interrupted")
+    finally:
+        torch.set_num_threads(threads_before)
+    results = comparison.results
+    if not results:
+        raise interruption or UserError("none of the separators can run")
+    machine, speech = describe_machine(arguments.device), _speech(arguments)
+    text = (
+        f"    {_command(arguments)}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, "
+        f"in brackets minimum and maximum. On {speech}.\n{comparison_tables(results)}"
+    )
+    if problems:
+        text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)
+    print(text)
+    if arguments.json:
+        rows = [row | {"machine": machine, "speech": speech} for row in results]
+        write_bytes(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
+    if arguments.markdown:
+        write_bytes(arguments.markdown, text.encode())
+    if arguments.figure:
+        write_bytes(arguments.figure, draw_speed(results))
+    if interruption:
+        raise interruption
+
+
+def _specs(arguments):
+    """The rows; wrong arguments are refused before anything is measured."""
+    from papez_lobes.config.separator_files import separator_names
+    from papez_lobes.devices import checked_device
+    from papez_lobes.precision import DTYPES
+    from papez_lobes.profiling.models import ModelSpec, model_specs
+
+    checked_device(arguments.device)
+    for dtype in arguments.dtype:
+        if dtype not in DTYPES:
+            raise UserError(f"--dtype {dtype}: it must be one of {', '.join(DTYPES)}")
+    if arguments.rounds < 1 or min(arguments.seconds) <= 0 or arguments.train_seconds <= 0:
+        raise UserError("--rounds must be at least 1, and --seconds above 0")
+    names = arguments.names or separator_names()
+    specs = [spec for name in names for spec in model_specs(name, arguments.mean_depth)]
+    if arguments.baseline:
+        label = f"{arguments.baseline.rpartition(':')[2]} (baseline)"
+        specs.append(ModelSpec(label, "baseline", arguments.baseline))
+    return specs
+
+
+def _measure(comparison, arguments):
+    from tqdm import tqdm
+
+    from papez_lobes.profiling.machine import usable_processors
+
+    threads = arguments.threads or sorted({1, usable_processors()})
+    tasks = len(arguments.seconds) + arguments.train  # int8 is not trained: at most
+    total = (len(comparison.models) * arguments.rounds * len(threads) * len(arguments.dtype)
+             * tasks)
+    with tqdm(total=total, desc="measuring", unit="run", disable=None) as bar:
+        comparison.after_each = bar.update
+        for dtype in arguments.dtype:
+            for seconds in sorted(arguments.seconds):
+                bar.set_description(f"{dtype}, {seconds:g} s")
+                comparison.separate(seconds, dtype, threads)
+            if arguments.train and dtype != "int8":  # int8 is for inference
+                bar.set_description(f"{dtype}, training")
+                comparison.train(arguments.train_seconds, dtype, threads)
+
+
+def _command(arguments):
+    """The command line, to be typed again."""
+    words = ["papez", "bench", *arguments.names]
+    for key, value in vars(arguments).items():
+        if key in ("names", "command") or value in (None, False, []):
+            continue
+        words.append("--" + key.replace("_", "-"))
+        if value is not True:
+            values = value if isinstance(value, list) else [value]
+            words += [f"{item:g}" if isinstance(item, float) else str(item) for item in values]
+    return shlex.join(words)
+
+
+def _speech(arguments):
+    if arguments.speech:
+        return "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
+    return "a synthetic mixture (from a seed)"

@@ -1,0 +1,70 @@
+"""List the trained separators that come with the package."""
+
+import argparse
+
+from papez_lobes.errors import UserError
+from papez_lobes.resources import resource_folder
+from papez_lobes.tables import format_number, markdown_table
+
+HEAD = ("bundle", "speakers", "Hz", "parameters", "size", "test SI-SNRi, dB")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `papez list`: none."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a table, the default bundle first."""
+    from papez_lobes.config.separator_files import build_modules, read_knobs
+    from papez_lobes.inference.bundle import DEFAULT, HYPERPARAMS, is_bundle
+    from papez_lobes.profiling.cost import count_parameters
+
+    folders = [path for path in resource_folder("pretrained").iterdir() if is_bundle(path)]
+    if not folders:
+        raise UserError("no trained separators come with this package")
+    rows = []
+    for folder in sorted(folders, key=lambda path: (path.name != DEFAULT, path.name)):
+        file = folder / HYPERPARAMS
+        known = read_knobs(file)
+        parameters = count_parameters(build_modules(file))
+        size = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
+        rows.append((folder.name, known["num_spks"], known["sample_rate"],
+                     f"{parameters / 1e6:.2f} M", f"{size / 1e6:.1f} MB",
+                     format_number(read_score(folder))))
+    print(markdown_table(HEAD, rows), end="")
+
+
+def read_score(folder) -> float | None:
+    """Read a bundle's SI-SNRi on its test mixtures from the metadata of its card.
+
+    The card is the bundle's README.md. Its metadata are in the format of the Hugging Face hub: a
+    YAML block between two lines `---` at the top, with `model-index` for results.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        The bundle.
+
+    Returns
+    -------
+    float or None
+        dB; None if the card does not say it.
+
+    Example
+    -------
+    >>> read_score(resource_folder("pretrained") / "papez-small-8k") > 0
+    True
+    """
+    from ruamel.yaml import YAML
+
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if not text.startswith("---\n"):
+        return None
+    metadata = YAML(typ="safe").load(text.split("---\n")[1])
+    for model in metadata.get("model-index", []):
+        for result in model["results"]:
+            for metric in result["metrics"]:
+                if metric["type"] == "si-snri":
+                    return metric["value"]
+    return None

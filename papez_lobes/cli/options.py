@@ -1,0 +1,18 @@
+"""Options that several sub-commands share."""
+
+import argparse
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+
+
+def add_dtype(parser: argparse.ArgumentParser, **options: object) -> None:
+    """Add `--dtype`; the values are checked by `lower_precision`, which needs PyTorch."""
+    parser.add_argument(
+        "--dtype",
+        **{"default": "float32", **options},
+        help="precision: float32 (default), bfloat16 or float16 (by autocast), or int8 "
+        "(linear layers, on a CPU)",
+    )

@@ -1,0 +1,156 @@
+"""Averages of an evaluation, over all mixtures and over groups of them, and their table."""
+
+import re
+
+import numpy as np
+
+from papez_lobes.errors import UserError
+from papez_lobes.tables import format_number, markdown_table
+
+BOOTSTRAP_DRAWS, SEED = 1000, 0
+# Columns of the table, where they were measured: name in the rows -> title, digits.
+COLUMNS = {
+    "si_snr": ("SI-SNR, dB", 2), "si_snr_i": ("SI-SNRi, dB", 2), "sdr": ("SDR, dB", 2),
+    "sdr_i": ("SDRi, dB", 2), "pesq_nb": ("PESQ nb", 2), "pesq_wb": ("PESQ wb", 2),
+    "stoi": ("STOI", 3), "mean_depth": ("depth", 2), "rtf": ("RTF", 3),
+}
+
+
+def confidence_interval(values: list[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean, by a bootstrap of 1000 draws with a fixed seed.
+
+    Example
+    -------
+    >>> low, high = confidence_interval([1.0, 2.0, 3.0] * 100)
+    >>> low < 2.0 < high, high - low < 0.25
+    (True, True)
+    """
+    values = np.asarray(values, float)
+    draws = np.random.default_rng(SEED).integers(len(values), size=(BOOTSTRAP_DRAWS, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
+    """Average all rows and each group of rows.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of an Evaluation.
+    group_by : str, optional
+        A regular expression. What it matches in an ID (its groups, joined by '-') is the name of
+        the row's group; 'other' where it matches nothing. A group that would be called 'all' or
+        'other' gets quotes.
+
+    Returns
+    -------
+    dict of str to dict
+        Group ('all' first) -> `mixtures` (their number); the mean of each measure; `si_snr_i_95`
+        (the confidence interval); `failed`: IDs with estimates that are not finite, which all
+        means leave out; `undefined`: measure -> IDs of the other mixtures for which it is not
+        defined, which its mean leaves out.
+
+    Raises
+    ------
+    UserError
+        `group_by` is no regular expression.
+
+    Example
+    -------
+    >>> rows = [{"snt_id": f"{name}_1", "si_snr_i": db} for name, db in (("a", 1.0), ("b", 3.0))]
+    >>> {name: group["si_snr_i"] for name, group in summarise(rows, "^.").items()}
+    {'all': 2.0, 'a': 1.0, 'b': 3.0}
+    """
+    groups = {}
+    if group_by is not None:
+        try:
+            pattern = re.compile(group_by)
+        except re.error as error:
+            raise UserError(f"group-by {group_by!r}: no regular expression ({error})") from error
+        for row in rows:
+            groups.setdefault(_group_name(pattern, row["snt_id"]), []).append(row)
+    return {"all": _average(rows)} | {name: _average(groups[name]) for name in sorted(groups)}
+
+
+def _group_name(pattern, mixture_id):
+    found = pattern.search(mixture_id)
+    if not found:
+        return "other"
+    name = "-".join(found.groups("") or (found[0],))
+    return f"'{name}'" if name in ("all", "other") else name
+
+
+def _average(rows):
+    means, undefined = {"mixtures": len(rows)}, {}
+    measured = [name for name in COLUMNS if any(name in row for row in rows)]
+    failed = [row["snt_id"] for row in rows if row.get("failed")]
+    rows = [row for row in rows if not row.get("failed")]
+    for name in measured:
+        # A row that lacks a measure counts as one for which it is not defined.
+        values = {row["snt_id"]: row.get(name, float("nan")) for row in rows}
+        finite = [value for value in values.values() if np.isfinite(value)]
+        means[name] = float(np.mean(finite)) if finite else None
+        if len(finite) < len(values):
+            undefined[name] = [key for key, value in values.items() if not np.isfinite(value)]
+        if name == "si_snr_i" and finite:
+            means["si_snr_i_95"] = confidence_interval(finite)
+    if failed:
+        means["failed"] = failed
+    if undefined:
+        means["undefined"] = undefined
+    return means
+
+
+def cells(groups: dict[str, dict]) -> list[list[str]]:
+    """Titles, then a row for each group: the cells of the table as text.
+
+    Arguments
+    ---------
+    groups : dict
+        Of `summarise`.
+
+    Returns
+    -------
+    list of list of str
+    """
+    shown = [name for name in COLUMNS if name in groups["all"]]
+    lines = [["", "mixtures", *(COLUMNS[name][0] for name in shown)]]
+    for group, means in groups.items():
+        lines.append([group, str(means["mixtures"]), *(_cell(means, name) for name in shown)])
+    return lines
+
+
+def table(groups: dict[str, dict]) -> str:
+    """The groups of `summarise` as a Markdown table, followed by `notes`."""
+    head, *lines = cells(groups)
+    return markdown_table(head, lines) + "".join(f"\n{note}\n" for note in notes(groups))
+
+
+def notes(groups: dict[str, dict]) -> list[str]:
+    """Sentences on mixtures that means leave out: how many, and the first IDs.
+
+    One is on estimates that are not finite, the others on measures that are not defined.
+    """
+    total, lines = groups["all"], []
+    if "failed" in total:
+        lines.append(f"THE MODEL FAILED on {_count(total['failed'])}: its estimates are not "
+                     "finite; all means leave these out")
+    for name, ids in total.get("undefined", {}).items():
+        lines.append(f"{COLUMNS[name][0]} is not defined for {_count(ids)}, which its mean "
+                     "leaves out")
+    return lines
+
+
+def _count(ids):
+    shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return f"{len(ids)} mixture(s) ({shown})"
+
+
+def _cell(means, name):
+    """A mean as text; SI-SNRi with its confidence interval."""
+    text = format_number(means.get(name), COLUMNS[name][1])
+    if name == "si_snr_i" and "si_snr_i_95" in means:
+        low, high = means["si_snr_i_95"]
+        text += f" ({low:.2f} to {high:.2f})"
+    return text

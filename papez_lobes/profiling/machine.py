@@ -1,0 +1,43 @@
+"""Description of the machine that measurements were made on."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+# Instruction sets that decide the speed of matrix products, as /proc/cpuinfo calls them.
+INSTRUCTIONS = (
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
+)
+
+
+def describe_machine(device: str) -> str:
+    """One line: processor, its instruction sets and number of threads, or GPU; PyTorch's version.
+
+    Example
+    -------
+    >>> f"torch {torch.__version__}" in describe_machine("cpu")
+    True
+    """
+    version = f"torch {torch.__version__}"
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}; {version}"
+    name, flags = platform.processor() or platform.machine(), []
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            if key.strip() == "flags":
+                flags = value.split()
+    found = " ".join(flag for flag in INSTRUCTIONS if flag in flags) or "instructions unknown"
+    return f"{name} ({found}), {usable_processors()} processors; {version}"
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,132 @@
+"""Peak memory of a separation.
+
+On a CPU the peak of a process cannot be told apart from what it did before, so each separation is
+measured in a process of its own.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from papez_lobes.errors import UserError
+from papez_lobes.fast.malloc import give_back_freed_memory
+from papez_lobes.profiling.models import ModelSpec, build_model
+from papez_lobes.profiling.synthetic_speech import make_mixture
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # written to clear_refs, it resets the peak resident size
+_WARM_UP_SECONDS = 0.25  # of audio: libraries and thread pools allocate once
+
+
+def peak_bytes(
+    function: Callable[[], object], warm_up: Callable[[], object],
+    device: str | torch.device = "cpu",
+) -> int:
+    """Measure the memory that a call needs at its peak, beyond what is in use before it.
+
+    On a CPU this is resident memory. Call it once in a process of its own (`peak_in_child`):
+    memory that a process has freed may be used again without showing.
+
+    Arguments
+    ---------
+    function, warm_up : callable
+        Take no arguments; `warm_up` is called first and does not count.
+    device : str or torch.device
+        Where the calls run.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    device = torch.device(device)
+    warm_up()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    give_back_freed_memory()
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:  # not on Linux, or not allowed: the peak of the process's whole life
+        pass
+    before = _resident_bytes("VmRSS")
+    function()
+    return max(0, _resident_bytes("VmHWM") - before)
+
+
+def _resident_bytes(field):
+    """Resident memory now (VmRSS) or at its peak (VmHWM)."""
+    if _STATUS.is_file():
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_in_child(
+    spec: ModelSpec, seconds: float, dtype: str = "float32", threads: int = 1,
+    bias: float | None = None, recordings: Sequence[str] = (),
+) -> int:
+    """Measure the peak memory of one separation on a CPU, in a process of its own.
+
+    Arguments
+    ---------
+    spec : papez_lobes.profiling.models.ModelSpec
+        The model.
+    seconds : float
+        Of audio.
+    dtype : str
+        See `papez_lobes.precision.lower_precision`.
+    threads : int
+        Of PyTorch.
+    bias : float, optional
+        Halting bias, for a model whose depth is set by it.
+    recordings : sequence of str
+        See `papez_lobes.profiling.synthetic_speech.make_mixture`.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    UserError
+        The process was ended from outside, for example because memory ran out.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():  # not on Windows
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # its imports are done once for all children
+    else:
+        context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        work = pool.submit(_measure, spec, seconds, dtype, threads, bias, recordings)
+        try:
+            return work.result()
+        except BrokenProcessPool as error:
+            raise UserError(f"{spec.model}: memory could not be measured: the process was ended "
+                            "from outside") from error
+
+
+def _measure(spec, seconds, dtype, threads, bias, recordings):
+    """What `peak_in_child` runs in its process."""
+    torch.set_num_threads(threads)
+    model = build_model(spec, "cpu").lowered(dtype, "cpu")
+    if bias is not None:
+        model.set_bias(bias)
+    mixture, short = (
+        torch.from_numpy(make_mixture(length, model.sample_rate, recordings)).unsqueeze(0)
+        for length in (seconds, _WARM_UP_SECONDS)
+    )
+    with torch.inference_mode():
+        return peak_bytes(lambda: model(mixture), lambda: model(short))

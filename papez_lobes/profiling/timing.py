@@ -1,0 +1,67 @@
+"""Timing of functions side by side, with PyTorch's benchmark timer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from torch.utils.benchmark import Measurement, Timer
+
+T = TypeVar("T")
+MIN_SECONDS = 0.1  # of a function in a round: a short one runs several times
+
+
+def time_interleaved(
+    functions: Mapping[T, Callable[[], object]], rounds: int, threads: int = 1,
+    after_each: Callable[[], object] = lambda: None,
+) -> dict[T, Measurement]:
+    """Time functions in turns.
+
+    A slow period of the machine then falls on all of them. Every measurement is preceded by a run
+    that does not count, since the one before has left its data in the caches.
+
+    Arguments
+    ---------
+    functions : mapping of name to callable
+        Each takes no arguments. Work on an accelerator is waited for.
+    rounds : int
+        Each function is measured once in every round.
+    threads : int
+        Of PyTorch, while functions run.
+    after_each : callable
+        Called after each measurement.
+
+    Returns
+    -------
+    dict of name to torch.utils.benchmark.Measurement
+        `times` are seconds per call, `median` is theirs.
+
+    Example
+    -------
+    >>> import time
+    >>> sleeps = {ms: lambda ms=ms: time.sleep(ms / 1000) for ms in (1, 20)}
+    >>> measured = time_interleaved(sleeps, rounds=2)
+    >>> measured[1].median < 0.02 <= measured[20].median
+    True
+    """
+    timers = {
+        name: Timer("function()", globals={"function": function}, num_threads=threads)
+        for name, function in functions.items()
+    }
+    measured = {name: [] for name in timers}
+    for name in turns(list(timers), rounds):
+        measured[name].append(timers[name].blocked_autorange(min_run_time=MIN_SECONDS))
+        after_each()
+    return {name: Measurement.merge(parts)[0] for name, parts in measured.items()}
+
+
+def turns(items: Sequence[T], rounds: int) -> Iterator[T]:
+    """All items once a round; each round begins with another one.
+
+    Example
+    -------
+    >>> "".join(turns("abc", rounds=3))
+    'abcbcacab'
+    """
+    for index in range(rounds):
+        first = index % max(1, len(items))
+        yield from items[first:]
+        yield from items[:first]

@@ -1,0 +1,82 @@
+"""The other scripts of benchmarks/, at tiny size."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import mixing_speed, operators, score_against_latency
+from papez_lobes.config.separator_files import separator_file, set_knobs
+from papez_lobes.data.audio import write_audio
+from papez_lobes.profiling.models import ModelSpec, build_model
+from tests.trees import SAMPLE_RATE, voice
+
+TINY = {
+    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
+    "kernel_size": 32, "kernel_stride": 16,
+}
+
+
+def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
+    for speaker in range(2):
+        samples = voice(speaker, 2.0, np.random.default_rng(speaker))
+        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
+    mixing_speed.main([str(tmp_path / "speech"), "--seconds", "0.5", "--rounds", "2"])
+    assert "| speeds of 95 to 105 % | " in capsys.readouterr().out
+
+
+def test_operators_are_profiled(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(operators, "SIDES", (64,))
+    path = tmp_path / "small.yaml"
+    path.write_text(set_knobs(separator_file("papez"), TINY))
+    operators.main([str(path), "--seconds", "0.5", "--mean-depth", "1.5"])
+    printed = capsys.readouterr().out
+    assert "small, mean depth 1.5, 0.5 s, float32, threads 1: " in printed
+    assert "Self CPU %" in printed and "aten::" in printed
+
+
+def test_scores_are_drawn_against_latency(tmp_path, capsys):
+    row = {"task": "separate", "model": "papez", "seconds": 4, "threads": 1, "dtype": "float32",
+           "device": "cpu", "rtf": 0.1, "params": 1_000_000}
+    results, scores = tmp_path / "bench.json", tmp_path / "scores.json"
+    results.write_text(json.dumps([row, row | {"model": "without a score"}]))
+    scores.write_text('{"papez": 12.3}')
+    figure = tmp_path / "figure.png"
+    score_against_latency.main([str(results), str(scores), str(figure)])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    for wrong in ("/nowhere.json", str(results)):
+        with pytest.raises(SystemExit, match="2"):
+            score_against_latency.main([str(results), wrong, str(figure)])
+        assert wrong in capsys.readouterr().err
+
+
+def test_asteroids_models_where_it_is_installed(monkeypatch):
+    """Against a stand-in with its interface, [B, T] -> [B, C, T]."""
+
+    class ConvTasNet(torch.nn.Module):
+        def __init__(self, n_src, sample_rate):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.full((1, n_src, 1), 0.5))
+
+        def forward(self, mixture):
+            return mixture.unsqueeze(1) * self.gain
+
+    asteroid = types.ModuleType("asteroid")
+    asteroid.models = types.SimpleNamespace(ConvTasNet=ConvTasNet)
+    monkeypatch.setitem(sys.modules, "asteroid", asteroid)
+    spec = ModelSpec("ConvTasNet", "module", "benchmarks/asteroid_models.py:ConvTasNet")
+    model = build_model(spec, "cpu")
+    estimates, trace = model(torch.randn(1, 800))
+    assert estimates.shape == (1, 800, 2) and trace is None
+    assert model.params == 2
+
+
+def test_the_authors_computation_runs_all_steps():
+    spec = ModelSpec("AllSteps", "baseline", "benchmarks/authors_papez.py:AllSteps")
+    model = build_model(spec, "cpu")
+    with torch.no_grad():
+        assert model(torch.randn(1, 800))[0].shape == (1, 800, 2)
+    assert model.params == 1_473_795

@@ -1,0 +1,49 @@
+"""The papez command: help, version and the list of bundles."""
+
+import subprocess
+import sys
+
+import pytest
+
+from papez_lobes import __version__
+from papez_lobes.cli.main import COMMANDS, main
+from papez_lobes.resources import resource_folder
+
+SCRIPT = """
+import sys, time
+started = time.perf_counter()
+from papez_lobes.cli.main import main
+assert main(sys.argv[1:]) == 0
+seconds = time.perf_counter() - started
+heavy = [name for name in ("torch", "speechbrain", "numpy", "scipy") if name in sys.modules]
+print(seconds, heavy, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)])
+def test_help_needs_no_torch(words):
+    command = [sys.executable, "-c", SCRIPT, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seconds, heavy = done.stderr.split(maxsplit=1)
+    assert heavy == "[]\n" and float(seconds) < 0.3
+    assert (f"papez {__version__}" if words == ["--version"] else "usage: papez") in done.stdout
+
+
+def test_without_a_command_it_says_what_there_is(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in COMMANDS)
+    assert main([]) == 2
+
+
+def test_the_bundles_are_listed(capsys):
+    assert main(["list"]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert "speakers" in head and len(cells) == len(list(resource_folder("pretrained").iterdir()))
+    assert cells[0][:3] == ["papez-small-8k", "2", "8000"]
+    assert cells[0][3] == "1.10 M" and cells[0][4].endswith(" MB")
+    for name, *_, score in cells:
+        card = (resource_folder("pretrained") / name / "README.md").read_text(encoding="utf-8")
+        assert f"+{score} dB" in card.split("---\n", 2)[2]  # the text says the same
