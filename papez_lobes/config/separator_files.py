@@ -25,6 +25,7 @@ from papez_lobes.config.yaml_files import (
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
 
+BUNDLE_FORMAT = "bundle_format"  # of a bundle's hyperparams.yaml: no hyperparameter
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
 _NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
 
@@ -98,7 +99,9 @@ def read_knobs(path: str | Path) -> dict:
     (16, 16, False)
     """
     values = {key: plain(node) for key, node in fill_in(read_tree(path)).items()}
-    return {key: value for key, value in values.items() if is_plain(value)}
+    return {
+        key: value for key, value in values.items() if is_plain(value) and key != BUNDLE_FORMAT
+    }
 
 
 def set_knobs(path: str | Path, knobs: Mapping, drop: Iterable[str] = ()) -> str:

@@ -23,6 +23,7 @@ import torch
 from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.config.separator_files import (
+    BUNDLE_FORMAT,
     PARTS,
     build_modules,
     has_parts,
@@ -37,7 +38,11 @@ from papez_lobes.resources import resource_folder
 HYPERPARAMS = "hyperparams.yaml"
 DEFAULT = "papez-small-8k"  # of those that come with the package
 FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
-_TAIL = """
+FORMAT = 1  # of the bundles written here; those of earlier versions name none, and are read as well
+_FORMAT_LINE = re.compile(rf"^{BUNDLE_FORMAT}: (\d+)$", re.MULTILINE)
+_TAIL = f"""
+{BUNDLE_FORMAT}: {FORMAT}
+
 modules:
     encoder: !ref <Encoder>
     masknet: !ref <MaskNet>
@@ -94,7 +99,8 @@ def write_bundle(folder, separator, knobs, modules):
     _check_replaceable(folder)
     if "min_train_depth" in knobs:  # of training alone; it would refuse a lower max_depth in use
         knobs = knobs | {"min_train_depth": None}
-    text = set_knobs(separator, knobs, drop=("modules", "pretrainer")).rstrip() + "\n" + _TAIL
+    text = set_knobs(separator, knobs, drop=(BUNDLE_FORMAT, "modules", "pretrainer"))
+    text = f"{text.rstrip()}\n{_TAIL}"
     states = {part: _cpu_state(modules[part]) for part in PARTS}
     aside = _sibling(folder)
     try:
@@ -298,6 +304,11 @@ def _check_complete(folder):
     for name in FILES:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: not a bundle, or an incomplete one: {name} is missing")
+    text = (folder / HYPERPARAMS).read_text(encoding="utf-8", errors="replace")
+    found = _FORMAT_LINE.search(text)
+    if found and int(found[1]) > FORMAT:
+        raise UserError(f"{folder}: is of bundle format {found[1]}, and this version reads up to "
+                        f"{FORMAT}; install a newer papez-lobes")
 
 
 def _check_replaceable(folder):

@@ -12,7 +12,7 @@ from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.fetching import LocalStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from papez_lobes.config.separator_files import build_modules, separator_file
+from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import FILES, load_bundle, write_bundle
 from papez_lobes.separator import separate
@@ -348,3 +348,12 @@ def test_failing_to_rename_brings_the_old_bundle_back(bundle, modules, monkeypat
         write_bundle(bundle, PAPEZ, SMALL, modules)
     assert targets[1:] == [bundle, bundle]
     assert tree(bundle.parent) == before
+
+
+def test_a_bundle_of_a_newer_format_is_one_line(bundle):
+    path = bundle / "hyperparams.yaml"
+    text = path.read_text()
+    assert "bundle_format: 1" in text and "bundle_format" not in read_knobs(path)
+    path.write_text(text.replace("bundle_format: 1", "bundle_format: 2"))
+    with pytest.raises(UserError, match="is of bundle format 2, and this version reads up to 1"):
+        load_bundle(bundle)

@@ -28,9 +28,10 @@ TINY = {
 
 
 def train(data, out, *argv, file="papez.yaml", check=True, **knobs):
-    """Run train.py as a user does; returns the finished process."""
+    """Run train.py as a user does, without options that are None; returns the process."""
     options = {"data_folder": data, "output_folder": out, **TINY, **knobs}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    words = [word for key, value in options.items() if value is not None
+             for word in (f"--{key}", str(value))]
     done = subprocess.run(
         [sys.executable, "train.py", f"hparams/{file}", *words, *argv],
         cwd=RECIPE, capture_output=True, text=True, timeout=300,
