@@ -26,6 +26,7 @@ from papez_lobes.files import write_bytes
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.machine import describe_machine
+from papez_lobes.separator import Separator
 from papez_lobes.tables import markdown_table
 
 SERIES = {
@@ -59,12 +60,13 @@ def budget_curve(model, manifest: str | Path, limit: int | None = None) -> list[
     UserError
         The model has no recurrence, or see `papez_lobes.evaluation.evaluate.read_manifest`.
     """
-    if not has_recurrence(model.mods):
+    separator = Separator.of(model.mods)
+    if not has_recurrence(separator):
         raise UserError("this separator has no recurrence, so its depth cannot be set")
     rate, speakers = model.hparams.sample_rate, model.hparams.num_spks
     _, (mixture, *_) = read_manifest(manifest, speakers, rate, 1)[0]
     mixture = torch.from_numpy(read_audio(mixture, rate)).unsqueeze(0).to(model.device)
-    transformer = model.mods["masknet"].transformer
+    transformer = separator.masknet.transformer
     before, points = (transformer.halting.bias, transformer.max_depth), []
     depths = range(1, transformer.max_depth + 1)
     settings = [("own", None)]
@@ -74,10 +76,10 @@ def budget_curve(model, manifest: str | Path, limit: int | None = None) -> list[
             transformer.halting.bias, transformer.max_depth = before
             if series == "halting":
                 with torch.inference_mode():
-                    set_mean_depth(model.mods, mixture, depth)
+                    set_mean_depth(separator, mixture, depth)
             elif series == "same depth":
                 transformer.max_depth, transformer.halting.bias = depth, LOWEST
-            result = evaluate(model.mods, manifest, speakers, rate, model.device, (), 0, limit)
+            result = evaluate(separator, manifest, speakers, rate, model.device, (), 0, limit)
             points.append({
                 "series": series, "depth": depth, "mean_depth": result.mean("mean_depth"),
                 "si_snr_i": result.mean("si_snr_i"),

@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 from papez_lobes.errors import one_line_errors
-from papez_lobes.precision import DTYPES, Int8Linear
+from papez_lobes.fast.linear import Int8Linear
+from papez_lobes.fast.precision import DTYPES
 from papez_lobes.profiling.cost import count_macs
 from papez_lobes.profiling.machine import describe_machine
 from papez_lobes.profiling.models import build_model, model_specs

@@ -1,4 +1,4 @@
-"""Waveform to features and back. Owns the length arithmetic: how many tokens for T samples."""
+"""The learned codec: waveform to features and back."""
 
 import torch
 from torch import nn
@@ -10,9 +10,10 @@ from papez_lobes.norms import TimeNorm
 
 
 def num_frames(num_samples, kernel_size, stride):
-    """Frames that cover every sample: at least 1; works on ints and on integer tensors.
+    """The number of frames L that cover T samples, at least 1.
 
-    Where (T - kernel) is a multiple of the stride this is what an unpadded convolution gives.
+    Takes ints and integer tensors. Where T - kernel_size is a multiple of the stride, a
+    convolution without padding gives as many.
 
     Example
     -------
@@ -24,8 +25,8 @@ def num_frames(num_samples, kernel_size, stride):
     return (missing + stride - 1) // stride + 1
 
 
-def check_stride(kernel_size, kernel_stride):
-    """Raises ValueError if a codec's kernel or stride is no whole number, or skips samples."""
+def check_stride(kernel_size: int, kernel_stride: int):
+    """Raise ValueError if kernel or stride is not a whole number, or if samples are skipped."""
     check_whole("kernel_size", kernel_size)
     check_whole("kernel_stride", kernel_stride)
     if kernel_stride > kernel_size:
@@ -36,17 +37,19 @@ def check_stride(kernel_size, kernel_stride):
 
 
 class Encoder(nn.Module):
-    """Learned filterbank: convolution, instance norm over time, leaky ReLU, linear map.
+    """Learned filterbank (paper, Sec. 2.1): convolution, norm over time, leaky ReLU, linear map.
 
-    Unlike the authors' it covers every sample (up to stride - 1 zeros are appended) and takes
-    inputs of any length from one sample on. Source: the authors' code (papers' Sec. 2.1 Encoder).
+    It takes inputs of any length from one sample on. Unlike the authors' it covers every sample:
+    up to stride - 1 zeros are appended.
 
     Arguments
     ---------
     out_channels : int
-        Width N of the features.
-    kernel_size, stride : int
-        In samples; tokens come at sample_rate / stride per second.
+        Channels N of the features.
+    kernel_size : int
+        In samples.
+    stride : int
+        In samples. There are sample_rate / stride tokens per second.
 
     Example
     -------
@@ -58,7 +61,9 @@ class Encoder(nn.Module):
     [12.0, 6.0]
     """
 
-    def __init__(self, out_channels, kernel_size, stride):
+    takes_lengths = True
+
+    def __init__(self, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
         check_whole("N_encoder_out", out_channels)
         check_stride(kernel_size, stride)
@@ -66,7 +71,7 @@ class Encoder(nn.Module):
         self.norm = TimeNorm(out_channels)
         self.pointwise = nn.Linear(out_channels, out_channels)
 
-    def forward(self, mixture, lengths=None):
+    def forward(self, mixture: torch.Tensor, lengths: torch.Tensor | None = None):
         """Encode a batch of waveforms.
 
         Arguments
@@ -106,14 +111,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features back to a waveform: linear map, instance norm, leaky ReLU, transposed convolution.
+    """Features to a waveform: linear map, norm over time, leaky ReLU, transposed convolution.
 
     Arguments
     ---------
     in_channels : int
-        Width N of the features.
-    kernel_size, stride : int
-        As the encoder's.
+        Channels N of the features.
+    kernel_size : int
+        The encoder's.
+    stride : int
+        The encoder's.
 
     Example
     -------
@@ -121,7 +128,9 @@ class Decoder(nn.Module):
     torch.Size([2, 104])
     """
 
-    def __init__(self, in_channels, kernel_size, stride):
+    takes_lengths = True
+
+    def __init__(self, in_channels: int, kernel_size: int, stride: int):
         super().__init__()
         check_whole("N_encoder_out", in_channels)
         check_stride(kernel_size, stride)
@@ -129,7 +138,9 @@ class Decoder(nn.Module):
         self.norm = TimeNorm(in_channels)
         self.deconv = nn.ConvTranspose1d(in_channels, 1, kernel_size, stride)
 
-    def forward(self, features, lengths=None):
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Decode the features of one speaker.
 
         Arguments
@@ -137,13 +148,13 @@ class Decoder(nn.Module):
         features : torch.Tensor
             [B, N, L].
         lengths : torch.Tensor, optional
-            [B], relative to L. Frames beyond an item's length add nothing to its samples.
+            [B], relative to L. Frames beyond an item's length do not reach its samples.
 
         Returns
         -------
         torch.Tensor
-            [B, (L - 1) * stride + kernel_size]: at least as long as what was encoded; the
-            caller cuts it.
+            [B, (L - 1) * stride + kernel_size], at least as long as what was encoded. The caller
+            cuts it.
         """
         mask = None if lengths is None else to_mask(
             to_counts(lengths, features.shape[2]), features.shape[2]
@@ -151,7 +162,7 @@ class Decoder(nn.Module):
         features = F.leaky_relu(self.norm(self.pointwise(features.transpose(1, 2)), mask), 0.01)
         if mask is not None:
             features = features.masked_fill(~mask.unsqueeze(-1), 0)
-        # the transposed convolution to one channel is a matrix product and an overlap-add
+        # a transposed convolution to one channel is a matrix product and an overlap-add
         kernel_size, stride = self.deconv.kernel_size[0], self.deconv.stride[0]
         frames = F.linear(features, self.deconv.weight.squeeze(1).T).transpose(1, 2)  # [B, k, L]
         size = (frames.shape[2] - 1) * stride + kernel_size

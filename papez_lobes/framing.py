@@ -1,199 +1,210 @@
-"""Overlapping chunks and their inverse. Pure functions of shapes and masks.
+"""Chunks of all tokens: soft pruning, and hard pruning by masks.
 
-A chunk holds K tokens, the next begins P = K / 2 tokens later, and P zeros stand in front of the
-first token, so that each token is in exactly two chunks. In blocks of P tokens, chunk s is
-therefore [block s - 1 | block s], which makes both directions a matter of two views.
-
-With one `copies` of each token instead of two, chunks lie side by side: P = K, and chunk s is
-block s.
+A framing is one step's view of the tokens as chunks. All framings have one interface:
+`DenseFraming` and `MaskedFraming` here, `papez_lobes.packing.PackedFraming`, and the padding of
+the authors in `papez_lobes.authors_padding`.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-from papez_lobes.lengths import to_mask
 from papez_lobes.memory import merge_memory
-from papez_lobes.rows import sequence_blocks
 
 
-def num_chunks(num_tokens, chunk_tokens, authors=False, copies=2):
-    """How many chunks L tokens take; works on ints and on integer tensors.
+class OverlappingChunks:
+    """How a sequence is cut into chunks of K tokens.
 
-    With `authors` the count of the authors' padding, whose last one or two chunks may hold
-    nothing but zeros: L + gap + P tokens in hops of P, gap = K - (P + L mod K) mod K.
+    The next chunk begins P = K / 2 tokens later, and P zeros stand in front of the first token,
+    so that each token is in exactly two chunks. In blocks of P tokens, chunk s is therefore
+    [block s - 1 | block s].
 
-    Example
-    -------
-    >>> [num_chunks(n, 4) for n in (1, 2, 3, 4, 5)]
-    [2, 2, 3, 3, 4]
-    >>> [num_chunks(n, 4, authors=True) for n in (1, 2, 3, 4, 5)]
-    [2, 4, 4, 4, 4]
-    >>> [num_chunks(n, 4, copies=1) for n in (1, 4, 5)]
-    [1, 1, 2]
-    """
-    hop = chunk_tokens // copies
-    if not authors:
-        return (num_tokens + hop - 1) // hop + copies - 1
-    gap = chunk_tokens - (hop + num_tokens % chunk_tokens) % chunk_tokens
-    return (num_tokens + gap + hop) // hop
-
-
-def split(x, chunk_tokens, chunks, copies=2):
-    """Tokens [B, L, D] to their chunks, in parts of P: a tuple of `copies` [B, S, P, D] views.
+    Arguments
+    ---------
+    size : int
+        K, even.
 
     Example
     -------
-    >>> x = torch.arange(1.0, 6.0).view(1, 5, 1)
-    >>> torch.cat(split(x, 4, num_chunks(5, 4)), dim=2).squeeze().int().tolist()
+    >>> chunks, x = OverlappingChunks(4), torch.arange(1.0, 6.0).view(1, 5, 1)
+    >>> torch.cat(chunks.split(x), dim=2).squeeze().int().tolist()
     [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 0], [5, 0, 0, 0]]
     """
-    hop = chunk_tokens // copies
-    before, after = chunk_tokens - hop, chunks * hop - x.shape[1]
-    blocks = F.pad(x, (0, 0, before, after)).unflatten(1, (chunks + copies - 1, hop))
-    return tuple(blocks[:, part:part + chunks] for part in range(copies))
 
+    copies = 2  # chunks that each token is in
 
-def join(chunks, num_tokens, copies=2):
-    """The inverse: the mean of each token's copies.
+    def __init__(self, size: int):
+        self.size = size
+        self.hop = size // self.copies
 
-    Arguments
-    ---------
-    chunks : torch.Tensor
-        [B, S, K, D].
-    num_tokens : int
-        L.
-    copies : int
-        Chunks that a token is in: 2, or 1 where they do not overlap.
+    def count(self, num_tokens: int) -> int:
+        """The number of chunks S that L tokens take.
 
-    Returns
-    -------
-    torch.Tensor
-        [B, L, D].
-
-    Example
-    -------
-    >>> x = torch.randn(2, 7, 3)
-    >>> y = join(torch.cat(split(x, 4, num_chunks(7, 4)), dim=2), 7)
-    >>> bool((x == y).all())
-    True
-    """
-    batch, _, size, dim = chunks.shape
-    if copies == 1:
-        return chunks.flatten(1, 2)[:, :num_tokens]
-    hop = size // 2
-    tokens = (chunks[:, 1:, :hop] + chunks[:, :-1, hop:]) * 0.5
-    return tokens.reshape(batch, -1, dim)[:, :num_tokens]
-
-
-@dataclass
-class DenseFraming:
-    """One step's view of all tokens as chunks: who may be attended, and which chunks count.
-
-    A framing has `spread` (projected rows to the sequences that attend) and `merge` (back), and
-    says with `pairs` how many query-key pairs are computed. See also
-    `papez_lobes.packing.PackedFraming`.
-
-    Arguments
-    ---------
-    shape : (int, int)
-        B and L.
-    chunk_tokens : int
-        K.
-    chunks : int
-        S.
-    key_mask : torch.Tensor, optional
-        [B, S, K], bool: tokens that may be attended. None where all may.
-    chunk_mask : torch.Tensor, optional
-        [B, S], bool: chunks whose memory counts. None where all do.
-    token_mask : torch.Tensor, optional
-        [B, L], bool: tokens that are not to be read as zeros. None where none is.
-    copies : int
-        Chunks that a token is in: 2, or 1 where they do not overlap.
-    """
-
-    shape: tuple[int, int]
-    chunk_tokens: int
-    chunks: int
-    key_mask: torch.Tensor | None = None
-    chunk_mask: torch.Tensor | None = None
-    token_mask: torch.Tensor | None = None
-    copies: int = 2
-
-    @classmethod
-    def of_padding(cls, counts, shape, chunk_tokens):
-        """The authors' framing: padding is attended, and chunks of nothing but padding count.
-
-        `counts` [B]: valid tokens per item, or None where all L are. An item's chunks are those
-        that it would have alone, and what stands beyond its tokens is zeros at every step.
+        Example
+        -------
+        >>> [OverlappingChunks(4).count(num_tokens) for num_tokens in (1, 2, 3, 4, 5)]
+        [2, 2, 3, 3, 4]
         """
-        largest = num_chunks(shape[1], chunk_tokens, authors=True)
-        if counts is None:
-            return cls(shape, chunk_tokens, largest)
-        own = num_chunks(counts, chunk_tokens, authors=True)
-        # the count is not monotonous in L: a shorter item may own more chunks than a longer one
-        largest = max(largest, int(own.max()))
-        mask, token_mask = to_mask(own, largest), to_mask(counts, shape[1])
-        return cls(shape, chunk_tokens, largest, None, mask, token_mask)
+        return -(-num_tokens // self.hop) + self.copies - 1
 
-    @classmethod
-    def of_tokens(cls, alive, chunk_tokens, copies=2):
-        """Our framing: only the tokens where alive [B, L] is True are attended; only chunks that
-        hold one of them count."""
-        chunks = num_chunks(alive.shape[1], chunk_tokens, copies=copies)
-        parts = split(alive.unsqueeze(-1), chunk_tokens, chunks, copies)
-        key_mask = torch.cat(parts, dim=2).squeeze(-1)
-        chunk_mask = key_mask.any(dim=-1)
-        return cls(tuple(alive.shape), chunk_tokens, chunks, key_mask, chunk_mask, copies=copies)
-
-    def pairs(self, num_slots):
-        """Query-key pairs that one step computes."""
-        return self.shape[0] * self.chunks * (num_slots + self.chunk_tokens) ** 2
-
-    def spread(self, tokens, memory, positions, project):
-        """Rows to the sequences that attend, in blocks (see `papez_lobes.rows`).
+    def split(self, x: torch.Tensor, count: int | None = None) -> tuple[torch.Tensor, ...]:
+        """Cut tokens into chunks.
 
         Arguments
         ---------
-        tokens, memory : torch.Tensor
-            [B, L, N] and [B, M, N].
+        x : torch.Tensor
+            [B, L, D].
+        count : int, optional
+            The number of chunks S, at least `count(L)`, which is the default.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            The parts of the chunks, from front to back: one view [B, S, P, D] per copy.
+        """
+        count = self.count(x.shape[1]) if count is None else count
+        before = self.size - self.hop
+        after = count * self.hop - x.shape[1]
+        blocks = F.pad(x, (0, 0, before, after)).unflatten(1, (-1, self.hop))
+        return tuple(blocks[:, part:part + count] for part in range(self.copies))
+
+    def join(self, chunks: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        """The inverse of `split`: the mean of each token's copies.
+
+        Arguments
+        ---------
+        chunks : torch.Tensor
+            [B, S, K, D].
+        num_tokens : int
+            L.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, L, D].
+
+        Example
+        -------
+        >>> chunks, x = OverlappingChunks(4), torch.randn(2, 7, 3)
+        >>> y = chunks.join(torch.cat(chunks.split(x), dim=2), 7)
+        >>> bool((x == y).all())
+        True
+        """
+        tokens = (chunks[:, 1:, :self.hop] + chunks[:, :-1, self.hop:]) * 0.5
+        return tokens.flatten(1, 2)[:, :num_tokens]
+
+
+class DenseFraming:
+    """Chunks of all tokens, the same at every step: soft pruning.
+
+    Tokens that have halted are still updated and still attended. Padding is not: it is no key,
+    and chunks without a valid token do not count in the mean over the memory.
+
+    Arguments
+    ---------
+    running : torch.Tensor
+        [B, L], bool: tokens that may be attended.
+    chunks : OverlappingChunks
+        How tokens are cut into chunks.
+    num_slots : int
+        Memory slots M.
+
+    Example
+    -------
+    >>> running = torch.tensor([[True, True, False]])
+    >>> framing = DenseFraming(running, OverlappingChunks(2), num_slots=1)
+    >>> [(chunks, mask)] = framing.gather(torch.tensor([[[9.0], [1.0], [2.0], [3.0]]]), 0)
+    >>> chunks.squeeze(2).tolist()  # one slot and two tokens each
+    [[9.0, 0.0, 1.0], [9.0, 1.0, 2.0], [9.0, 2.0, 3.0], [9.0, 3.0, 0.0]]
+    >>> mask.int().squeeze().tolist()  # the last chunk does not count, so that it needs no mask
+    [[1, 0, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]
+    """
+
+    def __init__(self, running: torch.Tensor, chunks: OverlappingChunks, num_slots: int):
+        self.shape, self.chunks, self.num_slots = tuple(running.shape), chunks, num_slots
+        self.num_chunks = chunks.count(running.shape[1])
+        parts = chunks.split(running.unsqueeze(-1))
+        keys = torch.cat(parts, dim=2).squeeze(-1)  # [B, S, K]
+        self.chunk_mask = keys.any(dim=-1)  # [B, S]: chunks whose memory counts
+        # The result of a chunk that does not count is not used. It keeps all keys: attention
+        # without any key is not a number.
+        keys = keys | ~self.chunk_mask.unsqueeze(-1)
+        keys = F.pad(keys, (num_slots, 0), value=True)  # slots may always be attended
+        self.key_mask = keys.flatten(0, 1)[:, None, None]  # [B * S, 1, 1, M + K]
+
+    def select(self, x: torch.Tensor) -> torch.Tensor:
+        """Values of the tokens that take part, of all tokens' [B, L, ...]."""
+        return x
+
+    def join(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        """Memory and tokens as one tensor, [B, M + L, N], to be projected at once."""
+        return torch.cat([memory, tokens], dim=1)
+
+    def gather(self, projected: torch.Tensor, positions: torch.Tensor) -> list:
+        """Bring memory and tokens into chunks.
+
+        Arguments
+        ---------
+        projected : torch.Tensor
+            What `join` gave, after a linear map to D channels.
         positions : torch.Tensor
-            [M + K, D]: what each place of a sequence adds.
-        project : callable
-            Of rows [..., N] to [..., D].
+            [M + K, D]: what each place of a chunk adds.
 
-        Yields
-        ------
-        (torch.Tensor, torch.Tensor or None)
-            Sequences [n, M + W, D], and a mask of keys that scaled_dot_product_attention takes.
+        Returns
+        -------
+        list of (torch.Tensor, torch.Tensor or None)
+            Chunks [n, M + K, D] (packed: of at most K tokens), which attend within themselves,
+            and the mask of their keys [n, 1, 1, M + K].
         """
-        slots = memory.shape[1]
-        tokens, memory = project(tokens), project(memory)
-        if self.token_mask is not None:
-            tokens = tokens.masked_fill(~self.token_mask.unsqueeze(-1), 0)
-        memory = memory.unsqueeze(1).expand(-1, self.chunks, -1, -1)
-        parts = split(tokens, self.chunk_tokens, self.chunks, self.copies)
-        sequence = torch.cat([memory, *parts], dim=2).add_(positions)  # [B, S, M + K, D]
-        sequence, mask = sequence.flatten(0, 1), self._attention_mask(slots)
-        for own in sequence_blocks(sequence, sequence.shape[2]):
-            yield sequence[own], None if mask is None else mask[own]
+        memory, tokens = projected[:, :self.num_slots], projected[:, self.num_slots:]
+        memory = memory.unsqueeze(1).expand(-1, self.num_chunks, -1, -1)
+        parts = self.chunks.split(tokens, self.num_chunks)
+        chunks = torch.cat([memory, *parts], dim=2).add_(positions)  # [B, S, M + K, D]
+        return [(chunks.flatten(0, 1), self.key_mask)]
 
-    def merge(self, attended, num_slots):
-        """The inverse: attended sequences [n, M + W, N], as they come from `spread`, to tokens
-        [B, L, N], the mean of each one's copies, and memory [B, M, N], the mean over all chunks
-        that count."""
-        attended = torch.cat(list(attended)).unflatten(0, (-1, self.chunks))
-        tokens = join(attended[:, :, num_slots:], self.shape[1], self.copies)
-        return tokens, merge_memory(attended[:, :, :num_slots], self.chunk_mask)
+    def scatter(self, attended: list) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bring attended chunks back to memory and tokens.
 
-    def _attention_mask(self, num_slots):
-        """[B * S, 1, 1, M + K], or None.
+        Arguments
+        ---------
+        attended : list of torch.Tensor
+            [n, M + K, N] for each of the chunks that `gather` gave.
 
-        Slots may always be attended. A chunk that does not count is left unmasked: its result is
-        not used, and without any key it would not be a number.
+        Returns
+        -------
+        tokens : torch.Tensor
+            [B, L, N]: the mean of each token's copies.
+        memory : torch.Tensor
+            [B, M, N]: the mean over all chunks that count.
         """
-        if self.key_mask is None:
-            return None
-        keys = self.key_mask | ~self.chunk_mask.unsqueeze(-1)
-        return F.pad(keys, (num_slots, 0), value=True).flatten(0, 1)[:, None, None]
+        [chunks] = attended
+        chunks = chunks.unflatten(0, (-1, self.num_chunks))
+        tokens = self.chunks.join(chunks[:, :, self.num_slots:], self.shape[1])
+        return tokens, merge_memory(chunks[:, :, :self.num_slots], self.chunk_mask)
+
+    def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Add values x of the tokens that take part to a total [B * L, ...] of all tokens."""
+        return total + x.flatten(0, 1)
+
+    def prune(self, tokens: torch.Tensor, state) -> tuple:
+        """The next step's framing, tokens and halting state: all tokens stay."""
+        return self, tokens, state
+
+    def num_rows(self) -> int:
+        """Tokens and slots that one step updates."""
+        return self.shape[0] * (self.shape[1] + self.num_slots)
+
+    def num_pairs(self) -> int:
+        """Query-key pairs that one step computes."""
+        return self.shape[0] * self.num_chunks * (self.num_slots + self.chunks.size) ** 2
+
+
+class MaskedFraming(DenseFraming):
+    """Chunks of all tokens, where those that have halted are masked: hard pruning on tensors
+    whose shapes do not change.
+
+    What is computed for a halted token is not used.
+    """
+
+    def prune(self, tokens: torch.Tensor, state) -> tuple:
+        """The next step's framing, tokens and halting state: halted tokens are no keys."""
+        return type(self)(state.running, self.chunks, self.num_slots), tokens, state

@@ -1,45 +1,53 @@
-"""Which token stops when: the state of halting and one pure update (paper, Sec. 2.3)."""
+"""Token halting (paper, Sec. 2.3)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from papez_lobes.config.checks import check_flag, check_number, check_whole
+from papez_lobes.config.checks import check_flag, check_number
 
 
 @dataclass
 class HaltingState:
-    """What halting knows between two steps.
+    """The halting state between two steps.
+
+    The shape is that of the tokens, without their channels: [B, L], or [n] where they are packed.
 
     Arguments
     ---------
     cumulative : torch.Tensor
-        [B, L], float32 or wider: the probabilities that a token has added up so far.
+        float32 or wider: each token's sum of halting probabilities so far.
     running : torch.Tensor
-        [B, L], bool: tokens that have not halted (padding never runs).
+        bool: tokens that have not halted. Padding never runs.
     """
 
     cumulative: torch.Tensor
     running: torch.Tensor
 
+    def select(self, index: torch.Tensor) -> "HaltingState":
+        """The state of the packed tokens with these indices."""
+        return HaltingState(self.cumulative[index], self.running[index])
+
 
 class Halting(nn.Module):
-    """Adaptive computation time per token, from a channel of the token itself.
+    """Adaptive computation time per token, from the last channel of the token itself.
 
-    Before a step a running token adds p = sigmoid(logit + bias) to its sum; once the sum is above
-    the threshold it halts with this step, whose output weighs what was missing to 1; otherwise
-    the output weighs p. No network of its own ("piggybacked").
+    Before each step a running token adds p = sigmoid(logit + bias) to its sum. Once the sum is
+    above the threshold, the token halts with this step, and the weight of the step's output is
+    1 minus the sum before it. Until then the weight is p. There is no halting network: the paper
+    calls this "piggybacked".
 
     Arguments
     ---------
     threshold : float
         In (0, 1].
     bias : float
-        Added to the logit; 0 as the authors, negative for deeper recurrence.
+        Added to the logit. 0 as the authors; negative for deeper recurrence.
     close_remainder : bool
-        At the last step allowed, whatever runs weighs what is missing to 1, so that each token's
-        weights sum to 1. False reproduces the authors, who lose that weight.
+        True: at the last step allowed, the weight of every running token is 1 minus its sum
+        before it, so that each token's weights sum to 1. False reproduces the authors, where
+        tokens that run to the end keep a smaller sum.
 
     Example
     -------
@@ -50,7 +58,9 @@ class Halting(nn.Module):
     ([[0.5, 1.0]], [[True, False]])
     """
 
-    def __init__(self, threshold=0.9, bias=0.0, close_remainder=True):
+    def __init__(
+        self, threshold: float = 0.9, bias: float = 0.0, close_remainder: bool = True
+    ):
         super().__init__()
         check_number("halting_threshold", threshold)
         check_number("halting_bias", bias)
@@ -61,33 +71,35 @@ class Halting(nn.Module):
         self.bias = bias
         self.close_remainder = close_remainder
 
-    def start(self, valid, dtype=torch.float32):
-        """The state before the first step; valid [B, L] is True on tokens, False on padding."""
+    def start(self, valid: torch.Tensor, dtype: torch.dtype = torch.float32) -> HaltingState:
+        """The state before the first step. `valid` is True on tokens and False on padding."""
         dtype = torch.promote_types(dtype, torch.float32)
         return HaltingState(torch.zeros(valid.shape, dtype=dtype, device=valid.device), valid)
 
-    def logits(self, tokens):
-        """The halting logits [...] of tokens [..., N]: their last channel."""
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The halting logits [...] of tokens [..., N]: the last channel."""
         return tokens[..., -1]
 
-    def forward(self, logits, state, last):
-        """One update.
+    def forward(
+        self, logits: torch.Tensor, state: HaltingState, last: bool
+    ) -> tuple[torch.Tensor, HaltingState]:
+        """Decide which tokens halt with the coming step.
 
         Arguments
         ---------
         logits : torch.Tensor
-            [B, L], the tokens' halting logits before the step.
+            [B, L] or [n]: the tokens' halting logits before the step.
         state : HaltingState
-            Of the step before.
+            The state before the step.
         last : bool
-            Whether no further step is allowed.
+            True if no further step is allowed.
 
         Returns
         -------
-        torch.Tensor
-            [B, L]: the weight of the step's output; 0 for tokens that had halted.
-        HaltingState
-            Whose `running` tokens go on to the next step.
+        weights : torch.Tensor
+            [B, L] or [n]: the weight of the step's output; 0 for tokens that had halted before.
+        state : HaltingState
+            The state after the step. Its `running` tokens go on to the next one.
         """
         probability = torch.sigmoid(logits.to(state.cumulative.dtype) + self.bias)
         reached = state.cumulative + probability
@@ -96,48 +108,3 @@ class Halting(nn.Module):
         weights = torch.where(closes, 1 - state.cumulative, probability)
         weights = weights.masked_fill(~state.running, 0)
         return weights, HaltingState(reached, state.running & ~halts)
-
-
-class NetworkHalting(Halting):
-    """Halting from a small network of the token instead of its last channel (an ablation).
-
-    Arguments
-    ---------
-    dim, hidden_dim : int
-        Channels N of a token, and of the hidden layer.
-    threshold, bias, close_remainder
-        See `Halting`.
-
-    Example
-    -------
-    >>> NetworkHalting(8, 4).logits(torch.randn(2, 5, 8)).shape
-    torch.Size([2, 5])
-    """
-
-    def __init__(self, dim, hidden_dim, threshold=0.9, bias=0.0, close_remainder=True):
-        super().__init__(threshold, bias, close_remainder)
-        check_whole("halting_dim", hidden_dim)
-        self.network = nn.Sequential(
-            nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1)
-        )
-
-    def logits(self, tokens):
-        """The halting logits [...] of tokens [..., N]."""
-        return self.network(tokens).squeeze(-1)
-
-
-class NoHalting(Halting):
-    """Every token runs every step that is allowed, and the last state is the result (an ablation).
-
-    Example
-    -------
-    >>> halting = NoHalting()
-    >>> state = halting.start(torch.tensor([[True, False]]))
-    >>> [halting(torch.tensor([[9.0, 9.0]]), state, last)[0].tolist() for last in (False, True)]
-    [[[0.0, 0.0]], [[1.0, 0.0]]]
-    """
-
-    def forward(self, logits, state, last):
-        """As `Halting.forward`; the logits have no say."""
-        weights = state.running.to(state.cumulative.dtype) * float(last)
-        return weights, state

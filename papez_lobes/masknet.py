@@ -1,4 +1,4 @@
-"""The mask network: features [B, N, L] -> masks [C, B, N, L]."""
+"""The mask network of Papez."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from papez_lobes.norms import NormedMLP
 
 
 class MaskNet(nn.Module):
-    """Embed tokens and memory, recur, and estimate one mask a speaker.
+    """Embeds features as tokens, runs the recurrence and estimates one mask per speaker.
 
     Arguments
     ---------
@@ -19,12 +19,18 @@ class MaskNet(nn.Module):
     num_spks : int
         Speakers C >= 1.
     memory : papez_lobes.memory.WorkingMemory
-        The slots.
+        The first state of the memory slots.
     transformer : papez_lobes.recurrent.RecurrentTransformer
-        The recurrence, of the same N and number of slots.
-    embed, head : torch.nn.Module, optional
-        What makes tokens of features and tags, and masks of tokens: x [B, L, .], mask [B, L] ->
-        [B, L, .]. None: the authors', for features and masks of N channels.
+        The recurrence, with the same N and number of slots.
+    embed : torch.nn.Module, optional
+        Maps features and tag to tokens: x [B, L, N + 1], mask [B, L] -> [B, L, N]. None: the
+        authors', for features of N channels.
+    head : torch.nn.Module, optional
+        Maps tokens to the masks of all speakers: x [B, L, N], mask [B, L] -> [B, L, C * N]. None:
+        the authors', for masks of N channels.
+    convolution : torch.nn.Module, optional
+        Applied to the tokens before the recurrence: x [B, L, N], mask [B, L] -> [B, L, N]; see
+        `papez_lobes.convolution.TemporalConvolution`. None: no convolution, as the authors.
 
     Example
     -------
@@ -39,21 +45,32 @@ class MaskNet(nn.Module):
     (torch.Size([2, 3, 8, 20]), torch.Size([3, 20]))
     """
 
-    def __init__(self, dim, num_spks, memory, transformer, embed=None, head=None):
+    takes_lengths = True
+    gives_trace = True
+
+    def __init__(
+        self, dim: int, num_spks: int, memory: nn.Module, transformer: nn.Module,
+        embed: nn.Module | None = None, head: nn.Module | None = None,
+        convolution: nn.Module | None = None,
+    ):
         super().__init__()
         check_whole("num_spks", num_spks)
-        if memory.num_slots != transformer.block.attention.num_slots:
+        if memory.num_slots != transformer.block.num_slots:
             raise ValueError(
                 f"num_slots is {memory.num_slots} for the memory and "
-                f"{transformer.block.attention.num_slots} for the block: give both the same key"
+                f"{transformer.block.num_slots} for the block: give both the same key"
             )
         self.num_spks = num_spks
         self.memory = memory
         self.embed = NormedMLP(dim + 1, dim) if embed is None else embed
+        self.convolution = convolution
         self.transformer = transformer
         self.head = NormedMLP(dim, dim * num_spks) if head is None else head
 
-    def forward(self, features, lengths=None, return_trace=False):
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None,
+        return_trace: bool = False,
+    ):
         """Estimate masks.
 
         Arguments
@@ -61,27 +78,27 @@ class MaskNet(nn.Module):
         features : torch.Tensor
             [B, N, L].
         lengths : torch.Tensor, optional
-            [B], relative to L.
+            [B], relative to L. None: all features are valid.
         return_trace : bool
-            Whether to return the recurrence's trace too (returned, not stored, so that what it
-            carries has a gradient under any wrapper of this module).
+            True: also return the trace of the recurrence.
 
         Returns
         -------
         torch.Tensor or (torch.Tensor, papez_lobes.recurrent.Trace)
-            Masks in (-1, 1), [C, B, N, L].
+            Masks [C, B, N, L] in (-1, 1).
         """
-        batch, _, length = features.shape
-        slots, counts, mask, joint_mask = self.memory.num_slots, None, None, None
+        num_slots, mask, joint_mask = self.memory.num_slots, None, None
         if lengths is not None:
-            counts = to_counts(lengths, length)
-            mask = to_mask(counts, length)
-            joint_mask = F.pad(mask, (slots, 0), value=True)
-        embedded = self.embed(self.memory(features.transpose(1, 2)), joint_mask)
-        hidden, trace = self.transformer(embedded[:, slots:], embedded[:, :slots], counts)
-        masks = self.head(hidden, mask).view(batch, length, self.num_spks, -1)
-        masks = self._mask(masks).permute(2, 0, 3, 1)
+            mask = to_mask(to_counts(lengths, features.shape[2]), features.shape[2])  # [B, L]
+            joint_mask = F.pad(mask, (num_slots, 0), value=True)  # [B, M + L]
+        joint = self.embed(self.memory(features.transpose(1, 2)), joint_mask)  # [B, M + L, N]
+        memory, tokens = joint[:, :num_slots], joint[:, num_slots:]
+        if self.convolution is not None:
+            tokens = self.convolution(tokens, mask)
+        output, trace = self.transformer(tokens, memory, mask)
+        masks = self.head(output, mask).unflatten(2, (self.num_spks, -1))  # [B, L, C, N]
+        masks = self._bound(masks).permute(2, 0, 3, 1)  # [C, B, N, L]
         return (masks, trace) if return_trace else masks
 
-    def _mask(self, x):
-        return torch.tanh(x)
+    def _bound(self, masks):
+        return torch.tanh(masks)

@@ -1,4 +1,4 @@
-"""The auditory working memory: a few slots that every chunk reads and writes (paper, Sec. 2.2)."""
+"""Auditory working memory: a few slots that all chunks read and write (paper, Sec. 2.2)."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ from papez_lobes.config.checks import check_whole
 
 
 class WorkingMemory(nn.Module):
-    """The constant first state of the slots, and how they join the tokens.
+    """The first state of the memory slots.
 
-    Tokens and slots get one more channel, the tag: 0 for tokens, 1 for slots. Slot j is row j of
-    an identity matrix. Nothing here is learned; the slots gain meaning in the mask network's
-    first linear map.
+    Tokens and slots get one more channel, the tag: 0 for tokens, 1 for slots. Slot j begins as
+    row j of an identity matrix. These values are constant; the mask network's first linear map
+    turns them into what is learned.
 
     Arguments
     ---------
@@ -41,36 +41,16 @@ class WorkingMemory(nn.Module):
         slots = F.pad(torch.eye(num_slots, dim), (0, 1), value=1.0)
         self.register_buffer("slots", slots, persistent=False)
 
-    def forward(self, tokens):
-        """Tokens [B, L, N] to the tagged sequence [slots | tokens] [B, M + L, N + 1]."""
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tag tokens [B, L, N] and put the slots before them: [B, M + L, N + 1]."""
         slots = self.slots.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat([slots, F.pad(tokens, (0, 1))], dim=1)
 
 
-class LearnedMemory(WorkingMemory):
-    """A working memory whose first state is learned, from that of `WorkingMemory` (an ablation).
-
-    Arguments
-    ---------
-    num_slots, dim : int
-        See `WorkingMemory`.
-
-    Example
-    -------
-    >>> memory = LearnedMemory(num_slots=2, dim=3)
-    >>> [tuple(parameter.shape) for parameter in memory.parameters()]
-    [(2, 4)]
-    """
-
-    def __init__(self, num_slots, dim):
-        super().__init__(num_slots, dim)
-        first = self.slots
-        del self.slots
-        self.slots = nn.Parameter(first)
-
-
-def merge_memory(chunk_memory, chunk_mask=None):
-    """What the chunks wrote into the slots: the plain mean over the chunks that count.
+def merge_memory(
+    chunk_memory: torch.Tensor, chunk_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Merge what the chunks of an item wrote into the slots: the mean over those that count.
 
     Arguments
     ---------

@@ -1,21 +1,17 @@
-"""Length-aware norm over time, an MLP with it, and layer norm with one affine per step."""
-
-from functools import partial
+"""Norms: over time with padding, an MLP with it, and layer norm with one affine per step."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.rows import by_rows, row_blocks
-
 EPS = 1e-5
 
 
 class TimeNorm(nn.Module):
-    """Instance norm over time: each item and channel by its own mean and variance.
+    """Instance norm over time: each channel of each item has its own mean and variance.
 
-    Equal to `torch.nn.InstanceNorm1d(affine=True)` on the valid positions, for any number of
-    them: a single position, or a silent channel, gives the bias. Statistics are taken in float32
+    Equal to `torch.nn.InstanceNorm1d(affine=True)` on the valid positions, of which there may be
+    any number: a single position, or a silent channel, gives the bias. Statistics are in float32
     or wider.
 
     Arguments
@@ -32,29 +28,34 @@ class TimeNorm(nn.Module):
     True
     """
 
-    def __init__(self, dim):
+    def __init__(self, dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, x, mask=None):
-        """Normalise x [B, L, N] with the statistics of the positions where mask [B, L] is True.
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalise with the statistics of the valid positions.
 
-        Positions outside the mask get the same affine map; their values mean nothing.
+        Arguments
+        ---------
+        x : torch.Tensor
+            [B, L, N].
+        mask : torch.Tensor, optional
+            [B, L], bool: True on valid positions. None: all are valid.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, L, N]. Values on positions that are not valid mean nothing.
         """
         return self.normalise(x, *self.statistics(x, mask))
 
     def statistics(self, x, mask=None):
-        """Mean and scale, [B, 1, N] each, of x [B, L, N]; see `forward`."""
+        """Mean and scale [B, 1, N] of x [B, L, N]; the scale includes the gain."""
         x = _wide(x)
         if mask is None:
             mean = x.mean(dim=1, keepdim=True)
-            # not torch.var_mean, which is several times slower over an axis that is not the last
-            squares = sum(
-                torch.linalg.vector_norm(x[:, block] - mean, dim=1, keepdim=True).square()
-                for block in row_blocks(x, dim=1)
-            )
-            variance = squares / x.shape[1]
+            variance = self.squares(x, mean) / x.shape[1]
         else:
             valid = mask.unsqueeze(-1)
             count = valid.sum(dim=1, keepdim=True)
@@ -62,8 +63,13 @@ class TimeNorm(nn.Module):
             variance = (x - mean).masked_fill(~valid, 0).square().sum(dim=1, keepdim=True) / count
         return mean, self.weight * torch.rsqrt(variance + EPS)
 
+    def squares(self, x, mean):
+        """The sum of squared deviations over time, [B, 1, N]."""
+        # torch.var_mean is several times slower over an axis that is not the last
+        return torch.linalg.vector_norm(x - mean, dim=1, keepdim=True).square()
+
     def normalise(self, x, mean, scale):
-        """x [B, L, N] by statistics; each position by itself."""
+        """x [B, L, N] with statistics that are given."""
         return torch.addcmul(self.bias, _wide(x) - mean, scale)
 
 
@@ -74,8 +80,8 @@ def _wide(x):
 class StepLayerNorm(nn.Module):
     """Layer norm over channels, with one gain and bias per recurrence step.
 
-    One [R, N] parameter each, not R modules: a loop that stops early must not leave parameters
-    without a gradient, which aborts distributed training.
+    Gain and bias are one [R, N] parameter each, not R modules: parameters of steps that a loop
+    does not reach would have no gradient, which aborts distributed training.
 
     Arguments
     ---------
@@ -90,59 +96,36 @@ class StepLayerNorm(nn.Module):
     torch.Size([2, 5, 8])
     """
 
-    def __init__(self, num_steps, dim):
+    def __init__(self, num_steps: int, dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(num_steps, dim))
         self.bias = nn.Parameter(torch.zeros(num_steps, dim))
 
     @torch.no_grad()
-    def repeat_from(self, step):
-        """Make the affines of all later steps that of `step` (0-based)."""
+    def repeat_from(self, step: int):
+        """Copy gain and bias of `step`, counted from 0, to all later steps."""
         for affine in (self.weight, self.bias):
             affine[step + 1 :] = affine[step]
 
-    def forward(self, x, step):
-        """Normalise x [..., N] with the affine of `step` (0-based)."""
+    def forward(self, x: torch.Tensor, step: int) -> torch.Tensor:
+        """Normalise x [..., N] with gain and bias of `step`, counted from 0."""
         return F.layer_norm(x, x.shape[-1:], self.weight[step], self.bias[step], EPS)
 
 
-class SharedLayerNorm(nn.LayerNorm):
-    """Layer norm with the same gain and bias at every step, in place of `StepLayerNorm` (an
-    ablation).
-
-    Arguments
-    ---------
-    num_steps : int
-        Not used: of any number.
-    dim : int
-        Number of channels N.
-
-    Example
-    -------
-    >>> SharedLayerNorm(16, 8)(torch.randn(2, 5, 8), step=3).shape
-    torch.Size([2, 5, 8])
-    """
-
-    def __init__(self, num_steps, dim):
-        super().__init__(dim, EPS)
-
-    def forward(self, x, step):
-        """Normalise x [..., N]."""
-        return super().forward(x)
-
-
 class NormedMLP(nn.Module):
-    """Linear, norm over time, PReLU, linear: the first and the last part of the mask network.
+    """Linear map, norm over time, PReLU, linear map: both ends of the mask network.
 
-    The paper's code writes the linear maps as convolutions of width 1; the channels come last
-    here, which makes them plain matrix products.
+    The paper's code writes the linear maps as convolutions of width 1. Channels come last here,
+    which makes them matrix products.
 
     Arguments
     ---------
-    dim_in, dim_out : int
-        Channels before and after.
+    dim_in : int
+        Channels of the input.
+    dim_out : int
+        Channels of the output.
     hidden : int, optional
-        Channels in between; None: `dim_out`.
+        Channels in between. None: `dim_out`.
 
     Example
     -------
@@ -150,7 +133,7 @@ class NormedMLP(nn.Module):
     torch.Size([2, 7, 8])
     """
 
-    def __init__(self, dim_in, dim_out, hidden=None):
+    def __init__(self, dim_in: int, dim_out: int, hidden: int | None = None):
         super().__init__()
         hidden = dim_out if hidden is None else hidden
         self.linear_in = nn.Linear(dim_in, hidden)
@@ -158,11 +141,11 @@ class NormedMLP(nn.Module):
         self.activation = nn.PReLU()
         self.linear_out = nn.Linear(hidden, dim_out)
 
-    def forward(self, x, mask=None):
-        """x [B, L, dim_in], mask [B, L] of valid positions -> [B, L, dim_out]."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Map x [B, L, dim_in] to [B, L, dim_out]; mask [B, L] is True on valid positions."""
         x = self.linear_in(x)
-        finish = partial(self._finish, *self.norm.statistics(x, mask))
-        return by_rows(finish, x, dim=1)
+        return self.finish(x, *self.norm.statistics(x, mask))
 
-    def _finish(self, mean, scale, x):
+    def finish(self, x, mean, scale):
+        """All that follows the first linear map, which each position does by itself."""
         return self.linear_out(self.activation(self.norm.normalise(x, mean, scale)))

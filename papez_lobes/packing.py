@@ -1,171 +1,206 @@
-"""Running tokens alone, as chunks: nothing is gathered, projected or attended for a halted one.
+"""Chunks of the running tokens alone: hard pruning that computes nothing for a halted token.
 
-Rows are the running tokens of all items, item by item and in order of time. The tokens of a chunk
-then lie side by side, since it is two neighbouring blocks of P = K / 2 tokens (or, where each
-token has one copy, a block of P = K).
+The running tokens of all items are rows [n, N], item by item and in order of time. The tokens of
+a chunk then lie side by side, since a chunk is neighbouring blocks of P tokens.
 """
 
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 
-from papez_lobes.rows import Buffers, by_rows, sequence_blocks
+from papez_lobes.framing import OverlappingChunks
 
-# Sequences of like length are attended in one call, padded to the longest of them. A further call
-# is worth it where it saves that many rows of padding, or of masks.
-ROWS_WORTH_A_CALL = 512
+# Chunks of like length are attended together, padded to the longest of them. A further group is
+# made where it saves that many rows of padding, or of masks.
+ROWS_WORTH_A_GROUP = 512
 
 
-class PackedFraming:
-    """One step's view of the running tokens as chunks; see `papez_lobes.framing.DenseFraming`.
-
-    Chunk membership and positions are those of the full sequence.
+@dataclass
+class ChunkGroup:
+    """Chunks of like length, which are attended together.
 
     Arguments
     ---------
     rows : torch.Tensor
-        [n], long, ascending: item * L + position of each running token.
-    shape : (int, int)
-        B and L.
-    chunk_tokens : int
-        K.
+        [A, M + W]: for each place of A chunks, its row in what `PackedFraming.join` gives.
+    places : torch.Tensor or None
+        [A, M + W]: the place of each row in a full chunk of M + K, which decides its position
+        code. None where all chunks are full.
+    mask : torch.Tensor or None
+        [A, 1, 1, M + W], bool: False on what pads a chunk. None where nothing does.
+    """
+
+    rows: torch.Tensor
+    places: torch.Tensor | None
+    mask: torch.Tensor | None
+
+    def gather(self, projected: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Rows [.., D] and position code [M + K, D] to chunks [A, M + W, D]."""
+        if self.places is not None:
+            positions = take_rows(positions, self.places)
+        return take_rows(projected, self.rows) + positions
+
+
+class PackedFraming:
+    """Chunks of the running tokens; see `papez_lobes.framing.DenseFraming` for the interface.
+
+    Tokens are rows [n, N] here. Which chunks a token is in, and its places there, are those of
+    the full sequence.
+
+    Arguments
+    ---------
+    running : torch.Tensor
+        [B, L], bool: tokens that take part.
+    chunks : papez_lobes.framing.OverlappingChunks
+        How tokens are cut into chunks.
     num_slots : int
-        M.
-    copies : int
-        Chunks that a token is in: 2, or 1 where they do not overlap.
-    buffers : papez_lobes.rows.Buffers, optional
-        Of the steps of a recurrence.
+        Memory slots M.
 
     Example
     -------
-    >>> framing = PackedFraming(torch.tensor([0, 1, 7]), (1, 9), chunk_tokens=4, num_slots=0)
+    >>> running = torch.tensor([[True, True, False, False, False, False, False, True, False]])
+    >>> framing = PackedFraming(running, OverlappingChunks(4), num_slots=0)
     >>> framing.sizes.tolist()  # of the six chunks that nine tokens take
     [2, 2, 0, 1, 1, 0]
-    >>> tokens = torch.arange(3.0).view(3, 1)
-    >>> spread = framing.spread(tokens, torch.zeros(1, 0, 1), torch.zeros(4, 1), lambda x: x)
-    >>> merged, _ = framing.merge((sequence for sequence, _ in spread), 0)
-    >>> merged.flatten().tolist()
-    [0.0, 1.0, 2.0]
+    >>> rows = framing.select(torch.arange(9.0).view(1, 9, 1))
+    >>> groups = framing.gather(framing.join(rows, torch.zeros(1, 0, 1)), torch.zeros(4, 1))
+    >>> tokens, _ = framing.scatter([chunks for chunks, mask in groups])
+    >>> tokens.flatten().tolist()
+    [0.0, 1.0, 7.0]
     """
 
-    def __init__(self, rows, shape, chunk_tokens, num_slots, copies=2, buffers=None):
-        self.buffers = buffers or Buffers()
-        batch, length = shape
-        hop = chunk_tokens // copies
-        self.batch, self.chunk_tokens, self.copies = batch, chunk_tokens, copies
-        self.chunks = (length + hop - 1) // hop + copies - 1  # of each item
-        position = rows % length
-        # Block s of an item is the second half of its chunk s and the first half of chunk s + 1.
-        # An item has one block less than chunks, so the block before its first chunk is empty.
-        # With one copy, block s is chunk s.
-        block = rows.div(length, rounding_mode="floor") * self.chunks + position // hop
-        counts = torch.bincount(block, minlength=batch * self.chunks)
-        self.sizes = counts.clone()
-        if copies == 2:
-            self.sizes[1:] += counts[:-1]
-        self.first = counts.cumsum(0) - self.sizes  # row of each chunk's first token
-        order = self.sizes.argsort(descending=True, stable=True)
-        order = order[: int((self.sizes > 0).sum())]
-        self.calls, start = [], 0
-        base = torch.zeros_like(self.sizes)  # place of each chunk among all rows attended
-        for chosen, width in self._group(order):
-            places = start + torch.arange(len(chosen), device=rows.device) * (num_slots + width)
-            base[chosen] = places
-            start += len(chosen) * (num_slots + width)
-            self.calls.append(self._call(chosen, width, position, num_slots))
-        self.active = order
-        self.slot_places = base[order].unsqueeze(1) + torch.arange(num_slots, device=rows.device)
-        own = num_slots + torch.arange(len(rows), device=rows.device)
-        chunks_of_token = (block, block + 1)[:copies]
-        self.places = [base[chunk] + own - self.first[chunk] for chunk in chunks_of_token]
+    def __init__(self, running: torch.Tensor, chunks: OverlappingChunks, num_slots: int):
+        self.shape, self.chunks, self.num_slots = tuple(running.shape), chunks, num_slots
+        batch, length = self.shape
+        self.num_chunks = chunks.count(length)  # of each item
+        self.rows = running.flatten().nonzero().squeeze(1)  # [n]: item * L + time of each token
+        time = self.rows % length
+        # Block s of an item is the last part of its chunk s. The first chunk of an item begins
+        # with blocks before its first token, which are empty.
+        item = self.rows.div(length, rounding_mode="floor")
+        block = item * self.num_chunks + time // chunks.hop
+        block_sizes = torch.bincount(block, minlength=batch * self.num_chunks)
+        self.sizes = block_sizes.clone()  # running tokens in each chunk of all items
+        for earlier in range(1, chunks.copies):
+            self.sizes[earlier:] += block_sizes[:-earlier]
+        self.first = block_sizes.cumsum(0) - self.sizes  # row of each chunk's first token
 
-    def _group(self, order):
-        """Chunks, longest first, in groups of like length: (chunks, length) of each."""
+        # All groups together are rows too, `start` of each chunk among them.
+        self.groups, start = [], torch.zeros_like(self.sizes)
+        total = 0
+        for group, width in self._group():
+            steps = torch.arange(len(group), device=self.rows.device)
+            start[group] = total + steps * (num_slots + width)
+            total += len(group) * (num_slots + width)
+            self.groups.append(self._indices(group, width, time))
+        # Where in them each copy of a token is, ...
+        self.copies = []
+        for later in range(chunks.copies):
+            chunk = block + later
+            own = torch.arange(len(self.rows), device=self.rows.device) - self.first[chunk]
+            self.copies.append(start[chunk] + num_slots + own)
+        # ... and each chunk's copy of the memory slots [chunks, M].
+        filled = self.sizes.nonzero().squeeze(1)
+        slots = torch.arange(num_slots, device=self.rows.device)
+        self.slot_copies = start[filled].unsqueeze(1) + slots
+        self.slot_items = filled.div(self.num_chunks, rounding_mode="floor")
+
+    def _group(self):
+        """Chunks with running tokens in groups of like length: (chunks, length) of each."""
+        order = self.sizes.argsort(descending=True, stable=True)
+        order = order[:int((self.sizes > 0).sum())]
         sizes, begin, groups = self.sizes[order].tolist(), 0, []
         for index, size in enumerate(sizes):
             saved = (sizes[begin] - size) * (len(sizes) - index)
-            if size < self.chunk_tokens == sizes[index - 1]:
-                saved += index * size  # whole chunks by themselves need no mask
-            if saved > ROWS_WORTH_A_CALL:
+            if size < self.chunks.size == sizes[index - 1]:
+                saved += index * size  # full chunks by themselves need no mask
+            if saved > ROWS_WORTH_A_GROUP:
                 groups.append((order[begin:index], sizes[begin]))
                 begin = index
         return [*groups, (order[begin:], sizes[begin])]
 
-    def _call(self, chosen, width, position, num_slots):
-        """Rows of all that one call attends [A, M + W] (slots count on from the last token),
-        their places in the position code [A, M + W], and the mask of keys. No places where all
-        chunks are whole, and no mask where all are of one length."""
-        tokens, shortest = len(position), int(self.sizes[chosen[-1]])
-        steps = torch.arange(width, device=position.device)
-        slots = steps.new_tensor(range(num_slots))
-        first, sizes = self.first[chosen].unsqueeze(1), self.sizes[chosen].unsqueeze(1)
-        # a chunk is padded with its own last token: no weight of 0 keeps another item's NaN out
+    def _indices(self, group, width, time):
+        """The `ChunkGroup` of chunks, longest first, that are padded to one width."""
+        sizes, first = self.sizes[group].unsqueeze(1), self.first[group].unsqueeze(1)
+        shortest = int(sizes[-1])
+        steps = torch.arange(width, device=time.device)
+        slots = torch.arange(self.num_slots, device=time.device)
+        # A chunk is padded with its own last token: another item's might be NaN, which no weight
+        # of 0 in the attention would keep out.
         rows = first + torch.minimum(steps, sizes - 1)
-        codes = mask = None
-        if shortest < self.chunk_tokens:
-            before = self.copies - 1  # blocks in front of the first token
-            hop = self.chunk_tokens // self.copies
-            begin = (chosen % self.chunks - before).unsqueeze(1) * hop
-            # what pads a chunk may have any place: it is masked
-            codes = (position[rows] - begin).clamp(0, self.chunk_tokens - 1)
-            codes = torch.cat([slots.expand(len(chosen), -1), num_slots + codes], dim=1)
+        places = mask = None
+        if shortest < self.chunks.size:
+            blocks_before = self.chunks.copies - 1
+            begin = (group % self.num_chunks - blocks_before).unsqueeze(1) * self.chunks.hop
+            places = (time[rows] - begin).clamp(0, self.chunks.size - 1)
+            places = torch.cat([slots.expand(len(group), -1), self.num_slots + places], dim=1)
         if shortest < width:
-            keys = steps < sizes
-            mask = torch.cat([keys.new_ones(len(chosen), num_slots), keys], dim=1)[:, None, None]
-        item = chosen.div(self.chunks, rounding_mode="floor").unsqueeze(1)
-        return torch.cat([tokens + item * num_slots + slots, rows], dim=1), codes, mask
+            mask = torch.cat([slots.expand(len(group), -1) >= 0, steps < sizes], dim=1)
+            mask = mask[:, None, None]
+        item = group.div(self.num_chunks, rounding_mode="floor").unsqueeze(1)
+        slot_rows = len(self.rows) + item * self.num_slots + slots
+        return ChunkGroup(torch.cat([slot_rows, rows], dim=1), places, mask)
 
-    def pairs(self, num_slots):
-        """Query-key pairs that one step computes, padding included."""
-        return sum(rows.shape[0] * rows.shape[1] ** 2 for rows, _, _ in self.calls)
+    def select(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows [n, ...] of the tokens that take part, of all tokens' [B, L, ...]."""
+        x = x.flatten(0, 1)
+        return x if len(x) == len(self.rows) else x.index_select(0, self.rows)
 
-    def spread(self, tokens, memory, positions, project):
-        """As `DenseFraming.spread`, of rows [n, N]."""
-        rows = torch.cat([tokens, memory.flatten(0, 1)])
-        table = by_rows(project, rows, whole=partial(self.buffers.take, "projected"))
-        for rows, codes, mask in self.calls:
-            for own in sequence_blocks(rows, table.shape[1]):
-                added = positions if codes is None else _rows_of(positions, codes[own])
-                yield _add(_rows_of(table, rows[own]), added), None if mask is None else mask[own]
+    def join(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        """Rows of tokens, then those of all items' memory, [n + B * M, N]."""
+        return torch.cat([tokens, memory.flatten(0, 1)])
 
-    def merge(self, attended, num_slots):
-        """As `DenseFraming.merge`, to rows [n, N]."""
-        flat = self._flat(attended)
-        tokens = by_rows(lambda *places: self._mean(flat, places), *self.places)
-        item = self.active.div(self.chunks, rounding_mode="floor")
-        written = flat.new_zeros(self.batch, num_slots, flat.shape[1])
-        written = written.index_add(0, item, _rows_of(flat, self.slot_places))
-        counts = torch.bincount(item, minlength=self.batch).clamp(min=1)
-        return tokens, written / counts[:, None, None]
+    def gather(self, projected: torch.Tensor, positions: torch.Tensor) -> list:
+        """Like `DenseFraming.gather`: chunks and mask of each group."""
+        return [(group.gather(projected, positions), group.mask) for group in self.groups]
 
-    def _flat(self, attended):
-        """All attended rows [.., N], one sequence after another."""
-        if torch.is_grad_enabled():
-            return torch.cat([sequence.flatten(0, 1) for sequence in attended])
-        flat, count, total = None, 0, sum(call.numel() for call, _, _ in self.calls)
-        for sequence in attended:
-            rows = sequence.flatten(0, 1)
-            if len(rows) == total:
-                return rows
-            if flat is None:
-                flat = self.buffers.take("attended", rows, total)
-            flat[count:count + len(rows)] = rows
-            count += len(rows)
-        return flat
+    def scatter(self, attended: list) -> tuple[torch.Tensor, torch.Tensor]:
+        """Like `DenseFraming.scatter`, to tokens [n, N] and memory [B, M, N]."""
+        return self.scatter_rows(torch.cat([chunks.flatten(0, 1) for chunks in attended]))
+
+    def scatter_rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`scatter` from the rows of all attended chunks, one group after another."""
+        return self.mean_of_copies(rows, self.copies), self.mean_memory(rows)
 
     @staticmethod
-    def _mean(flat, places):
-        """Of the copies of tokens: rows [n, N]."""
-        tokens = _rows_of(flat, places[0])
-        return _add(tokens, _rows_of(flat, places[1])).mul_(0.5) if len(places) == 2 else tokens
+    def mean_of_copies(rows: torch.Tensor, copies: list) -> torch.Tensor:
+        """The mean of some tokens' copies [n, N], which are at `copies` [n] among the rows."""
+        total = rows.index_select(0, copies[0])
+        for copy in copies[1:]:
+            total = total + rows.index_select(0, copy)
+        return total / len(copies)
+
+    def mean_memory(self, rows: torch.Tensor) -> torch.Tensor:
+        """The mean [B, M, N] over each item's chunks, of the rows of all attended chunks."""
+        written = take_rows(rows, self.slot_copies)
+        memory = rows.new_zeros(self.shape[0], self.num_slots, rows.shape[1])
+        memory = memory.index_add(0, self.slot_items, written)
+        count = torch.bincount(self.slot_items, minlength=self.shape[0]).clamp(min=1)
+        return memory / count[:, None, None]
+
+    def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Add values x of the tokens that take part to a total [B * L, ...] of all tokens."""
+        return total.index_add_(0, self.rows, x)
+
+    def prune(self, tokens: torch.Tensor, state) -> tuple:
+        """The next step's framing, tokens and halting state: halted tokens leave."""
+        if state.running.all():
+            return self, tokens, state
+        stay = state.running.nonzero().squeeze(1)
+        running = torch.zeros(self.shape, dtype=torch.bool, device=tokens.device)
+        running.view(-1)[self.rows[stay]] = True
+        framing = type(self)(running, self.chunks, self.num_slots)
+        return framing, tokens.index_select(0, stay), state.select(stay)
+
+    def num_rows(self) -> int:
+        """Tokens and slots that one step updates."""
+        return len(self.rows) + self.shape[0] * self.num_slots
+
+    def num_pairs(self) -> int:
+        """Query-key pairs that one step computes, those with padding included."""
+        return sum(len(group.rows) * group.rows.shape[1] ** 2 for group in self.groups)
 
 
-def _rows_of(table, index):
-    """table[index] of a matrix; `index_select` copies whole rows and is several times faster."""
+def take_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """table[index] of a matrix. `index_select` copies whole rows, which is several times faster."""
     return table.index_select(0, index.flatten()).unflatten(0, index.shape)
-
-
-def _add(rows, others):
-    """rows + others, in the memory of `rows`, which is a view, where no gradient is asked for:
-    autograd pays for what is changed through a view with two copies of its gradient."""
-    return rows + others if torch.is_grad_enabled() else rows.add_(others)

@@ -1,4 +1,4 @@
-"""The recurrent loop, and its trace."""
+"""The recurrence: one block, applied until every token has halted (paper, Sec. 2.3)."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,23 @@ import torch
 from torch import nn
 
 from papez_lobes.config.checks import check_whole
-from papez_lobes.lengths import to_mask
 from papez_lobes.pruning import Pruning
 
 
 @dataclass
 class Trace:
-    """What the recurrence did.
+    """A record of what the recurrence did.
 
     Arguments
     ---------
     depth : torch.Tensor
-        [B, L], long: the steps that each token ran; 0 on padding.
+        [B, L], long: steps that each token ran; 0 on padding.
     valid : torch.Tensor
         [B, L], bool: True on tokens, False on padding.
     expected_depth : torch.Tensor
-        [B, L]: the steps weighed as their outputs are; what of the depth has a gradient.
+        [B, L]: differentiable depth, the steps weighted by halting probability.
     macs : int
-        Multiply-accumulates that the steps did, padding and masked work included.
+        Multiply-accumulates of all steps, including those on padding and on masked tokens.
 
     Example
     -------
@@ -39,40 +38,42 @@ class Trace:
 
     @property
     def tokens_per_step(self):
-        """[steps done, B], long: how many tokens ran at each step."""
+        """[steps, B], long: the number of tokens that ran at each step."""
         steps = torch.arange(int(self.depth.max()), device=self.depth.device)
         return (self.depth.unsqueeze(0) > steps[:, None, None]).sum(dim=-1)
 
     @property
     def mean_depth(self):
-        """[]: mean over all tokens of the batch."""
+        """[]: the mean depth of all tokens of the batch."""
         return self.depth.sum() / self.valid.sum()
 
     @property
     def ponder(self):
-        """[B], with a gradient: each item's mean expected depth, what a ponder cost multiplies."""
+        """[B]: each item's mean expected depth, for a ponder cost."""
         return self.expected_depth.sum(dim=1) / self.valid.sum(dim=1)
 
 
 class RecurrentTransformer(nn.Module):
-    """One block, applied until every token has halted (paper, Sec. 2.3).
+    """One block, applied until every token has halted or the depth limit is reached.
 
-    The result is the halting-weighted sum of the states of all steps.
+    The result is the sum of each token's states after all steps, weighted by halting.
 
     Arguments
     ---------
     block : papez_lobes.block.RecurrentBlock
-        The layer.
+        The transformer layer.
     halting : papez_lobes.halting.Halting
-        Decides which token stops when.
-    pruning, execution : str
-        See `papez_lobes.pruning.Pruning`.
+        Decides at which step each token halts.
+    pruning : str
+        'soft' or 'hard'; see `papez_lobes.pruning`.
+    execution : str
+        'packed', 'masked' or 'auto'; see `papez_lobes.pruning.Pruning`.
     max_depth : int, optional
-        Steps allowed, 1 to the block's `num_steps` (default). It only limits the loop: it can be
-        changed on a trained model.
+        Depth limit in steps, 1 to the block's `num_steps` (default). It can be changed on a
+        trained model.
     min_train_depth : int, optional
-        In training, the depth allowed is drawn anew for each batch, from this to `max_depth`, so
-        that the model is of use at each of them. None (default): always `max_depth`.
+        In training, the depth limit of each batch is drawn from this to `max_depth`, so that the
+        trained model can be used with any of them. None (default): always `max_depth`.
 
     Example
     -------
@@ -85,8 +86,10 @@ class RecurrentTransformer(nn.Module):
     (torch.Size([1, 9, 8]), [9, 9, 9, 9])
     """
 
-    def __init__(self, block, halting, pruning="hard", execution="auto", max_depth=None,
-                 min_train_depth=None):
+    def __init__(
+        self, block: nn.Module, halting: nn.Module, pruning: str = "hard",
+        execution: str = "auto", max_depth: int | None = None, min_train_depth: int | None = None,
+    ):
         super().__init__()
         max_depth = block.num_steps if max_depth is None else max_depth
         for key, depth in (("max_depth", max_depth), ("min_train_depth", min_train_depth)):
@@ -107,43 +110,65 @@ class RecurrentTransformer(nn.Module):
         self.max_depth = max_depth
         self.min_train_depth = min_train_depth
 
-    def _draw_depth(self):
-        if not self.training or self.min_train_depth is None:
-            return self.max_depth
-        return int(torch.randint(self.min_train_depth, self.max_depth + 1, ()))
-
-    def forward(self, tokens, memory, counts=None):
+    def forward(
+        self, tokens: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Trace]:
         """Run the recurrence.
 
         Arguments
         ---------
-        tokens, memory : torch.Tensor
-            The first states, [B, L, N] and [B, M, N].
-        counts : torch.Tensor, optional
-            [B], long: valid tokens of each item; None where all L are.
+        tokens : torch.Tensor
+            [B, L, N], the first states.
+        memory : torch.Tensor
+            [B, M, N], the first states of the slots.
+        mask : torch.Tensor, optional
+            [B, L], bool: True on tokens, False on padding. None: there is no padding.
 
         Returns
         -------
-        torch.Tensor
+        output : torch.Tensor
             [B, L, N]; zeros on padding.
-        Trace
+        trace : Trace
             The depth of each token.
         """
-        batch, length, _ = tokens.shape
-        own = counts
-        if counts is None:  # not in the tokens' dtype: half precision cannot count that far
-            own = torch.full((batch,), length, device=tokens.device)
-        valid = to_mask(own, length)
-        run = self.pruning.start(tokens, memory, counts, valid, self.block)
-        state = self.halting.start(run.running, tokens.dtype)
+        batch, length, dim = tokens.shape
+        valid = mask
+        if mask is None:
+            valid = torch.ones(batch, length, dtype=torch.bool, device=tokens.device)
+        framing = self.pruning.start(valid, self.block.chunks, self.block.num_slots)
         positions = self.block.project_positions()
-        allowed = self._draw_depth()
-        for step in range(allowed):
-            logits = self.halting.logits(run.tokens)
-            weights, state = self.halting(logits, state, step == allowed - 1)
-            tokens, memory = self.block(run.tokens, memory, run.framing, positions, step)
-            run.add(tokens, weights, step)
+        wide = torch.promote_types(tokens.dtype, torch.float32)  # sums are not in half precision
+        output = tokens.new_zeros(batch * length, dim, dtype=wide)
+        expected_depth = tokens.new_zeros(batch * length, dtype=wide)
+        depth = tokens.new_zeros(batch * length, dtype=torch.long)
+        macs = 0
+
+        tokens = framing.select(tokens)
+        state = self.halting.start(framing.select(valid), wide)
+        depth_limit = self._draw_depth_limit()
+        for step in range(depth_limit):
+            depth = framing.add_to(depth, state.running.long())
+            last = step == depth_limit - 1
+            weights, state = self.halting(self.halting.logits(tokens), state, last)
+            tokens, memory = self.block(tokens, memory, framing, positions, step)
+            output = self._add_weighted(output, weights, tokens, framing)
+            expected_depth = framing.add_to(expected_depth, weights * (step + 1))
+            macs += self.block.count_macs(framing)
             if not state.running.any():
                 break
-            state = run.leave(state)
-        return run.output, Trace(run.depth, valid, run.expected_depth, run.macs)
+            framing, tokens, state = framing.prune(tokens, state)
+
+        shape = (batch, length)
+        trace = Trace(
+            depth.unflatten(0, shape), valid, expected_depth.unflatten(0, shape), macs
+        )
+        return output.unflatten(0, shape), trace
+
+    def _draw_depth_limit(self):
+        if not self.training or self.min_train_depth is None:
+            return self.max_depth
+        return int(torch.randint(self.min_train_depth, self.max_depth + 1, ()))
+
+    def _add_weighted(self, output, weights, tokens, framing):
+        """Add weighted token states to the output of all tokens [B * L, N]."""
+        return framing.add_to(output, weights.unsqueeze(-1) * tokens)

@@ -1,83 +1,133 @@
-"""The one forward: mixture -> estimates. Training, evaluation and inference all call it."""
-
-import inspect
+"""The separator: mixture to estimates."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.lengths import to_counts, to_mask
 
 
-def separate(modules, mixture, lengths=None, return_trace=False):
-    """Separate a batch of mixtures.
+class Separator(nn.Module):
+    """Encoder, mask network and decoder: mixture [B, T] to estimates [B, T, C].
 
-    Modules that take lengths (ours) see the true length of each item. Others, such as
-    SpeechBrain's, are run item by item where lengths differ. Either way an item gives the same
-    estimates alone and in any batch.
+    An item has the same estimates alone and in any batch, and its estimates are exactly as long
+    as its mixture. Parts that state `takes_lengths = True` (ours) are told the true length of each
+    item. With others, such as SpeechBrain's, items are run one by one where lengths differ.
 
     Arguments
     ---------
-    modules : mapping of str to torch.nn.Module
-        With `encoder`, `masknet` and `decoder`: SpeechBrain's `self.modules` (whose members may
-        be wrapped for distributed training: gradients stay synchronised) or `self.mods`.
-    mixture : torch.Tensor
-        [B, T], floating point, T >= 1.
-    lengths : torch.Tensor, optional
-        [B], relative (SpeechBrain's convention).
-    return_trace : bool
-        Whether to return the trace of the recurrence too.
-
-    Returns
-    -------
-    torch.Tensor or (torch.Tensor, papez_lobes.recurrent.Trace or None)
-        Estimates [B, T, C], zero beyond an item's length; with `return_trace` also the trace
-        (None for a masknet that has none).
+    encoder : torch.nn.Module
+        Mixture [B, T] to features [B, N, L]; with lengths, also the features' lengths.
+    masknet : torch.nn.Module
+        Features to masks [C, B, N, L]. One that states `gives_trace = True` returns the trace of
+        its recurrence too if it is asked with `return_trace=True`.
+    decoder : torch.nn.Module
+        Masked features [B, N, L] of one speaker to a waveform.
 
     Example
     -------
     >>> from speechbrain.lobes.models.dual_path import Decoder, Encoder
-    >>> modules = {
-    ...     "encoder": Encoder(kernel_size=16, out_channels=4),
-    ...     "masknet": lambda features: torch.stack([features, features]),
-    ...     "decoder": Decoder(in_channels=4, out_channels=1, kernel_size=16, stride=8)}
-    >>> separate(modules, torch.randn(3, 100)).shape
+    >>> separator = Separator(
+    ...     encoder=Encoder(kernel_size=16, out_channels=4),
+    ...     masknet=lambda features: torch.stack([features, features]),
+    ...     decoder=Decoder(in_channels=4, out_channels=1, kernel_size=16, stride=8))
+    >>> separator(torch.randn(3, 100)).shape
     torch.Size([3, 100, 2])
     """
-    encoder, masknet, decoder = (modules[name] for name in ("encoder", "masknet", "decoder"))
-    if lengths is not None and bool((lengths == 1).all()):
-        lengths = None  # nothing is padded, so nothing needs a mask
-    if lengths is not None and not all(map(_takes_lengths, (encoder, masknet, decoder))):
-        return _separate_one_by_one(modules, mixture, lengths, return_trace)
 
-    feature_lengths = None
-    if lengths is None:
-        features = encoder(mixture)
-    else:
-        features, feature_lengths = encoder(mixture, lengths)
-    known = {} if lengths is None else {"lengths": feature_lengths}
-    trace = None
-    if return_trace and _takes(masknet, "return_trace"):
-        masks, trace = masknet(features, return_trace=True, **known)
-    else:
-        masks = masknet(features, **known)
+    def __init__(self, encoder: nn.Module, masknet: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.masknet = masknet
+        self.decoder = decoder
 
-    speakers, batch = masks.shape[:2]
-    if known:
-        known["lengths"] = feature_lengths.repeat(speakers)
-    # speakers share the decoder: one call for all of them
-    estimates = decoder((masks * features).flatten(0, 1), **known).view(speakers, batch, -1)
-    estimates = _fit(estimates, mixture.shape[1]).permute(1, 2, 0)  # [B, T, C]
-    if lengths is not None:
-        size = mixture.shape[1]
-        estimates = estimates.masked_fill(~to_mask(to_counts(lengths, size), size).unsqueeze(-1), 0)
-    return (estimates, trace) if return_trace else estimates
+    @classmethod
+    def of(cls, modules) -> "Separator":
+        """A separator of the parts in a mapping, such as the `mods` of SpeechBrain's interface."""
+        return cls(modules["encoder"], modules["masknet"], modules["decoder"])
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """`encoder`, `masknet` and `decoder` by name."""
+        return {"encoder": self.encoder, "masknet": self.masknet, "decoder": self.decoder}
+
+    def forward(
+        self, mixture: torch.Tensor, lengths: torch.Tensor | None = None,
+        return_trace: bool = False,
+    ):
+        """Separate a batch of mixtures.
+
+        Arguments
+        ---------
+        mixture : torch.Tensor
+            [B, T], floating point, T >= 1.
+        lengths : torch.Tensor, optional
+            [B], relative (SpeechBrain's convention). None: all items are T samples long.
+        return_trace : bool
+            True: also return the trace of the recurrence.
+
+        Returns
+        -------
+        torch.Tensor or (torch.Tensor, papez_lobes.recurrent.Trace or None)
+            Estimates [B, T, C], zeros beyond an item's length; with `return_trace` also the
+            trace, which is None for mask networks without a recurrence.
+        """
+        if lengths is not None and bool((lengths == 1).all()):
+            lengths = None  # there is no padding
+        if lengths is not None and not self._takes_lengths():
+            estimates = self._separate_one_by_one(mixture, lengths)
+            return (estimates, None) if return_trace else estimates
+
+        features, feature_lengths = self._encode(mixture, lengths)  # [B, N, L]
+        masks, trace = self._estimate_masks(features, feature_lengths, return_trace)
+        estimates = self._decode(masks * features, feature_lengths)  # [C, B, T' >= T]
+        estimates = _fit(estimates, mixture.shape[1]).permute(1, 2, 0)  # [B, T, C]
+        if lengths is not None:
+            size = mixture.shape[1]
+            valid = to_mask(to_counts(lengths, size), size)
+            estimates = estimates.masked_fill(~valid.unsqueeze(-1), 0)
+        return (estimates, trace) if return_trace else estimates
+
+    def _takes_lengths(self):
+        return all(getattr(part, "takes_lengths", False) for part in self.parts.values())
+
+    def _encode(self, mixture, lengths):
+        """Features [B, N, L] and their lengths [B], which are None where there is no padding."""
+        if lengths is None:
+            return self.encoder(mixture), None
+        return self.encoder(mixture, lengths)
+
+    def _estimate_masks(self, features, lengths, return_trace):
+        """Masks [C, B, N, L], and the trace or None."""
+        options = {} if lengths is None else {"lengths": lengths}
+        if return_trace and getattr(self.masknet, "gives_trace", False):
+            return self.masknet(features, return_trace=True, **options)
+        return self.masknet(features, **options), None
+
+    def _decode(self, masked, lengths):
+        """Masked features [C, B, N, L] of all speakers to waveforms [C, B, T']."""
+        speakers, batch = masked.shape[:2]
+        options = {} if lengths is None else {"lengths": lengths.repeat(speakers)}
+        return self.decoder(masked.flatten(0, 1), **options).view(speakers, batch, -1)
+
+    def _separate_one_by_one(self, mixture, lengths):
+        counts = to_counts(lengths, mixture.shape[1]).tolist()
+        items = [self(item[None, :count]) for item, count in zip(mixture, counts)]
+        return torch.cat([
+            F.pad(item, (0, 0, 0, mixture.shape[1] - item.shape[1])) for item in items
+        ])
 
 
-def match_mixture(estimates, mixture):
-    """Give estimates the scale and sign that SI-SNR leaves free.
+def _fit(estimates, size):
+    """Cut or zero-pad the last axis to `size` samples."""
+    return F.pad(estimates, (0, size - estimates.shape[-1]))
 
-    One gain a speaker, chosen by least squares so that the estimates sum to the mixture as well
-    as they can. For listening and for files; scores do not need it.
+
+def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    """Scale estimates so that they sum to the mixture.
+
+    SI-SNR leaves scale and sign free. Here each speaker gets one gain, by least squares. This is
+    for listening and for files; scores do not need it.
 
     Arguments
     ---------
@@ -105,28 +155,3 @@ def match_mixture(estimates, mixture):
     projection = wide.transpose(1, 2) @ mixture.double().unsqueeze(-1)  # [B, C, 1]
     gains = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ projection
     return (wide * gains.transpose(1, 2)).to(estimates.dtype)
-
-
-def _takes(module, argument):
-    """Whether a module's forward, under any wrapper, has that argument."""
-    module = getattr(module, "module", module)  # DistributedDataParallel
-    return argument in inspect.signature(getattr(module, "forward", module)).parameters
-
-
-def _takes_lengths(module):
-    return _takes(module, "lengths")
-
-
-def _fit(estimates, size):
-    """Cut or zero-pad the last axis to `size` samples."""
-    return F.pad(estimates, (0, size - estimates.shape[-1]))
-
-
-def _separate_one_by_one(modules, mixture, lengths, return_trace):
-    size = mixture.shape[1]
-    estimates = [
-        separate(modules, item[None, :count]).squeeze(0)
-        for item, count in zip(mixture, to_counts(lengths, size).tolist())
-    ]
-    estimates = torch.stack([F.pad(item, (0, 0, 0, size - item.shape[0])) for item in estimates])
-    return (estimates, None) if return_trace else estimates

@@ -1,7 +1,7 @@
-"""Papez on a spectrogram: short-time Fourier transform, and the mask network on it.
+"""Papez on a spectrogram: a codec of short-time Fourier transforms and its mask network.
 
-In place of the learned filterbank of `papez_lobes.codec`. Its longer windows resolve the harmonics
-of voices from the first training step on, and its tokens are fewer: `papez_small` is made of it.
+It replaces the learned filterbank of `papez_lobes.codec` in `papez_small`. Its longer windows
+resolve the harmonics of voices from the first training step on, and there are fewer tokens.
 """
 
 import torch
@@ -14,14 +14,14 @@ from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import NormedMLP
 
-POWER = 0.3  # of magnitudes, for the mask network: near to how loud they are heard
-FLOOR = 1e-4  # of the mixture's level; what is quieter looks alike
-SILENCE = 1e-8  # a level below which nothing is made louder
-EPS = 1e-30  # power under a root, whose gradient has no value at zero
+POWER = 0.3  # compression of magnitudes, near to perceived loudness
+FLOOR = 1e-4  # added to magnitudes, which are relative to the mixture's level
+SILENCE = 1e-8  # least level that magnitudes are divided by
+EPS = 1e-30  # added to power under a root, whose gradient at zero is infinite
 
 
-def num_bins(kernel_size):
-    """Frequencies F of a window of that many samples, 0 and half the sample rate included.
+def num_bins(kernel_size: int) -> int:
+    """The number of frequencies F of a window, including 0 and half the sample rate.
 
     Example
     -------
@@ -32,9 +32,11 @@ def num_bins(kernel_size):
 
 
 class _Fourier(nn.Module):
-    """The sizes of a codec, and its window: the square root of Hann's."""
+    """The sizes of the codec, and its window: the square root of a Hann window."""
 
-    def __init__(self, kernel_size, stride):
+    takes_lengths = True
+
+    def __init__(self, kernel_size: int, stride: int):
         super().__init__()
         check_stride(kernel_size, stride)
         if kernel_size % 2 or kernel_size % stride or kernel_size == stride:
@@ -43,26 +45,29 @@ class _Fourier(nn.Module):
                 "overlap, so the kernel must be even and two, three or more times the stride"
             )
         self.kernel_size, self.stride = kernel_size, stride
-        self.margin = kernel_size - stride  # zeros in front: samples are in equally many windows
-        window = self._scaled(torch.hann_window(kernel_size, dtype=torch.float64).sqrt())
-        self.register_buffer("window", window.float(), persistent=False)
+        # zeros in front, so that all samples are in the same number of windows
+        self.margin = kernel_size - stride
+        window = torch.hann_window(kernel_size, dtype=torch.float64).sqrt()
+        self.register_buffer("window", self._scale(window).float(), persistent=False)
 
-    def _scaled(self, window):
+    def _scale(self, window):
         return window
 
 
 class SpectralEncoder(_Fourier):
-    """Short-time Fourier transform: the spectrum, and the same turned by 90 degrees, as features.
+    """Short-time Fourier transform: the spectrum X, and jX, as features.
 
-    Real and imaginary parts of X, then those of jX, so that two real masks a and b, multiplied with
-    features as masks are everywhere, amount to a complex one: (a + jb) X. Nothing here is learned.
-    Every sample is in as many windows as every other, so that `SpectralDecoder` gives the mixture
-    back, first and last samples included.
+    Features are the real and imaginary parts of X, then those of jX. Two real masks a and b, which
+    are multiplied with features as everywhere in SpeechBrain, then make a complex mask:
+    (a + jb) X. Nothing here is learned. All samples are in the same number of windows, so that
+    `SpectralDecoder` restores the mixture, including its first and last samples.
 
     Arguments
     ---------
-    kernel_size, stride : int
-        The window's length, even, and the hop, which divides it, in samples.
+    kernel_size : int
+        Length of the window in samples, even.
+    stride : int
+        Hop in samples, a divisor of `kernel_size`.
 
     Example
     -------
@@ -120,12 +125,14 @@ class SpectralEncoder(_Fourier):
 
 
 class SpectralDecoder(_Fourier):
-    """Features of one speaker back to a waveform: inverse transforms, overlapped and added.
+    """Features of one speaker to a waveform: inverse transforms, overlapped and added.
 
     Arguments
     ---------
-    kernel_size, stride : int
-        As the encoder's.
+    kernel_size : int
+        The encoder's.
+    stride : int
+        The encoder's.
 
     Example
     -------
@@ -134,19 +141,19 @@ class SpectralDecoder(_Fourier):
     """
 
     def forward(self, features, lengths=None):
-        """Decode.
+        """Decode the features of one speaker.
 
         Arguments
         ---------
         features : torch.Tensor
             [B, 4 F, L]: two spectra, which are added up.
         lengths : torch.Tensor, optional
-            [B], relative to L. Not used: frames beyond an item's length reach none of its samples.
+            [B], relative to L. Not used: frames beyond an item's length do not reach its samples.
 
         Returns
         -------
         torch.Tensor
-            [B, L * stride]: at least as long as what was encoded; the caller cuts it.
+            [B, L * stride], at least as long as what was encoded. The caller cuts it.
         """
         features = features.to(torch.promote_types(features.dtype, self.window.dtype))
         first, second = features.chunk(2, dim=1)
@@ -159,17 +166,17 @@ class SpectralDecoder(_Fourier):
         )
         return waveform.flatten(1)[:, self.margin :]
 
-    def _scaled(self, window):
-        """Such that products with the encoder's, overlapped, add up to one."""
+    def _scale(self, window):
+        """Scale so that products with the encoder's window, overlapped, add up to one."""
         overlap = window.square().view(-1, self.stride).sum(dim=0)
         return window / overlap.repeat(self.kernel_size // self.stride)
 
 
 class SpectralMaskNet(MaskNet):
-    """Papez's mask network on magnitudes: a complex mask for each frequency, frame and speaker.
+    """Papez's mask network on magnitudes, with a complex mask for each frequency and frame.
 
-    Magnitudes are divided by the mixture's level and compressed (to the power of 0.3). Masks are
-    without bounds and begin near to one half: estimates that all are half the mixture.
+    Magnitudes are divided by the mixture's level and raised to the power of 0.3. Masks have no
+    bounds. Those of an untrained network are near one half.
 
     Arguments
     ---------
@@ -177,8 +184,14 @@ class SpectralMaskNet(MaskNet):
         The codec's.
     dim : int
         Channels N of the tokens.
-    num_spks, memory, transformer
-        See `papez_lobes.masknet.MaskNet`; the memory's width is the number of frequencies.
+    num_spks : int
+        Speakers C >= 1.
+    memory : papez_lobes.memory.WorkingMemory
+        The first state of the memory slots; its width is the number of frequencies.
+    transformer : papez_lobes.recurrent.RecurrentTransformer
+        The recurrence.
+    convolution : torch.nn.Module, optional
+        See `papez_lobes.masknet.MaskNet`.
 
     Example
     -------
@@ -194,7 +207,10 @@ class SpectralMaskNet(MaskNet):
     (torch.Size([2, 3, 68, 20]), True)
     """
 
-    def __init__(self, kernel_size, dim, num_spks, memory, transformer):
+    def __init__(
+        self, kernel_size: int, dim: int, num_spks: int, memory: nn.Module,
+        transformer: nn.Module, convolution: nn.Module | None = None,
+    ):
         check_whole("num_spks", num_spks)
         bins = num_bins(kernel_size)
         if memory.dim != bins:
@@ -203,11 +219,11 @@ class SpectralMaskNet(MaskNet):
         super().__init__(
             dim, num_spks, memory, transformer,
             embed=NormedMLP(bins + 1, dim), head=NormedMLP(dim, 2 * bins * num_spks, hidden=dim),
+            convolution=convolution,
         )
 
     def forward(self, features, lengths=None, return_trace=False):
-        """As `MaskNet.forward`, for features [B, 4 F, L] of `SpectralEncoder`; masks without
-        bounds."""
+        """Like `MaskNet.forward`, for features [B, 4 F, L] of `SpectralEncoder`."""
         return super().forward(self._loudness(features, lengths), lengths, return_trace)
 
     def _loudness(self, features, lengths):
@@ -221,8 +237,8 @@ class SpectralMaskNet(MaskNet):
         level = _root(power.sum(dim=(1, 2)) / (count * bins))[:, None, None].clamp(min=SILENCE)
         return (_root(power) / level + FLOOR) ** POWER
 
-    def _mask(self, x):
-        real, imaginary = x.chunk(2, dim=-1)
+    def _bound(self, masks):
+        real, imaginary = masks.chunk(2, dim=-1)
         real = real + 0.5
         return torch.cat([real, real, imaginary, imaginary], dim=-1)
 

@@ -10,20 +10,20 @@ import pytest
 import torch
 from ablate import TRAIN, ablations, main, train_command
 
-from papez_lobes.block import RecurrentBlock
+from papez_lobes.ablations import DisjointBlock
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file, set_knobs
 from papez_lobes.errors import UserError
 from papez_lobes.halting import Halting
 from papez_lobes.recurrent import RecurrentTransformer
-from papez_lobes.separator import separate
+from papez_lobes.separator import Separator
 from tests.oracles import plain_papez
+from tests.tiny import tiny_knobs
 
 HPARAMS = separator_file("papez").parent
-TINY = {
-    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "dropout": 0.0,
-    "halting_bias": -1.0, "kernel_size": 8, "kernel_stride": 4,
-}
+SIZES = tiny_knobs(separator_file("papez"), num_steps=3, halting_bias=-1.0)
+for own in ("chunk_tokens", "num_slots"):  # which rows of the table set
+    del SIZES[own]
 ROWS = ablations()
 PAPEZ = read_knobs(separator_file("papez"))
 SEPARATORS = sorted((HPARAMS / "ablations").glob("*.yaml"))
@@ -38,8 +38,7 @@ def file_and_knobs(name):
 def build(name, **knobs):
     file, own = file_and_knobs(name)
     torch.manual_seed(0)
-    modules = build_modules(file, {**TINY, **own, **knobs})
-    return torch.nn.ModuleDict(modules).double()
+    return Separator(**build_modules(file, {**SIZES, **own, **knobs})).double()
 
 
 def test_the_paper_s_rows_are_there():
@@ -67,30 +66,30 @@ def test_a_separator_of_its_own_differs_from_papez_in_one_node(path):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_it_learns_alone_and_in_batches(name):
-    modules = build(name, halting_bias=-3.0).train()
+    separator = build(name, halting_bias=-3.0).train()
     mixture = torch.randn(2, 700, dtype=torch.float64)
-    estimates, trace = separate(modules, mixture, return_trace=True)
+    estimates, trace = separator(mixture, return_trace=True)
     assert (trace.depth == 3).all()  # every step is reached
     estimates.square().mean().backward()
-    for key, parameter in modules.named_parameters():
+    for key, parameter in separator.named_parameters():
         assert parameter.grad.abs().sum() > 0, key
-    modules = build(name).eval()
+    separator = build(name).eval()
     lengths = torch.tensor([1.0, 0.5], dtype=torch.float64)
-    together = separate(modules, mixture, lengths)
-    torch.testing.assert_close(together[1:, :350], separate(modules, mixture[1:, :350]))
+    together = separator(mixture, lengths)
+    torch.testing.assert_close(together[1:, :350], separator(mixture[1:, :350]))
     again = build(name).eval()
     for parameter in again.parameters():
         torch.nn.init.zeros_(parameter)
-    again.load_state_dict(copy.deepcopy(modules.state_dict()))
-    assert torch.equal(separate(again, mixture), separate(modules, mixture))
+    again.load_state_dict(copy.deepcopy(separator.state_dict()))
+    assert torch.equal(again(mixture), separator(mixture))
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_no_parameter_is_without_a_gradient_where_a_loop_stops_early(name):
     """It would abort distributed training."""
-    modules = build(name, halting_bias=20.0).train()
-    separate(modules, torch.randn(1, 700, dtype=torch.float64)).square().mean().backward()
-    assert [key for key, p in modules.named_parameters() if p.grad is None] == []
+    separator = build(name, halting_bias=20.0).train()
+    separator(torch.randn(1, 700, dtype=torch.float64)).square().mean().backward()
+    assert [key for key, p in separator.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("name", [n for n in ROWS if n != "soft"])
@@ -99,10 +98,10 @@ def test_packed_is_masked_with_the_same_gradients(name):
     lengths = torch.tensor([1.0, 0.6], dtype=torch.float64)
     outputs = []
     for execution in ("packed", "masked"):
-        modules = build(name, execution=execution, num_steps=5, halting_bias=-0.5).train()
-        estimates, trace = separate(modules, mixture, lengths, return_trace=True)
+        separator = build(name, execution=execution, num_steps=5, halting_bias=-0.5).train()
+        estimates, trace = separator(mixture, lengths, return_trace=True)
         estimates.square().mean().backward()
-        outputs.append((estimates, trace.depth, [p.grad for p in modules.parameters()]))
+        outputs.append((estimates, trace.depth, [p.grad for p in separator.parameters()]))
     (packed, first, gradients), (masked, second, others) = outputs
     assert torch.equal(first, second)
     ran = first[first > 0].unique()
@@ -113,13 +112,12 @@ def test_packed_is_masked_with_the_same_gradients(name):
 
 def test_what_the_classes_do():
     mixture = torch.randn(1, 2000, dtype=torch.float64)
-    _, trace = separate(build("no_halting", halting_bias=20.0).eval(), mixture, return_trace=True)
+    _, trace = build("no_halting", halting_bias=20.0).eval()(mixture, return_trace=True)
     assert (trace.depth == 3).all()  # whatever the logits
-    _, trace = separate(build("halting_network", halting_bias=20.0).eval(), mixture,
-                        return_trace=True)
+    _, trace = build("halting_network", halting_bias=20.0).eval()(mixture, return_trace=True)
     assert (trace.depth == 1).all()
     count = {name: sum(p.numel() for p in build(name).parameters()) for name in ROWS}
-    block = sum(p.numel() for p in build("papez")["masknet"].transformer.block.parameters())
+    block = sum(p.numel() for p in build("papez").masknet.transformer.block.parameters())
     assert count["separate_blocks"] > count["papez"] + 1.5 * block
     assert count["shared_norm"] == count["papez"] - 2 * 2 * 16 * 2  # two norms, two more steps
     assert count["learned_memory"] == count["papez"] + 10 * 17
@@ -131,7 +129,7 @@ def test_what_the_classes_do():
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 20])
 def test_chunks_side_by_side_equal_the_plain_recurrence(pruning, slots, length):
     torch.manual_seed(0)
-    block = RecurrentBlock(12, 3, 20, 6, slots, chunk_tokens=8, copies=1)
+    block = DisjointBlock(12, 3, 20, 6, slots, chunk_tokens=8)
     for name, parameter in block.named_parameters():
         torch.nn.init.normal_(parameter, mean=float("norm" in name and "weight" in name), std=0.3)
     loop = RecurrentTransformer(block, Halting(bias=-1.0), *pruning).double().eval()
@@ -152,9 +150,9 @@ def test_chunks_side_by_side_equal_the_plain_recurrence(pruning, slots, length):
 ])
 def test_what_a_token_hears_of(name, reach):
     """In the recurrence; the norms over time around it are left out."""
-    loop = build(name, chunk_tokens=8, halting_bias=-20.0)["masknet"].transformer.eval()
+    loop = build(name, chunk_tokens=8, halting_bias=-20.0).masknet.transformer.eval()
     tokens = torch.randn(1, 40, 16, dtype=torch.float64).requires_grad_()
-    slots = loop.block.attention.num_slots
+    slots = loop.block.num_slots
     output, _ = loop(tokens, torch.randn(1, slots, 16, dtype=torch.float64))
     output[0, 0, 3].backward()
     heard = tokens.grad.abs().sum(dim=-1).flatten() > 0
@@ -231,7 +229,7 @@ def test_a_separator_of_its_own_gets_the_knobs_of_the_experiment_s(tmp_path):
         assert theirs == read_knobs(separator_file("papez")) | knobs
         assert {key: loaded.knobs[key] for key in theirs} == theirs
     assert loaded.knobs["halting_dim"] == 64
-    assert "NetworkHalting" in repr(loaded.hparams["modules"]["masknet"])
+    assert "NetworkHalting" in repr(loaded.hparams["modules"]["separator"].masknet)
 
 
 def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from papez_lobes.authors_padding import AuthorsFraming
 from papez_lobes.block import ChunkAttention, RecurrentBlock, sinusoidal_positions
 from papez_lobes.framing import DenseFraming
 
@@ -36,7 +37,7 @@ def test_without_memory_it_is_torch_encoder_layer(length):
             theirs.weight.copy_(ours.weight[2])
             theirs.bias.copy_(ours.bias[2])
     tokens = torch.randn(2, length, 12, dtype=torch.float64)
-    framing = DenseFraming.of_tokens(torch.ones(2, length, dtype=torch.bool), 8)
+    framing = DenseFraming(torch.ones(2, length, dtype=torch.bool), block.chunks, 0)
     ours, _ = step_of(block, tokens, tokens[:, :0], framing)
     torch.testing.assert_close(ours, layer(tokens), atol=1e-10, rtol=1e-10)
 
@@ -50,9 +51,8 @@ def test_an_item_is_the_same_alone_and_beside_others_with_other_memories(attend_
     counts = torch.tensor([longest, own, 5])
 
     def framing(counts, length):
-        if attend_padding:
-            return DenseFraming.of_padding(counts, (len(counts), length), 8)
-        return DenseFraming.of_tokens(torch.arange(length) < counts.unsqueeze(1), 8)
+        kind = AuthorsFraming if attend_padding else DenseFraming
+        return kind(torch.arange(length) < counts.unsqueeze(1), block.chunks, 3)
 
     got, got_memory = step_of(block, tokens, memory, framing(counts, longest))
     alone, alone_memory = step_of(
@@ -65,7 +65,7 @@ def test_an_item_is_the_same_alone_and_beside_others_with_other_memories(attend_
 def test_what_stands_in_the_padding_is_not_read():
     block = make(slots=3)
     tokens, memory = torch.randn(1, 20, 12).double(), torch.randn(1, 3, 12).double()
-    framing = DenseFraming.of_tokens(torch.arange(20).unsqueeze(0) < 11, 8)
+    framing = DenseFraming(torch.arange(20).unsqueeze(0) < 11, block.chunks, 3)
     before, before_memory = step_of(block, tokens, memory, framing)
     tokens[:, 11:] = 1e4
     after, after_memory = step_of(block, tokens, memory, framing)
@@ -76,7 +76,7 @@ def test_what_stands_in_the_padding_is_not_read():
 def test_dropout_is_only_on_in_training():
     block = make(slots=3, dropout=0.5)
     tokens, memory = torch.randn(1, 20, 12).double(), torch.randn(1, 3, 12).double()
-    framing = DenseFraming.of_tokens(torch.ones(1, 20, dtype=torch.bool), 8)
+    framing = DenseFraming(torch.ones(1, 20, dtype=torch.bool), block.chunks, 3)
     assert torch.equal(*(step_of(block, tokens, memory, framing)[0] for _ in range(2)))
     block.train()
     assert not torch.equal(*(step_of(block, tokens, memory, framing)[0] for _ in range(2)))
@@ -116,9 +116,9 @@ def test_attention_in_bfloat16_on_a_cpu_is_torchs_own(masked):
         mask[..., 0] = True  # a slot, which is always a key
     query, key, value = sequence.float().view(-1, 10, 3, 2, 8).permute(2, 0, 3, 1, 4)
     expected = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
-    trained = attention._attend(sequence.clone().requires_grad_(), mask)
+    trained = attention.attend(sequence.clone().requires_grad_(), mask)
     with torch.inference_mode():
-        got = attention._attend(sequence, mask)
+        got = attention.attend(sequence, mask)
     for result in (got, trained):
         assert result.dtype == torch.bfloat16
         assert (result.float() - expected).abs().max() < 0.03

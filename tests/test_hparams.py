@@ -4,7 +4,6 @@ import importlib
 import inspect
 import io
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +12,8 @@ from ruamel.yaml import YAML
 
 from papez_lobes.config.separator_files import PARTS, read_knobs
 from papez_lobes.data.manifests import prepare_manifests
+from tests.tiny import ROOT, SEPARATORS, tiny_knobs
 
-ROOT = Path(__file__).parents[1]
-ABLATIONS = ROOT / "hparams/ablations.yaml"
-SEPARATORS = sorted({*(ROOT / "hparams").glob("*.yaml")} - {ABLATIONS})
 PAPEZ = [path for path in SEPARATORS if path.stem.startswith("papez")]
 EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
 OTHER_CORPORA = sorted(set((ROOT / "recipes").glob("*/*/hparams/*.yaml")) - set(EXPERIMENTS))
@@ -41,17 +38,6 @@ PARAMETERS = {
     "convtasnet": 6_582_832, "dprnn": 14_617_089, "sepformer": 25_679_361,
     "resepformer": 7_955_201, "skim": 14_506_753,
 }
-# For any separator: those that it has.
-TINY = {
-    "N_encoder_out": 16, "bottleneck_dim": 16, "hidden_dim": 16, "ffn_dim": 16, "rnn_dim": 8,
-    "num_heads": 2, "num_steps": 2, "num_slots": 2, "num_blocks": 2, "num_repeats": 2,
-    "intra_layers": 1, "inter_layers": 1, "segment_layers": 1, "memory_layers": 1,
-    "segment_tokens": 20,
-}
-
-
-def tiny_knobs(path):
-    return {key: value for key, value in TINY.items() if key in read_knobs(path)}
 
 
 def keys_of(path):
@@ -68,6 +54,8 @@ def test_a_separator_file_gives_what_it_promises(path):
         hparams = load_hyperpyyaml(stream)
     for key in (*PARTS.values(), "num_spks", "sample_rate"):
         assert key in hparams
+    for part, node in PARTS.items():
+        assert getattr(hparams["Separator"], part) is hparams[node]
     assert not set(hparams) & STOCK_KEYS
     text = path.read_text(encoding="utf-8")
     assert "!include" not in text  # a bundle must stand alone

@@ -3,6 +3,7 @@ import torch
 
 from papez_lobes.block import RecurrentBlock
 from papez_lobes.halting import Halting
+from papez_lobes.lengths import to_mask
 from papez_lobes.recurrent import RecurrentTransformer, Trace
 from tests.oracles import plain_papez
 
@@ -58,7 +59,7 @@ def test_hard_and_soft_agree_while_all_tokens_run():
 def test_an_item_is_the_same_alone_and_in_a_batch(execution, own):
     loop = make(execution, bias=-1.0)
     tokens, memory = inputs(3, 16, 3)
-    got, trace = loop(tokens, memory, torch.tensor([16, own, 2]))
+    got, trace = loop(tokens, memory, to_mask(torch.tensor([16, own, 2]), 16))
     alone, alone_trace = loop(tokens[1:2, :own], memory[1:2])
     torch.testing.assert_close(got[1, :own], alone[0], atol=1e-10, rtol=1e-10)
     assert torch.equal(trace.depth[1, :own], alone_trace.depth[0])
@@ -135,9 +136,9 @@ def test_hard_pruning_refuses_to_attend_padding():
 def both(bias, batch=3, length=40, counts=(40, 23, 1), dtype=torch.float64):
     """Results of the masked and the packed execution on the same batch."""
     tokens, memory = inputs(batch, length, 3)
-    counts = None if counts is None else torch.tensor(counts)
+    mask = None if counts is None else to_mask(torch.tensor(counts), length)
     loops = [make(execution, bias=bias).to(dtype) for execution in ("masked", "packed")]
-    return [loop(tokens.to(dtype), memory.to(dtype), counts) for loop in loops]
+    return [loop(tokens.to(dtype), memory.to(dtype), mask) for loop in loops]
 
 
 @pytest.mark.parametrize("bias", [-40.0, -2.0, -1.0, 0.0, 40.0])
@@ -154,21 +155,22 @@ def test_their_gradients_are_equal_too():
     for execution in ("masked", "packed"):
         loop = make(execution, bias=-1.0)
         tokens, memory = inputs(2, 30, 3)
-        loop(tokens.requires_grad_(), memory, torch.tensor([30, 11]))[0].square().sum().backward()
+        mask = to_mask(torch.tensor([30, 11]), 30)
+        loop(tokens.requires_grad_(), memory, mask)[0].square().sum().backward()
         gradients.append([tokens.grad, *(p.grad for p in loop.parameters())])
     for masked, packed in zip(*gradients):
         torch.testing.assert_close(packed, masked, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("worth", [0, 4, 10**9])
-def test_how_chunks_are_grouped_into_calls_changes_nothing(worth, monkeypatch):
-    monkeypatch.setattr("papez_lobes.packing.ROWS_WORTH_A_CALL", worth)
+def test_how_chunks_are_grouped_changes_nothing(worth, monkeypatch):
+    monkeypatch.setattr("papez_lobes.packing.ROWS_WORTH_A_GROUP", worth)
     (masked, _), (packed, _) = both(-1.0)
     torch.testing.assert_close(packed, masked, atol=1e-9, rtol=1e-9)
 
 
 def test_work_is_what_the_tokens_depths_ask_for():
-    """Rows are exact; chunks are padded to the longest of their call, so pairs are a bound."""
+    """Rows are exact; chunks are padded to the longest of their group, so pairs are a bound."""
     (_, masked), (_, packed) = both(0.0, batch=1, length=160, counts=None)
     per_row = 4 * 12 * 12 + 2 * 12 * 20
     steps = packed.tokens_per_step.squeeze(1).tolist()
@@ -196,7 +198,7 @@ def test_an_execution_that_does_not_exist_is_refused():
 def test_expected_depth_is_the_depth_where_probabilities_are_zero_or_one(execution):
     tokens, memory = inputs(2, 20, 3)
     loop = make(execution, bias=-40.0, max_depth=3)
-    trace = loop(tokens, memory, torch.tensor([20, 6]))[1]
+    trace = loop(tokens, memory, to_mask(torch.tensor([20, 6]), 20))[1]
     torch.testing.assert_close(trace.expected_depth, 3 * trace.valid.double())
     assert (make(execution, bias=-1.0)(tokens, memory)[1].expected_depth <= 6 + 1e-9).all()
 

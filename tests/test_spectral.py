@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from papez_lobes.memory import WorkingMemory
-from papez_lobes.separator import separate
 from papez_lobes.spectral import SpectralDecoder, SpectralEncoder, SpectralMaskNet, num_bins
 
 CODECS = [(32, 16), (32, 8), (12, 4), (256, 128)]
@@ -44,9 +43,9 @@ def test_decoder_gives_back_what_was_encoded(kernel_size, stride, samples):
 
 
 def test_two_real_masks_are_one_complex_mask(tiny):
-    modules, _ = tiny("papez_small")
-    features = modules["encoder"](torch.randn(1, 300).double())
-    masks = modules["masknet"](features)
+    separator, _ = tiny("papez_small")
+    features = separator.encoder(torch.randn(1, 300).double())
+    masks = separator.masknet(features)
     real, _, imaginary, _ = masks.chunk(4, dim=2)
     product = torch.complex(real, imaginary) * spectrum_of(features)
     summed = sum((masks * features).chunk(2, dim=2))
@@ -55,19 +54,19 @@ def test_two_real_masks_are_one_complex_mask(tiny):
 
 @pytest.mark.parametrize("level", [1e-4, 1e3])
 def test_masks_do_not_depend_on_the_level(tiny, level):
-    modules, _ = tiny("papez_small", halting_bias=-40.0)
+    separator, _ = tiny("papez_small", halting_bias=-40.0)
     mixture = torch.randn(2, 400).double()
     mixture[1, 200:], lengths = 0, torch.tensor([1.0, 0.5]).double()
-    expected, got = (separate(modules, gain * mixture, lengths) for gain in (1, level))
+    expected, got = (separator(gain * mixture, lengths) for gain in (1, level))
     torch.testing.assert_close(got, level * expected, atol=1e-9 * level, rtol=1e-9)
 
 
 def test_an_untrained_separator_gives_each_speaker_about_half_the_mixture(tiny):
-    modules, _ = tiny("papez_small")
-    torch.nn.init.zeros_(modules["masknet"].head.linear_out.weight)
-    torch.nn.init.zeros_(modules["masknet"].head.linear_out.bias)
+    separator, _ = tiny("papez_small")
+    torch.nn.init.zeros_(separator.masknet.head.linear_out.weight)
+    torch.nn.init.zeros_(separator.masknet.head.linear_out.bias)
     mixture = torch.randn(1, 300).double()
-    estimates = separate(modules, mixture)
+    estimates = separator(mixture)
     torch.testing.assert_close(estimates, (mixture / 2).unsqueeze(-1).expand(-1, -1, 2))
 
 
@@ -123,11 +122,11 @@ def test_what_stands_in_the_padding_does_not_matter():
 @pytest.mark.parametrize("silent", [slice(0, 400), slice(100, 300)])
 def test_silence_has_a_gradient(tiny, silent):
     """Of the mixture, as a front end that is trained together wants it."""
-    modules, _ = tiny("papez_small")
+    separator, _ = tiny("papez_small")
     mixture = torch.randn(1, 400).double()
     mixture[:, silent] = 0
     mixture.requires_grad_()
-    separate(modules, mixture).square().sum().backward()
+    separator(mixture).square().sum().backward()
     assert mixture.grad.isfinite().all()
 
 

@@ -25,6 +25,7 @@ from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import DEFAULT, load_bundle
 from papez_lobes.inference.files import separate_file, write_estimates
+from papez_lobes.separator import Separator
 from papez_lobes.training.losses import reorder
 from papez_lobes.training.si_snr import score
 
@@ -107,7 +108,8 @@ def _evaluate(bundle, tree, out):
     """SI-SNRi of all test mixtures, in dB."""
     model = load_bundle(bundle)
     manifests = prepare_wsj0mix(tree, out / "manifests", NUM_SPKS, SAMPLE_RATE, splits=("tt",))
-    rows = evaluate(model.mods, manifests["tt"], NUM_SPKS, SAMPLE_RATE, measures=(), jobs=0).rows
+    separator = Separator.of(model.mods)
+    rows = evaluate(separator, manifests["tt"], NUM_SPKS, SAMPLE_RATE, measures=(), jobs=0).rows
     return [row["si_snr_i"] for row in rows]
 
 

@@ -98,7 +98,7 @@ def _specs(arguments):
     """The rows; wrong arguments are refused before anything is measured."""
     from papez_lobes.config.separator_files import separator_names
     from papez_lobes.devices import checked_device
-    from papez_lobes.precision import DTYPES
+    from papez_lobes.fast.precision import DTYPES
     from papez_lobes.profiling.models import ModelSpec, model_specs
 
     checked_device(arguments.device)

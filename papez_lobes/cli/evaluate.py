@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from papez_lobes.evaluation.provenance import provenance
     from papez_lobes.evaluation.reference_metrics import available
     from papez_lobes.inference.bundle import bundle_folder
+    from papez_lobes.separator import Separator
 
     for name in ("limit", "jobs"):
         if (value := getattr(arguments, name)) is not None and value < 1:
@@ -57,8 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_folder(out)
     manifest = find_manifest(arguments.data, out / "manifests", num_spks, sample_rate,
                              arguments.split, arguments.version)
-    evaluation = evaluate(model.mods, manifest, num_spks, sample_rate, model.device, measures,
-                          arguments.jobs, arguments.limit)
+    evaluation = evaluate(Separator.of(model.mods), manifest, num_spks, sample_rate, model.device,
+                          measures, arguments.jobs, arguments.limit)
     about = provenance(
         bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
         overrides=arguments.overrides, data=str(arguments.data), device=model.device,
@@ -92,8 +93,8 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
 
     from papez_lobes.config.separator_files import PARTS
     from papez_lobes.devices import checked_device
+    from papez_lobes.fast.precision import lower_precision
     from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, is_bundle, load_bundle
-    from papez_lobes.precision import lower_precision
 
     folder = bundle_folder(folder)
     if not (folder / HYPERPARAMS).is_file():

@@ -66,13 +66,15 @@ def _set_budget(model, arguments):
 
     from papez_lobes.data.audio import read_audio
     from papez_lobes.inference.compute_budget import set_mean_depth, set_real_time_factor
+    from papez_lobes.separator import Separator
 
+    separator = Separator.of(model.mods)
     path, rate = arguments.files[0], model.hparams.sample_rate
     mixture = torch.from_numpy(read_audio(path, rate)).unsqueeze(0).to(model.device)
     if arguments.mean_depth is not None:
-        setting = set_mean_depth(model.mods, mixture, arguments.mean_depth)
+        setting = set_mean_depth(separator, mixture, arguments.mean_depth)
     else:
-        setting = set_real_time_factor(model.mods, mixture, arguments.rtf, rate)
+        setting = set_real_time_factor(separator, mixture, arguments.rtf, rate)
     spread, factor = setting.spread, setting.real_time_factor
     measured = "" if factor is None else f", real-time factor {factor:.3f}"
     return (

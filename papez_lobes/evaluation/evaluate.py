@@ -25,7 +25,7 @@ from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.reference_metrics import measure
-from papez_lobes.separator import match_mixture, separate
+from papez_lobes.separator import match_mixture
 from papez_lobes.training.losses import reorder
 from papez_lobes.training.si_snr import score
 
@@ -113,20 +113,20 @@ def read_manifest(path, num_spks, sample_rate, limit=None):
     return mixtures
 
 
-def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("sdr",), jobs=1,
+def evaluate(separator, manifest, num_spks, sample_rate, device="cpu", measures=("sdr",), jobs=1,
              limit=None, examples=0, context=nullcontext):
     """Separate and score each mixture, one at a time, while worker processes measure.
 
     Arguments
     ---------
-    modules : mapping of str to torch.nn.Module
-        `encoder`, `masknet` and `decoder`, of any kind; put into evaluation mode.
+    separator : papez_lobes.separator.Separator
+        Put into evaluation mode.
     manifest : str or pathlib.Path
         CSV with ID, mix_wav, s1_wav, ...
     num_spks, sample_rate : int
         Of the model.
     device : str or torch.device
-        Where the modules are.
+        The separator's device.
     measures : sequence of str
         Beside SI-SNR, see `papez_lobes.evaluation.reference_metrics`.
     jobs : int
@@ -150,15 +150,14 @@ def evaluate(modules, manifest, num_spks, sample_rate, device="cpu", measures=("
     """
     mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
     _check_files(mixtures, sample_rate)
-    for module in modules.values():
-        module.eval()
+    separator.eval()
     rows, worst, first, pending, gains, depths = {}, [], [], {}, [], Counter()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
     with bar, _workers(jobs) as pool:
         for number, (name, paths) in enumerate(mixtures):
             signals = _read(name, paths, sample_rate)
             with torch.inference_mode(), context():
-                example = _separate(modules, name, *signals, sample_rate, device)
+                example = _separate(separator, name, *signals, sample_rate, device)
             rows[number] = example.row
             first += [example] if number < examples else []
             if example.depth is not None:
@@ -266,11 +265,11 @@ def _read(name, paths, sample_rate):
     return mixture, np.stack(sources, axis=-1)
 
 
-def _separate(modules, name, mixture, sources, sample_rate, device):
+def _separate(separator, name, mixture, sources, sample_rate, device):
     batch = torch.from_numpy(mixture).unsqueeze(0).to(device)
     synchronize(device)
     started = time.perf_counter()
-    estimates, trace = separate(modules, batch, return_trace=True)
+    estimates, trace = separator(batch, return_trace=True)
     synchronize(device)
     taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
     estimates, batch = estimates.float().cpu(), batch.cpu()  # not every device has float64

@@ -32,7 +32,7 @@ from papez_lobes.config.separator_files import (
 )
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
-from papez_lobes.precision import lower_precision
+from papez_lobes.fast.precision import lower_precision
 from papez_lobes.resources import resource_folder
 
 HYPERPARAMS = "hyperparams.yaml"
@@ -161,7 +161,7 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
     device : str or torch.device
         Where the modules go.
     dtype : str
-        What they compute in, see `papez_lobes.precision.lower_precision`.
+        What they compute in, see `papez_lobes.fast.precision.lower_precision`.
     interface : type
         `SepformerSeparation` or a subclass.
 

@@ -12,7 +12,6 @@ import torch
 
 from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
-from papez_lobes.separator import separate
 
 LOWEST, HIGHEST = -30.0, 30.0  # biases that no logit outweighs: every step, and one step
 CLOSE = 0.01  # steps of mean depth, or 1 % of a real-time factor, that are not worth a search
@@ -84,7 +83,7 @@ def depth_spread(*traces, quantiles=(0.1, 0.5, 0.9)):
     return DepthSpread(depths.mean().item(), depths.std(correction=0).item(), cut)
 
 
-def set_mean_depth(modules, mixtures, target):
+def set_mean_depth(separator, mixtures, target):
     """Set the halting bias so that the mean depth on given speech is the target.
 
     The depth is a step function of the bias: tokens that are alike halt together. What comes
@@ -92,12 +91,12 @@ def set_mean_depth(modules, mixtures, target):
 
     Arguments
     ---------
-    modules : mapping of str to torch.nn.Module
-        As `papez_lobes.separator.separate` takes them, in eval mode; their masknet a Papez.
+    separator : papez_lobes.separator.Separator
+        In eval mode, with a Papez as its masknet.
     mixtures : torch.Tensor or iterable of torch.Tensor
         [B, T], or several [T] or [B, T]. All tokens count alike.
     target : float
-        Steps, 1 to the `max_depth` of the modules.
+        Steps, 1 to the `max_depth` of the separator.
 
     Returns
     -------
@@ -106,17 +105,17 @@ def set_mean_depth(modules, mixtures, target):
     Raises
     ------
     UserError
-        If the modules have no recurrence, or no bias reaches the target. The bias is then what
+        If the separator has no recurrence, or no bias reaches the target. The bias is then what
         it was.
     """
-    halting, mixtures = _halting(modules), _batches(mixtures)
+    halting, mixtures = _halting(separator), _batches(mixtures)
 
     def spread_at(bias):
         halting.bias = bias
-        return depth_spread(*[_trace(modules, mixture) for mixture in mixtures])
+        return depth_spread(*[_trace(separator, mixture) for mixture in mixtures])
 
     with _restored_on_failure(halting):
-        least, most = _outermost(modules, spread_at(HIGHEST).mean, spread_at(LOWEST).mean, target)
+        least, most = _outermost(separator, spread_at(HIGHEST).mean, spread_at(LOWEST).mean, target)
         low, high, best = LOWEST, HIGHEST, None
         if target >= most - CLOSE or target <= least + CLOSE:
             high = low = HIGHEST if target <= least + CLOSE else LOWEST
@@ -132,8 +131,8 @@ def set_mean_depth(modules, mixtures, target):
         return best
 
 
-def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
-    """Keep to a real-time factor, measured here: where the modules as they are take longer, raise
+def set_real_time_factor(separator, mixture, target, sample_rate, measure=None):
+    """Keep to a real-time factor, measured here: where the separator as it is takes longer, raise
     the halting bias until they do not, as little as that needs.
 
     They never become deeper than they are: steps that training did not choose can cost decibels
@@ -142,16 +141,16 @@ def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
 
     Arguments
     ---------
-    modules : mapping of str to torch.nn.Module
+    separator : papez_lobes.separator.Separator
         As `set_mean_depth`.
     mixture : torch.Tensor
         [B, T]; B counts as B recordings.
     target : float
         Seconds of computing per second of audio, above 0.
     sample_rate : int
-        Hz, the modules'.
+        Hz, the separator's.
     measure : callable, optional
-        Called without arguments to time the modules as they are set: seconds. For clocks of
+        Called without arguments to time the separator as it is set: seconds. For clocks of
         one's own; default: the median of three runs.
 
     Returns
@@ -162,14 +161,14 @@ def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
     Raises
     ------
     UserError
-        If the modules have no recurrence, or a single step is already slower than the target.
+        If the separator has no recurrence, or a single step is already slower than the target.
         The bias is then what it was.
     """
-    halting = _halting(modules)
+    halting = _halting(separator)
     if not target > 0:
         raise UserError(f"a real-time factor of {target:g}: it must be above 0")
     seconds = mixture.numel() / sample_rate
-    measure = measure or (lambda: _median_seconds(modules, mixture))
+    measure = measure or (lambda: _median_seconds(separator, mixture))
 
     def factor_at(bias):
         halting.bias = bias
@@ -196,23 +195,19 @@ def set_real_time_factor(modules, mixture, target, sample_rate, measure=None):
                 if high - low < CLOSE or target * (1 - CLOSE) <= factor <= target:
                     break
         halting.bias = best[0]
-        return Setting(best[0], depth_spread(_trace(modules, mixture)), best[1])
+        return Setting(best[0], depth_spread(_trace(separator, mixture)), best[1])
 
 
-def has_recurrence(modules):
-    """Whether the modules' masknet is a Papez, whose depth can be set."""
-    return hasattr(getattr(_bare(modules["masknet"]), "transformer", None), "halting")
+def has_recurrence(separator):
+    """Whether a separator's masknet is a Papez, whose depth can be set."""
+    return hasattr(getattr(separator.masknet, "transformer", None), "halting")
 
 
-def _bare(module):
-    return getattr(module, "module", module)  # DistributedDataParallel
-
-
-def _halting(modules):
-    if not has_recurrence(modules):
-        name = type(_bare(modules["masknet"])).__name__
+def _halting(separator):
+    if not has_recurrence(separator):
+        name = type(separator.masknet).__name__
         raise UserError(f"{name} has no recurrence: only a Papez's depth can be set")
-    return _bare(modules["masknet"]).transformer.halting
+    return separator.masknet.transformer.halting
 
 
 def _batches(mixtures):
@@ -220,12 +215,12 @@ def _batches(mixtures):
     return [mixture if mixture.dim() == 2 else mixture.unsqueeze(0) for mixture in mixtures]
 
 
-def _trace(modules, mixture):
+def _trace(separator, mixture):
     with torch.inference_mode():
-        return separate(modules, mixture, return_trace=True)[1]
+        return separator(mixture, return_trace=True)[1]
 
 
-def _outermost(modules, least, most, target):
+def _outermost(separator, least, most, target):
     """The depths that the outermost biases give, if the target is between them."""
     if not least - CLOSE <= target <= most + CLOSE:
         raise UserError(
@@ -249,11 +244,11 @@ class _restored_on_failure:
             self.halting.bias = self.before
 
 
-def _median_seconds(modules, mixture):
+def _median_seconds(separator, mixture):
     times = []
     for _ in range(1 + TIMED_RUNS):
         started = time.perf_counter()
-        _trace(modules, mixture)
+        _trace(separator, mixture)
         synchronize(mixture.device)
         times.append(time.perf_counter() - started)
     return sorted(times[1:])[TIMED_RUNS // 2]

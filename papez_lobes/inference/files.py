@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from papez_lobes.data.audio import read_audio, write_audio
-from papez_lobes.separator import match_mixture, separate
+from papez_lobes.separator import Separator, match_mixture
 
 
 @dataclass
@@ -54,7 +54,7 @@ def separate_file(model, path):
     rate = model.hparams.sample_rate
     mixture = torch.from_numpy(read_audio(path, rate)).unsqueeze(0).to(model.device)
     with torch.inference_mode():
-        estimates, trace = separate(model.mods, mixture, return_trace=True)
+        estimates, trace = Separator.of(model.mods)(mixture, return_trace=True)
         estimates = match_mixture(estimates, mixture)
     return Separated(mixture[0].cpu(), estimates[0].cpu(), rate, trace)
 

@@ -53,6 +53,9 @@ def start_from(folder, modules, num_spks):
         for part, state in states.items():
             for name, value in made[part].state_dict().items():
                 state[name] = _of_speakers(value, state[name], begun, num_spks, within)
+    for name, value in modules["masknet"].state_dict().items():
+        if name.startswith("convolution."):  # begins as the identity, where the bundle has none
+            states["masknet"].setdefault(name, value)
     load_states(folder, states, modules, "the separator with these knobs")
     depth = getattr(bundle.hparams, "max_depth", None)
     for module in modules["masknet"].modules():

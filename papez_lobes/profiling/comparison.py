@@ -58,7 +58,7 @@ class Comparison:
         seconds : float
             Of audio.
         dtype : str
-            See `papez_lobes.precision.lower_precision`.
+            See `papez_lobes.fast.precision.lower_precision`.
         threads : sequence of int
             Times are measured with each; depth, operations and memory with the largest.
         """

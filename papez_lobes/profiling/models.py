@@ -11,11 +11,11 @@ import torch
 
 from papez_lobes.config.separator_files import PARTS, load_hparams, read_knobs, separator_file
 from papez_lobes.errors import UserError
+from papez_lobes.fast.precision import lower_precision
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
-from papez_lobes.precision import lower_precision
 from papez_lobes.profiling.cost import count_parameters
-from papez_lobes.separator import separate
+from papez_lobes.separator import Separator
 
 SEED = 0  # of untrained weights
 WHOLE = "whole"  # key of a module that is not made of encoder, masknet and decoder
@@ -113,13 +113,14 @@ class Model:
         self.spec = spec
         self.modules = modules
         self.sample_rate = sample_rate
+        self.separator = None if WHOLE in modules else Separator.of(modules)
         self.params = count_parameters(modules)
 
     def __call__(self, mixture: torch.Tensor):
         """Mixture [1, T] -> estimates [1, T, C], and the trace of the recurrence or None."""
         if WHOLE in self.modules:
             return self.modules[WHOLE](mixture), None
-        return separate(self.modules, mixture, return_trace=True)
+        return self.separator(mixture, return_trace=True)
 
     def train(self, mode: bool = True) -> None:
         """Set training or (False) evaluation mode."""
@@ -135,7 +136,7 @@ class Model:
         self.modules["masknet"].transformer.halting.bias = bias
 
     def lowered(self, dtype: str, device: str) -> "Model":
-        """A copy in another precision, see `papez_lobes.precision.lower_precision`.
+        """A copy in another precision, see `papez_lobes.fast.precision.lower_precision`.
 
         A baseline in float32 is returned as it is: it runs as its file says.
         """
@@ -151,7 +152,7 @@ class Model:
         """Set the mean depth of the row on this mixture; returns the bias, None if it has none."""
         if self.spec.kind != "mean depth":
             return None
-        return set_mean_depth(self.modules, mixture, self.spec.depth).bias
+        return set_mean_depth(self.separator, mixture, self.spec.depth).bias
 
 
 def build_model(spec: ModelSpec, device: str) -> Model:
@@ -177,7 +178,7 @@ def build_model(spec: ModelSpec, device: str) -> Model:
     modules = {name: module.to(device) for name, module in modules.items()}
     model = Model(spec, modules, rate)
     model.train(False)
-    if spec.kind in ("same depth", "all steps") and has_recurrence(modules):
+    if spec.kind in ("same depth", "all steps") and has_recurrence(model.separator):
         model.set_bias(LOWEST)  # nothing halts before the last step
     return model
 

@@ -86,7 +86,7 @@ def peak_in_child(
     seconds : float
         Of audio.
     dtype : str
-        See `papez_lobes.precision.lower_precision`.
+        See `papez_lobes.fast.precision.lower_precision`.
     threads : int
         Of PyTorch.
     bias : float, optional

@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import keep_freed_memory
-from papez_lobes.separator import separate
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.si_snr import score
 
@@ -35,9 +34,8 @@ KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")
 class Separation(sb.Brain):
     """Trains a separator and validates it after each epoch.
 
-    It takes `self.modules` (encoder, masknet, decoder) through `papez_lobes.separator.separate`,
-    so that gradients stay synchronised under distributed training, and batches of
-    `papez_lobes.data.datasets.separation_dataset`. From the experiment file: `loss`,
+    Its one module, `separator`, is a `papez_lobes.separator.Separator`, and its batches are those
+    of `papez_lobes.data.datasets.separation_dataset`. From the experiment file: `loss`,
     `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`, `lr_scheduler`,
     `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`, `sample_rate` and
     `seed`. Testing is `papez_lobes.evaluation`'s.
@@ -50,8 +48,7 @@ class Separation(sb.Brain):
     counted = skipped = 0  # losses in the mean; steps without a finite gradient
 
     def _wrap_distributed(self):
-        """As SpeechBrain's, for modules that run item by item: their forwards, and so the
-        broadcasts of buffers at each, would differ in number between processes. No separator has
+        """Like SpeechBrain's, without a broadcast of buffers at each forward: no separator has
         buffers that training changes."""
         super()._wrap_distributed()
         for module in self.modules.values():
@@ -171,7 +168,7 @@ class Separation(sb.Brain):
     def compute_forward(self, batch, stage):
         """The estimates [B, T, C] of a batch, and the trace of the recurrence (or None)."""
         mixture, lengths = batch.to(self.device).mix_sig
-        return separate(self.modules, mixture, lengths, return_trace=True)
+        return self.modules.separator(mixture, lengths, return_trace=True)
 
     def compute_objectives(self, predictions, batch, stage):
         """The mean loss of the batch's items; outside training also keeps each item's scores."""

@@ -29,7 +29,7 @@ def test_knobs_of_both_files_reach_the_modules(tmp_path):
     assert separator["MaskNet"].num_spks == 3
     assert separator["Block"].attention.num_slots == 5
     assert separator["Halting"].bias == -2.5
-    assert experiment.hparams["modules"]["masknet"] is separator["MaskNet"]
+    assert experiment.hparams["modules"]["separator"].masknet is separator["MaskNet"]
     assert experiment.knobs["num_slots"] == 5 and experiment.knobs["num_spks"] == 3
     assert experiment.knobs["max_depth"] == 3  # follows num_steps
     assert not any(key in experiment.knobs for key in ("Encoder", "MaskNet", "Decoder"))
@@ -74,7 +74,7 @@ def test_another_separator(tmp_path, by):
     assert experiment.separator_file == skim
     assert list(experiment.knobs) == list(read_knobs(skim))
     assert (experiment.knobs["rnn_dim"], experiment.knobs["num_repeats"]) == (8, 2)
-    masknet = experiment.hparams["modules"]["masknet"]
+    masknet = experiment.hparams["modules"]["separator"].masknet
     assert type(masknet).__name__ == "ResourceEfficientSeparator"
     assert masknet is experiment.hparams["separator"]["MaskNet"]
     assert experiment.hparams["output_folder"] == f"results/{skim.stem}/1234"
@@ -160,7 +160,7 @@ def test_help(argv, capsys):
         (["--precision", "fp16", "--device", "cpu"], "precision: a CPU does not compute in fp16"),
         (["--auto_mix_prec", "--device", "cpu"], "auto_mix_prec: a CPU does not compute in fp16"),
         (["--ckpt_interval_steps", "5"], "ckpt_interval_minutes and ckpt_interval_steps exclude"),
-        (["--jit_module_keys", "maskne"], "jit_module_keys: there is no option 'maskne'; did you"),
+        (["--jit_module_keys", "separatr"], "jit_module_keys: there is no option 'separatr'; did"),
         (["--separator={num_slots: 4, num_slots: 5}"], "found duplicate key"),
         (["--separator={num_slots: many}"], "--separator: num_slots is 'many': it must be a whole"),
         (["--separator"], "--separator: name a separator, a file, or options"),

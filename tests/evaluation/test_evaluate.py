@@ -25,6 +25,7 @@ from papez_lobes.evaluation.evaluate import _workers, evaluate
 from papez_lobes.evaluation.provenance import hash_bundle
 from papez_lobes.evaluation.reference_metrics import available, measure, sdr
 from papez_lobes.inference.bundle import load_bundle, write_bundle
+from papez_lobes.separator import Separator
 from tests.trees import SAMPLE_RATE, write_small_tree
 
 TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
@@ -44,28 +45,16 @@ def case(tmp_path_factory):
 
 def evaluated(case, **options):
     model = load_bundle(case[2])
-    return evaluate(model.mods, case[1], 2, SAMPLE_RATE, **options)
+    return evaluate(Separator.of(model.mods), case[1], 2, SAMPLE_RATE, **options)
 
 
-class Perfect(torch.nn.Module):
-    """An encoder, masknet and decoder whose estimates are given ones."""
-
-    def __init__(self, estimates):
-        super().__init__()
-        self.modules_ = {
-            "encoder": _Call(lambda mixture: mixture.unsqueeze(1)),
-            "masknet": _Call(lambda features: torch.ones(estimates.shape[1], 1, 1, 1)),
-            "decoder": _Call(lambda features: estimates.T),
-        }
-
-
-class _Call(torch.nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
+def separator_of(estimates):
+    """A separator whose estimates are given ones."""
+    return Separator(
+        encoder=lambda mixture: mixture.unsqueeze(1),
+        masknet=lambda features: torch.ones(estimates.shape[1], 1, 1, 1),
+        decoder=lambda features: estimates.T,
+    )
 
 
 def write_case(folder, sources):
@@ -87,8 +76,9 @@ def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, orde
     sources = rng.normal(0, 0.1, (4000, len(order))).astype(np.float32)
     noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
         1 + np.arange(len(order)))
-    modules = Perfect(torch.from_numpy(noisy[:, list(order)] * 3)).modules_
-    result = evaluate(modules, write_case(tmp_path, sources), len(order), SAMPLE_RATE, examples=1)
+    separator = separator_of(torch.from_numpy(noisy[:, list(order)] * 3))
+    manifest = write_case(tmp_path, sources)
+    result = evaluate(separator, manifest, len(order), SAMPLE_RATE, examples=1)
     row, = result.rows
     for number in range(len(order)):
         pair = torch.from_numpy(noisy[:, number]), torch.from_numpy(sources[:, number])
@@ -212,10 +202,10 @@ def test_a_model_that_is_no_bundle_of_ours_is_evaluated_too(case, tmp_path, caps
 def test_silence_and_nan_are_named_and_left_out_of_the_mean(tmp_path):
     sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
     manifest = write_case(tmp_path, sources)
-    silent = Perfect(torch.zeros(4000, 2)).modules_
-    broken = Perfect(torch.full((4000, 2), torch.nan)).modules_
-    for modules, defined in ((silent, True), (broken, False)):
-        row, = evaluate(modules, manifest, 2, SAMPLE_RATE).rows
+    silent = separator_of(torch.zeros(4000, 2))
+    broken = separator_of(torch.full((4000, 2), torch.nan))
+    for separator, defined in ((silent, True), (broken, False)):
+        row, = evaluate(separator, manifest, 2, SAMPLE_RATE).rows
         assert np.isnan(row["sdr"]) and np.isfinite(row["si_snr"]) == defined
         good = {"snt_id": "good", "sdr": 3.0, "si_snr_i": 1.0}
         groups = summarise([row, {**row, **good, "failed": 0}])
@@ -269,13 +259,13 @@ def test_a_folder_that_cannot_be_written_shows_before_the_work(case, capsys, mon
 
 
 def test_manifests_that_do_not_fit_the_model(case, tmp_path):
-    model = load_bundle(case[2])
+    separator = Separator.of(load_bundle(case[2]).mods)
     three = write_case(tmp_path, np.random.default_rng(0).normal(0, 0.1, (800, 3)))
     for manifest, rate, message in [
         (three, SAMPLE_RATE, "of 2 speakers"), (case[1], 16000, "8000 Hz, the model at 16000"),
     ]:
         with pytest.raises(UserError, match=message):
-            evaluate(model.mods, manifest, 2, rate)
+            evaluate(separator, manifest, 2, rate)
     bad = tmp_path / "bad.csv"
     whole, header = case[1].read_text(), "ID,mix_wav,s1_wav,s2_wav\n"
     write_audio(tmp_path / "wide.wav", np.ones(1600), 2 * SAMPLE_RATE)
@@ -288,9 +278,10 @@ def test_manifests_that_do_not_fit_the_model(case, tmp_path):
     ]:
         bad.write_text(text)
         with pytest.raises(UserError, match=message):
-            evaluate({}, bad, 2, SAMPLE_RATE)  # the last file stops it before the first mixture
+            # the last file stops it before the first mixture
+            evaluate(None, bad, 2, SAMPLE_RATE)
     bad.write_text(f"\ufeff{whole}", encoding="utf-8")  # as spreadsheets save it
-    assert len(evaluate(model.mods, bad, 2, SAMPLE_RATE, measures=(), jobs=0).rows) == 4
+    assert len(evaluate(separator, bad, 2, SAMPLE_RATE, measures=(), jobs=0).rows) == 4
 
 
 def test_what_speechbrain_cannot_say_of_a_foreign_model_is_asked_for(case, tmp_path, capsys):

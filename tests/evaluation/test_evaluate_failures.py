@@ -14,6 +14,7 @@ from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle, write_bundle
+from papez_lobes.separator import Separator
 from tests.trees import SAMPLE_RATE, write_small_tree
 
 TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
@@ -43,8 +44,8 @@ class FailsOnce(torch.nn.Module):
 
 
 def test_a_model_that_fails_is_named_apart_from_what_is_not_defined(case):
-    mods = load_bundle(case[1]).mods
-    failing = {**dict(mods.items()), "masknet": FailsOnce(mods["masknet"])}
+    failing = Separator.of(load_bundle(case[1]).mods)
+    failing.masknet = FailsOnce(failing.masknet)
     rows = evaluate(failing, case[0], 2, SAMPLE_RATE).rows
     assert [row.get("failed") for row in rows] == [None, 1, None]
     total = summarise(rows)["all"]
@@ -83,7 +84,7 @@ def test_a_damaged_file_at_the_end_shows_before_the_work(case, capsys, monkeypat
     samples, rate = soundfile.read(last)
     samples[-1] = np.nan
     soundfile.write(last, samples, rate, "FLOAT")
-    monkeypatch.setattr("papez_lobes.evaluation.evaluate.separate", None)  # not to be called
+    monkeypatch.setattr(Separator, "forward", None)  # not to be called
     assert main(["evaluate", str(case[1]), str(case[0]), "--out", str(case[0].parent / "x")]) == 2
     line, = capsys.readouterr().err.strip().splitlines()[-1:]
     assert last in line and "NaN" in line

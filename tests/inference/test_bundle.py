@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import FILES, load_bundle, write_bundle
-from papez_lobes.separator import separate
+from papez_lobes.separator import Separator
 
 PAPEZ = separator_file("papez")
 # the bias keeps tokens running, so that every step that is allowed is made
@@ -91,7 +91,7 @@ def test_trained_for_one_step_and_wrapped(tmp_path, modules, mixture):
     parameters = [p for module in wrapped.values() for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     before = {key: value.clone() for key, value in weights(modules).items()}
-    separate(wrapped, mixture).square().mean().backward()
+    Separator(**wrapped)(mixture).square().mean().backward()
     optimizer.step()
     wrapped["encoder"] = SimpleNamespace(_orig_mod=wrapped["encoder"])  # as torch.compile's
     assert all(not torch.equal(before[key], value) for key, value in weights(modules).items())

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from papez_lobes.config.separator_files import build_modules
+from papez_lobes.convolution import TemporalConvolution
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
-from tests.test_hparams import SEPARATORS, tiny_knobs
+from tests.tiny import SEPARATORS, tiny_knobs
 
 GROWS = {"papez", "papez_official"}  # in a hidden layer too
 
@@ -51,3 +52,13 @@ def test_knobs_that_change_as_the_speakers_do_are_no_fit(knob, tmp_path):
     with pytest.raises(UserError, match="does not fit the separator"):
         start_from(tmp_path / "bundle", new, 3)
     assert all(map(torch.equal, before, new["masknet"].state_dict().values()))
+
+
+def test_a_convolution_grows_onto_a_bundle_without_one(tmp_path):
+    path = next(path for path in SEPARATORS if path.stem == "papez")
+    knobs, trained = built(path, 2)
+    write_bundle(tmp_path / "bundle", path, knobs, trained)
+    _, new = built(path, 2)
+    new["masknet"].convolution = TemporalConvolution(16)
+    start_from(tmp_path / "bundle", new, 2)
+    assert torch.equal(masks_of(new), masks_of(trained))

@@ -9,20 +9,13 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 
 from papez_lobes.config.separator_files import build_modules, separator_file
+from papez_lobes.separator import Separator
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
+from tests.tiny import tiny_knobs
 
-TINY = {
-    "papez": {
-        "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "num_steps": 3, "num_slots": 2,
-        "chunk_tokens": 20, "dropout": 0.0, "halting_bias": -1.0,
-    },
-    "resepformer": {
-        "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "segment_layers": 1,
-        "memory_layers": 1, "segment_tokens": 20,
-    },
-}
+OPTIONS = {"papez": {"halting_bias": -1.0}, "resepformer": {}}
 
 
 def items():
@@ -35,9 +28,10 @@ def items():
 
 
 def gradients_of(name, own):
-    """The step's gradients, over the modules as SpeechBrain wraps them."""
+    """The step's gradients, over the separator as SpeechBrain wraps it."""
     torch.manual_seed(0)
-    modules = build_modules(separator_file(name), TINY[name])
+    path = separator_file(name)
+    modules = {"separator": Separator(**build_modules(path, tiny_knobs(path, **OPTIONS[name])))}
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0, "sample_rate": 8000,
                "seed": 0, "loss_threshold": None, "average": WeightAverage(modules)}
     options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}
@@ -70,7 +64,7 @@ def work(rank, name, folder):
 @pytest.mark.parametrize("name", ["papez", "resepformer"])
 def test_gradients_are_those_of_one_process(name, tmp_path):
     """One rank's items are of one length and the other's are not, so that modules that run item
-    by item are called differently often on each."""
+    by item are called a different number of times on each."""
     torch.multiprocessing.spawn(work, (name, str(tmp_path)), nprocs=2)
     expected = gradients_of(name, items())
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]

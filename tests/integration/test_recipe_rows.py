@@ -11,7 +11,7 @@ import pytest
 import torch
 from speechbrain.inference.separation import SepformerSeparation
 
-from papez_lobes.separator import separate
+from papez_lobes.separator import Separator
 from tests.trees import (
     write_small_folders,
     write_small_librimix,
@@ -91,5 +91,5 @@ def check_bundle(folder):
     mixture = torch.randn(2, 2003, generator=torch.Generator().manual_seed(0))
     estimates = model.separate_batch(mixture)
     assert estimates.shape == (2, 2003, 2)
-    expected = separate(model.mods, mixture)
+    expected = Separator.of(model.mods)(mixture)
     torch.testing.assert_close(estimates, expected, atol=1e-5 * expected.abs().max(), rtol=0)

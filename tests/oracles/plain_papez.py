@@ -25,8 +25,8 @@ def recur(loop, tokens, memory, hard):
     """`loop` on tokens [L, N] and memory [M, N]; returns output [L, N] and depth [L]."""
     block, halting = loop.block, loop.halting
     attention = attention_of(block)
-    size, slots, length = block.chunk_tokens, memory.shape[0], tokens.shape[0]
-    hop = size // block.copies
+    size, slots, length = block.chunks.size, memory.shape[0], tokens.shape[0]
+    hop = size // block.chunks.copies
     code = block.attention.positions.to(tokens.dtype)
     output, total = torch.zeros_like(tokens), [0.0] * length
     depth, running = [0] * length, list(range(length))
@@ -40,7 +40,7 @@ def recur(loop, tokens, memory, hard):
             stops = total[token] + p > halting.threshold
             weights[token] = 1 - total[token] if stops or last else p
             total[token] = total[token] + p
-        heard, written = {token: [] for token in members_of_step}, []
+        attended_tokens, attended_memory = {token: [] for token in members_of_step}, []
         for first in range(hop - size, length, hop):  # position of the chunk's first token
             members = [t for t in members_of_step if first <= t < first + size]
             if not members:
@@ -48,14 +48,14 @@ def recur(loop, tokens, memory, hard):
             places = list(range(slots)) + [slots + t - first for t in members]
             sequence = (torch.cat([memory, tokens[members]]) + code[places]).unsqueeze(0)
             attended = attention(sequence, sequence, sequence, need_weights=False)[0].squeeze(0)
-            written.append(attended[:slots])
+            attended_memory.append(attended[:slots])
             for token, row in zip(members, attended[slots:]):
-                heard[token].append(row)
-        assert all(len(rows) == block.copies for rows in heard.values())
+                attended_tokens[token].append(row)
+        assert all(len(rows) == block.chunks.copies for rows in attended_tokens.values())
         updated = tokens.clone()
-        for token, rows in heard.items():
+        for token, rows in attended_tokens.items():
             updated[token] = _finish(block, tokens[token] + sum(rows) / len(rows), step)
-        memory = _finish(block, memory + torch.stack(written).mean(dim=0), step)
+        memory = _finish(block, memory + torch.stack(attended_memory).mean(dim=0), step)
         tokens = updated
         for token, weight in weights.items():
             output[token] += weight * tokens[token]

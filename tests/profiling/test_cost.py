@@ -4,7 +4,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.profiling.cost import count_macs, count_parameters
-from papez_lobes.separator import separate
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -23,9 +22,9 @@ def test_layers_count_as_their_closed_forms(bidirectional):
 
 @pytest.mark.parametrize("execution", ["packed", "masked"])
 def test_a_separation_costs_its_recurrence_and_the_layers_around_it(tiny, execution):
-    modules, _ = tiny(execution=execution)
+    separator, _ = tiny(execution=execution)
     mixture = torch.randn(1, 2000).double()
-    _, trace = separate(modules, mixture, return_trace=True)
+    _, trace = separator(mixture, return_trace=True)
     tokens, dim, kernel, slots, speakers = trace.depth.shape[1], 16, 8, 3, 2
     around = tokens * kernel * dim + tokens * dim * dim  # encoder
     around += (tokens + slots) * ((dim + 1) * dim + dim * dim)  # embedding
@@ -33,7 +32,7 @@ def test_a_separation_costs_its_recurrence_and_the_layers_around_it(tiny, execut
     wide = dim * speakers
     around += tokens * (dim * wide + wide * wide)  # head
     around += speakers * tokens * (dim * dim + dim * kernel)  # decoder
-    assert count_macs(lambda: separate(modules, mixture)) == trace.macs + around
+    assert count_macs(lambda: separator(mixture)) == trace.macs + around
 
 
 def test_a_parameter_that_is_shared_counts_once():

@@ -8,7 +8,6 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 
 from papez_lobes.errors import UserError
-from papez_lobes.separator import separate
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
@@ -21,12 +20,12 @@ def item(name, samples, speakers=2):
     return {"id": name, "mix_sig": sources.sum(-1), "sources": sources}
 
 
-def make_brain(modules, ponder_cost=0.0):
+def make_brain(separator, ponder_cost=0.0):
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost,
                "loss_threshold": None, "step_schedule": WarmupDecay(), "seed": 0,
-               "sample_rate": 8000, "average": WeightAverage(modules)}
-    brain = Separation(modules, None, hparams, {"device": "cpu"})
+               "sample_rate": 8000, "average": WeightAverage(separator.parts)}
+    brain = Separation({"separator": separator}, None, hparams, {"device": "cpu"})
     brain.on_stage_start(sb.Stage.TEST)
     return brain
 
@@ -44,8 +43,8 @@ def loss_and_gradients(brain, items):
 @pytest.mark.parametrize("name", ["papez", "papez_official", "papez_small"])
 @pytest.mark.parametrize("speakers", [2, 3])
 def test_a_padded_batch_of_three_is_the_mean_of_the_three_alone(tiny, name, speakers):
-    modules, _ = tiny(name, num_spks=speakers, halting_bias=-1.0)
-    brain = make_brain(modules.float().train())
+    separator, _ = tiny(name, num_spks=speakers, halting_bias=-1.0)
+    brain = make_brain(separator.float().train())
     items = [item("a", 400, speakers), item("b", 237, speakers), item("c", 90, speakers)]
     loss, gradients = loss_and_gradients(brain, items)
     alone = [loss_and_gradients(brain, [one]) for one in items]
@@ -57,8 +56,8 @@ def test_a_padded_batch_of_three_is_the_mean_of_the_three_alone(tiny, name, spea
 
 
 def test_scores_are_kept_of_each_item_and_only_outside_training(tiny):
-    modules, _ = tiny()
-    brain = make_brain(modules.float().eval())
+    separator, _ = tiny()
+    brain = make_brain(separator.float().eval())
     batch = PaddedBatch([item("a", 400), item("b", 200)])
     brain.compute_objectives(brain.compute_forward(batch, sb.Stage.TRAIN), batch, sb.Stage.TRAIN)
     assert brain.rows == [] and len(brain.depths) == 1
@@ -74,13 +73,13 @@ def test_scores_are_kept_of_each_item_and_only_outside_training(tiny):
 
 
 def test_ponder_cost_adds_the_mean_expected_depth_of_each_item(tiny):
-    modules, _ = tiny(halting_bias=-1.0)
+    separator, _ = tiny(halting_bias=-1.0)
     items = [item("a", 400), item("b", 237)]
-    plain, _ = loss_and_gradients(make_brain(modules.float()), items)
-    costly, gradients = loss_and_gradients(make_brain(modules, ponder_cost=0.5), items)
+    plain, _ = loss_and_gradients(make_brain(separator.float()), items)
+    costly, gradients = loss_and_gradients(make_brain(separator, ponder_cost=0.5), items)
     alone = []
     for each in items:
-        _, trace = separate(modules, each["mix_sig"][None], return_trace=True)
+        _, trace = separator(each["mix_sig"][None], return_trace=True)
         alone.append(trace.expected_depth.mean())
     torch.testing.assert_close(costly - plain, 0.5 * sum(alone) / 2, atol=1e-5, rtol=1e-4)
     assert any(g.abs().sum() > 0 for g in gradients.values())
@@ -88,12 +87,12 @@ def test_ponder_cost_adds_the_mean_expected_depth_of_each_item(tiny):
 
 def test_ponder_cost_makes_it_shallower(tiny):
     """A few steps on the cost alone: the depth falls, so its gradient points the right way."""
-    modules, _ = tiny(halting_bias=-2.0)
+    separator, _ = tiny(halting_bias=-2.0)
     mixture = torch.randn(2, 600).double()
-    optimizer = torch.optim.Adam(modules.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(separator.parameters(), lr=0.01)
     depths = []
     for _ in range(30):
-        _, trace = separate(modules, mixture, return_trace=True)
+        _, trace = separator(mixture, return_trace=True)
         depths.append(trace.mean_depth.item())
         optimizer.zero_grad()
         trace.ponder.mean().backward()
@@ -102,8 +101,8 @@ def test_ponder_cost_makes_it_shallower(tiny):
 
 
 def test_ponder_cost_needs_a_recurrence(tiny):
-    modules, _ = tiny()
-    brain = make_brain(modules.float(), ponder_cost=0.5)
+    separator, _ = tiny()
+    brain = make_brain(separator.float(), ponder_cost=0.5)
     batch = PaddedBatch([item("a", 400)])
     estimates, _ = brain.compute_forward(batch, sb.Stage.TRAIN)
     with pytest.raises(UserError, match="ponder_cost"):
@@ -128,7 +127,7 @@ class Items(torch.utils.data.Dataset):
         self.epoch = epoch
 
 
-def fit(modules, data, schedule=None, ema_decay=0.0, **options):
+def fit(separator, data, schedule=None, ema_decay=0.0, **options):
     """One epoch of a step an item, without validation; the brain, and each step's rate."""
     rates, trained = [], []
 
@@ -136,47 +135,48 @@ def fit(modules, data, schedule=None, ema_decay=0.0, **options):
         def step(self, closure=None):
             rates.append(self.param_groups[0]["lr"])
             super().step(closure)
-            trained.append([weight.detach().clone() for weight in modules.parameters()])
+            trained.append([weight.detach().clone() for weight in separator.parameters()])
 
     hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
                "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
-               "average": WeightAverage(modules, ema_decay),
+               "average": WeightAverage(separator.parts, ema_decay),
                "lr_scheduler": ExponentialScheduler(0.1, 1.0)}
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
-    brain = Separation(modules, lambda p: Recording(p, lr=0.1), hparams, run_opts)
+    brain = Separation({"separator": separator}, lambda p: Recording(p, lr=0.1), hparams, run_opts)
     brain.fit(range(1, 2), data, train_loader_kwargs={"batch_size": 1})
     brain.trained = trained  # the weights after each step
     return brain, rates
 
 
 def test_a_step_that_is_not_finite_is_skipped_as_a_whole_counted_and_named(tiny, caplog):
-    modules, _ = tiny()
-    brain, rates = fit(modules.float(), Items(4, broken=(1, 2)))
+    separator, _ = tiny()
+    brain, rates = fit(separator.float(), Items(4, broken=(1, 2)))
     assert len(rates) == 2 and brain.optimizer_step == 2
-    assert all(parameter.isfinite().all() for parameter in modules.parameters())
+    assert all(parameter.isfinite().all() for parameter in separator.parameters())
     assert "epoch 1, step 3: the gradient is not finite; step skipped (2" in caplog.text
 
 
 def test_too_many_of_them_end_the_training_in_one_line(tiny):
-    modules, _ = tiny()
+    separator, _ = tiny()
     with pytest.raises(UserError, match=r"training stopped: 2 steps of epoch 1 had a gradient"):
-        fit(modules.float(), Items(4, broken=(1, 2, 3)), nonfinite_patience=1)
+        fit(separator.float(), Items(4, broken=(1, 2, 3)), nonfinite_patience=1)
 
 
 def test_the_learning_rate_warms_up(tiny):
-    modules, _ = tiny()
-    brain, rates = fit(modules.float(), Items(4), WarmupDecay(3))
+    separator, _ = tiny()
+    brain, rates = fit(separator.float(), Items(4), WarmupDecay(3))
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
     assert brain.optimizer.param_groups[0]["lr"] == 0.1
     assert brain.train_data.epoch == 1
 
 
 def test_the_learning_rate_falls_to_zero_over_the_last_hours_and_training_ends_there(tiny):
-    modules, _ = tiny()
+    separator, _ = tiny()
     data = Items(20)
     seconds = [len(one["mix_sig"]) / 8000 for one in data.items]
     hours = sum(seconds[:8]) / 3600
-    brain, rates = fit(modules.float(), data, WarmupDecay(train_hours=hours, decay_hours=hours / 2))
+    schedule = WarmupDecay(train_hours=hours, decay_hours=hours / 2)
+    brain, rates = fit(separator.float(), data, schedule)
     reached = [sum(seconds[: step + 1]) / 3600 for step in range(8)]
     expected = [0.1 * min(1, (hours - done) / (hours / 2)) for done in reached]
     assert rates == pytest.approx(expected, abs=1e-9)  # of 20 steps that there are
@@ -184,14 +184,14 @@ def test_the_learning_rate_falls_to_zero_over_the_last_hours_and_training_ends_t
 
 
 def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(tiny, tmp_path):
-    modules, _ = tiny()
-    brain, _ = fit(modules.float(), Items(20), ema_decay=0.5)
+    separator, _ = tiny()
+    brain, _ = fit(separator.float(), Items(20), ema_decay=0.5)
     averages = brain.trained[0]
     for step, weights in enumerate(brain.trained):
         share = min(0.5, (1 + step) / (10 + step))
         averages = [share * old + (1 - share) * new for old, new in zip(averages, weights)]
     holds = lambda wanted: torch.testing.assert_close(  # noqa: E731
-        [weight.detach() for weight in modules.parameters()], list(wanted), atol=1e-6, rtol=1e-5)
+        [weight.detach() for weight in separator.parameters()], list(wanted), atol=1e-6, rtol=1e-5)
     holds(brain.trained[-1])
     brain.on_stage_start(sb.Stage.VALID)
     holds(averages)
@@ -200,7 +200,7 @@ def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(
     brain.on_stage_start(sb.Stage.TRAIN, epoch=2)
     holds(brain.trained[-1])
     average.put(True)  # a new process has what the checkpoint's modules hold, and then the rest
-    again = WeightAverage(modules, 0.5)
+    again = WeightAverage(separator.parts, 0.5)
     again._recover(tmp_path / "average.ckpt")
     again.put(True)
     holds(averages)
@@ -209,8 +209,8 @@ def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(
 
 
 def test_a_loss_below_the_threshold_teaches_nothing(tiny):
-    modules, _ = tiny()
-    brain = make_brain(modules.float().train())
+    separator, _ = tiny()
+    brain = make_brain(separator.float().train())
     items = [item("a", 400), item("b", 400)]
     items[1]["sources"] = items[1]["sources"] * 0  # 0 dB at best: far above a's loss or not
     with torch.no_grad():

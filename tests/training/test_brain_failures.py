@@ -23,7 +23,7 @@ from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
 from tests.training.test_brain import Items
 
 
-def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
+def prepare(folder, separator, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
             schedule=None, **options):
     """A brain as train.py makes it, whose `rates` are those of its steps if SGD takes them."""
     rates = []
@@ -33,8 +33,8 @@ def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, o
             rates.append(self.param_groups[0]["lr"])
             super().step(closure)
 
-    counter, average = TimedEpochCounter(epochs), WeightAverage(modules, ema_decay)
-    parts = {"modules": modules, "counter": counter, "average": average}
+    counter, average = TimedEpochCounter(epochs), WeightAverage(separator.parts, ema_decay)
+    parts = {"separator": separator, "counter": counter, "average": average}
     hparams = {
         "loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
         "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
@@ -43,9 +43,11 @@ def prepare(folder, modules, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, o
         "train_logger": FileTrainLogger(folder / "train_log.txt"),
         "lr_scheduler": scheduler or ExponentialScheduler(lr, 0.5),
     }
-    brain = Separation(modules, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
-                       {"device": "cpu", "noprogressbar": True, **options},
-                       AtomicCheckpointer(folder / "save", parts))
+    brain = Separation(
+        {"separator": separator}, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
+        {"device": "cpu", "noprogressbar": True, **options},
+        AtomicCheckpointer(folder / "save", parts),
+    )
     brain.rates = rates
     return brain
 
@@ -189,7 +191,8 @@ def test_a_checkpoint_of_an_earlier_version_holds_less(small, tmp_path):
 
 
 def test_another_optimizer_does_not_go_on_and_a_test_needs_none(small, tmp_path):
-    muon, adamw = partial(MuonAdamW, modules=small, lr=0.01), partial(torch.optim.AdamW, lr=0.01)
+    muon = partial(MuonAdamW, modules=small.parts, lr=0.01)
+    adamw = partial(torch.optim.AdamW, lr=0.01)
     fit(prepare(tmp_path / "a", small, optimizer=muon))
     fit(prepare(tmp_path / "a", small, optimizer=muon, epochs=2))
     with pytest.raises(UserError, match="its optimizer is MuonAdamW, the experiment's is AdamW"):
@@ -207,7 +210,7 @@ def test_another_optimizer_does_not_go_on_and_a_test_needs_none(small, tmp_path)
 
 
 def test_clipping_is_of_all_gradients_together(small, tmp_path):
-    brain = prepare(tmp_path, small, optimizer=partial(MuonAdamW, modules=small, lr=0.01))
+    brain = prepare(tmp_path, small, optimizer=partial(MuonAdamW, modules=small.parts, lr=0.01))
     brain.init_optimizers()
     for parameter in small.parameters():
         parameter.grad = torch.full_like(parameter, 100.0)

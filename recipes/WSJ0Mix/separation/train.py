@@ -41,11 +41,14 @@ def test(brain, experiment, manifest, spent):
     """Bundle the best checkpoint, evaluate it, and say what came of it all; `spent` is how many
     epochs, minutes and hours of audio the training took, and its best checkpoint."""
     hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
-    modules = {name: getattr(module, "module", module) for name, module in brain.modules.items()}
+    separator = brain.modules["separator"]
+    separator = getattr(separator, "module", separator)  # DistributedDataParallel
     if not brain.test_only:  # which may have other knobs than the trained model
-        write_bundle(out / "bundle", experiment.separator_file, experiment.knobs, modules)
+        write_bundle(
+            out / "bundle", experiment.separator_file, experiment.knobs, separator.parts
+        )
     evaluation = evaluate(
-        modules, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
+        separator, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
         jobs=hparams["num_workers"], examples=hparams["save_audio"],
         context=lambda: brain.evaluation_ctx,
     )
@@ -108,7 +111,8 @@ if __name__ == "__main__":
         )
         fresh = hparams["checkpointer"].find_checkpoint() is None
         if hparams["start_from"] is not None and fresh:
-            start_from(hparams["start_from"], hparams["modules"], hparams["num_spks"])
+            parts = hparams["modules"]["separator"].parts
+            start_from(hparams["start_from"], parts, hparams["num_spks"])
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],

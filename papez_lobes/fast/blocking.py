@@ -1,21 +1,37 @@
-"""Rows in blocks: in inference on a CPU, what is computed for each row alone is computed for a few
-thousand rows at a time.
+"""Computing by blocks of rows, for inference on a CPU.
 
-Intermediate results then stay in the caches, and in memory that the process already has: what is
-larger than 32 MB the C library takes from the system, page by page, each time anew.
+What each row decides alone is computed for a few thousand rows at a time. Intermediate results
+then stay in the caches. They also stay below 32 MB: larger ones the C library takes from the
+system anew each time, page by page.
 """
+
+from collections.abc import Callable
 
 import torch
 
 ROWS_AT_A_TIME = 2048
-# Of the sequences that attend: those of some five chunks of the paper's size, or of more that are
-# smaller
+# Of sequences that attend: about five chunks of the paper's size
 NUMBERS_AT_A_TIME = 2**20
 
 
-def row_blocks(x, dim=0, at_a_time=None):
-    """Slices of a tensor's rows, those of an axis: one of all where there are gradients, whose
-    graph would keep everything anyway, and on a GPU, which has no use for small blocks.
+def row_blocks(x: torch.Tensor, dim: int = 0, at_a_time: int | None = None) -> list[slice]:
+    """Slices of the rows of a tensor.
+
+    There is one slice of all rows where gradients are enabled, since the graph keeps everything
+    anyway, and on a GPU.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any shape.
+    dim : int
+        The axis that counts rows.
+    at_a_time : int, optional
+        Rows of a slice; default: `ROWS_AT_A_TIME`.
+
+    Returns
+    -------
+    list of slice
 
     Example
     -------
@@ -32,8 +48,8 @@ def row_blocks(x, dim=0, at_a_time=None):
     return [slice(first, first + at_a_time) for first in range(0, count, at_a_time)]
 
 
-def sequence_blocks(sequences, width):
-    """The same of sequences [n, T, ...] whose every place holds `width` numbers.
+def sequence_blocks(sequences: torch.Tensor, width: int) -> list[slice]:
+    """Slices of sequences [n, T, ...] whose every place holds `width` numbers.
 
     Example
     -------
@@ -46,7 +62,7 @@ def sequence_blocks(sequences, width):
 
 
 class Buffers:
-    """Memory for results that are needed for a step only, which all steps use in turn.
+    """Memory for results of a step, which all steps of a recurrence use in turn.
 
     Example
     -------
@@ -59,9 +75,9 @@ class Buffers:
     def __init__(self):
         self._kept = {}
 
-    def take(self, name, like, rows):
-        """An uninitialised [rows, ...], for the rest as `like`; earlier ones of that name are
-        overwritten."""
+    def take(self, name: str, like: torch.Tensor, rows: int) -> torch.Tensor:
+        """An uninitialised [rows, ...] with the other axes of `like`. It overwrites the one of
+        that name before it."""
         kept, shape = self._kept.get(name), like.shape[1:]
         fits = kept is not None and kept.dtype == like.dtype and kept.shape[1:] == shape
         if not fits or len(kept) < rows:
@@ -69,19 +85,21 @@ class Buffers:
         return kept[:rows]
 
 
-def by_rows(function, *inputs, dim=0, whole=None):
-    """function(*inputs), a function of rows, computed in blocks of rows.
+def by_rows(
+    function: Callable, *inputs: torch.Tensor, dim: int = 0, make: Callable | None = None
+) -> torch.Tensor:
+    """Compute a function of rows in blocks of rows.
 
     Arguments
     ---------
     function : callable
-        Of tensors to one, each row of which depends on their same row alone.
+        From tensors to one, each row of which depends on the same row of the inputs alone.
     inputs : torch.Tensor
         With the same number n of rows.
     dim : int
         The axis that counts rows.
-    whole : callable, optional
-        Makes, of a block's result and n, what the results of all blocks are written to.
+    make : callable, optional
+        From the first block's result and n to the tensor that takes all results.
 
     Returns
     -------
@@ -100,10 +118,10 @@ def by_rows(function, *inputs, dim=0, whole=None):
     if len(blocks) == 1:
         return result
     count = inputs[0].shape[dim]
-    if whole is None:
+    if make is None:
         whole = result.new_empty(*result.shape[:dim], count, *result.shape[dim + 1:])
     else:
-        whole = whole(result, count)
+        whole = make(result, count)
     whole[blocks[0]] = result
     for block in blocks[1:]:
         whole[block] = function(*(x[block] for x in inputs))
