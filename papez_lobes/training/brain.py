@@ -295,6 +295,23 @@ class Separation(sb.Brain):
                 "with that one, or in a new output_folder with --start_from its bundle"
             )
 
+    def best_checkpoint(self):
+        """The checkpoint with the best validation score.
+
+        Raises
+        ------
+        UserError
+            There is none, or no score was finite.
+        """
+        folder = self.checkpointer.checkpoints_dir
+        best = self.checkpointer.find_checkpoint(max_key="si_snr_i")
+        if best is None:
+            raise UserError(f"{folder}: no checkpoint to test; train first")
+        if best.meta["si_snr_i"] == -math.inf:  # see `on_stage_end`
+            raise UserError(f"{folder}: no epoch had a finite validation score; nothing is "
+                            "bundled. Train with a lower lr, or --precision fp32")
+        return best
+
     @property
     def audio_hours(self):
         """Of mixtures trained on so far."""

@@ -7,20 +7,18 @@ Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain r
 README.md beside this file.
 """
 
-import math
 import shlex
 import sys
 from pathlib import Path
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from speechbrain.utils.logger import get_logger
 
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.errors import one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
@@ -31,19 +29,42 @@ from papez_lobes.training.brain import Separation
 from papez_lobes.training.branching import branch_from
 from papez_lobes.training.curve import plot_curves
 from papez_lobes.training.logs import LOG_CONFIG, quiet_speechbrain, summary
+from papez_lobes.training.output_folder import claim_output_folder
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
 
 logger = get_logger("train")  # SpeechBrain's: of the main process alone
 
 
-def test(brain, experiment, manifest, spent):
-    """Bundle the best checkpoint, evaluate it, and say what came of it all; `spent` is how many
-    epochs, minutes and hours of audio the training took, and its best checkpoint."""
+def prepare_data(hparams):
+    """Write the manifests on the main process; returns their paths by split."""
+    # mixing on the fly needs no recorded training split
+    splits = SPLITS if hparams["speech_folder"] is None else SPLITS[1:]
+    if not hparams["skip_prep"]:
+        on_main(hparams["prepare"], splits=splits)
+    return hparams["prepare"](skip_prep=True, splits=splits)
+
+
+def make_datasets(hparams, manifests):
+    """The training set, its loader's options, and the validation set."""
+    on_main(hparams["train_set"], manifests.get("tr"))  # the main process decodes the speech
+    train_set = hparams["train_set"](manifests.get("tr"))
+    options = train_loader_options(
+        train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"], hparams["seed"]
+    )
+    valid_set = separation_dataset(manifests["cv"], hparams["num_spks"], hparams["sample_rate"])
+    return train_set, options, valid_set
+
+
+def bundle_and_evaluate(brain, experiment, manifest, spent):
+    """Bundle the best checkpoint's separator, score it on the test set, and print a summary.
+
+    `spent` holds the epochs, minutes and hours of audio of the training, and its best checkpoint.
+    """
     hparams, out = experiment.hparams, Path(experiment.hparams["output_folder"])
     separator = brain.modules["separator"]
     separator = getattr(separator, "module", separator)  # DistributedDataParallel
-    if not brain.test_only:  # which may have other knobs than the trained model
+    if not brain.test_only:  # which may have other hyperparameters than the trained model
         write_bundle(
             out / "bundle", experiment.separator_file, experiment.knobs, separator.parts
         )
@@ -63,44 +84,36 @@ def test(brain, experiment, manifest, spent):
         {"epoch loaded": hparams["epoch_counter"].current},
         test_stats={name: evaluation.mean(name) for name in ("si_snr", "si_snr_i", "sdr_i")},
     )
+    if brain.test_only:
+        return
     curve = hparams["train_curve"]
     picture = curve.file.with_suffix(".png")
     plot_curves({out.name: curve.records}, picture)
     files = {"bundle": out / "bundle", "curve": picture, "log": hparams["train_log"],
              "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
-    if not brain.test_only:
-        print(*summary(*spent, files), sep="\n")
+    print(*summary(*spent, files), sep="\n")
 
 
 if __name__ == "__main__":
     quiet_speechbrain()
     with one_line_errors("train.py"):
-        experiment = load_experiment()
+        # the experiment file, with what the command line changes, becomes objects
+        experiment = load_experiment(sys.argv[1:])
         hparams, run_opts = experiment.hparams, experiment.run_opts
-        ddp_init_group(run_opts)
-        separator = experiment.separator_file.name
+        sb.utils.distributed.ddp_init_group(run_opts)
+
+        # one training at a time in the output folder, of one separator
+        on_main(claim_output_folder, hparams["output_folder"], run_opts.debug)
         if hparams["branch_from"] is not None:
             on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
                     hparams["output_folder"])
-        on_main(keep_knobs, hparams["save_folder"], separator, experiment.knobs)
-
-        # mixing on the fly needs no recorded training split
-        splits = SPLITS if hparams["speech_folder"] is None else SPLITS[1:]
-        if not hparams["skip_prep"]:
-            on_main(hparams["prepare"], splits=splits)
-        manifests = hparams["prepare"](skip_prep=True, splits=splits)
-
+        on_main(keep_knobs, hparams["save_folder"], experiment.separator_file.name,
+                experiment.knobs)
+        manifests = prepare_data(hparams)
         sb.create_experiment_directory(hparams["output_folder"], log_config=LOG_CONFIG)
         on_main(experiment.save)  # hyperparams.yaml
-        on_main(hparams["train_set"], manifests.get("tr"))  # the main process decodes the speech
-        train_set = hparams["train_set"](manifests.get("tr"))
+        train_set, train_options, valid_set = make_datasets(hparams, manifests)
         logger.info(train_set)
-        valid_set = separation_dataset(
-            manifests["cv"], hparams["num_spks"], hparams["sample_rate"])
-        train_options = train_loader_options(
-            train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"],
-            hparams["seed"],
-        )
 
         brain = Separation(
             modules=hparams["modules"],
@@ -109,8 +122,7 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
-        fresh = hparams["checkpointer"].find_checkpoint() is None
-        if hparams["start_from"] is not None and fresh:
+        if hparams["start_from"] is not None and brain.checkpointer.find_checkpoint() is None:
             parts = hparams["modules"]["separator"].parts
             start_from(hparams["start_from"], parts, hparams["num_spks"])
         if not brain.test_only:
@@ -121,17 +133,13 @@ if __name__ == "__main__":
                 train_loader_kwargs=train_options,
                 valid_loader_kwargs=hparams["eval_dataloader_opts"],
             )
-        best = hparams["checkpointer"].find_checkpoint(max_key="si_snr_i")
-        if best is None:
-            raise UserError(f"{hparams['save_folder']}: no checkpoint to test; train first")
-        if best.meta["si_snr_i"] == -math.inf:  # see papez_lobes/training/brain.py
-            raise UserError(f"{hparams['save_folder']}: no epoch had a finite validation score; "
-                            "nothing is bundled. Train with a lower lr, or --precision fp32")
-        counter = hparams["epoch_counter"]
+
+        # all processes load the best checkpoint, and the main one evaluates it
+        best, counter = brain.best_checkpoint(), hparams["epoch_counter"]
         spent = (counter.current, counter.seconds / 60, brain.audio_hours, best)
-        brain.on_evaluate_start(max_key="si_snr_i")  # all processes load the best checkpoint
-        main = if_main_process()
+        brain.on_evaluate_start(max_key="si_snr_i")
+        main = sb.utils.distributed.if_main_process()
         if torch.distributed.is_initialized():  # from here on no process waits for another
             torch.distributed.destroy_process_group()
         if main:
-            test(brain, experiment, manifests["tt"], spent)
+            bundle_and_evaluate(brain, experiment, manifests["tt"], spent)

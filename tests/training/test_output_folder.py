@@ -1,0 +1,44 @@
+"""The output folder: one training at a time, and no trial run over a real one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from papez_lobes.errors import UserError
+from papez_lobes.training.output_folder import claim_output_folder
+
+HOLD = """
+import sys, time
+from papez_lobes.training.output_folder import claim_output_folder
+claim_output_folder(sys.argv[1])
+print("claimed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_training_is_refused_while_the_first_lives_and_takes_over_when_it_is_killed(
+    tmp_path,
+):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out")],
+                          stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "claimed\n"
+        with pytest.raises(UserError, match=rf"process {first.pid} on .* is training in it"):
+            claim_output_folder(tmp_path / "out")
+        first.kill()
+        first.wait()
+    claim_output_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("left", ["save/CKPT+2026", "bundle"])
+def test_a_trial_run_does_not_replace_what_a_training_left(tmp_path, left):
+    (tmp_path / left).mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a training, which --debug would replace"):
+        claim_output_folder(tmp_path, debug=True)
+    claim_output_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        claim_output_folder(tmp_path / "file/out")
