@@ -121,11 +121,12 @@ class ChunkAttention(nn.Module):
         Returns
         -------
         tokens : torch.Tensor
-            The mean of each token's two chunks, before the output projection.
+            The mean of each token's two chunks, before the output projection. `RecurrentBlock`
+            applies that (`out_proj`) once to the mean, instead of to both copies.
         memory : torch.Tensor
             [B, M, N]: the mean over all chunks that count, before the output projection.
         """
-        projected = self.project(framing.join(tokens, memory))
+        projected = self.project(framing.concatenate(tokens, memory))
         chunks = framing.gather(projected, positions)
         attended = [self.attend(sequences, mask) for sequences, mask in chunks]
         return framing.scatter(attended)
@@ -219,8 +220,17 @@ class RecurrentBlock(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one step, counted from 0.
 
-        Arguments and results are those of `ChunkAttention.forward`; the results are the next
-        states.
+        Arguments
+        ---------
+        tokens, memory, framing, positions
+            As `ChunkAttention.forward`.
+        step : int
+            Which step, from 0: it has its own gains and biases in the layer norms.
+
+        Returns
+        -------
+        tokens, memory : torch.Tensor
+            Their states after the step, of the same shapes.
         """
         attended_tokens, attended_memory = self.attention(tokens, memory, framing, positions)
         tokens = self._update_tokens(tokens, attended_tokens, step)

@@ -30,7 +30,7 @@ class OverlappingChunks:
     [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 0], [5, 0, 0, 0]]
     """
 
-    copies = 2  # chunks that each token is in
+    copies = 2  # chunks that each token is in; an ablation has 1
 
     def __init__(self, size: int):
         self.size = size
@@ -101,8 +101,8 @@ class DenseFraming:
 
     Arguments
     ---------
-    running : torch.Tensor
-        [B, L], bool: tokens that may be attended.
+    attendable : torch.Tensor
+        [B, L], bool: tokens that may be attended: the valid ones, or those that still run.
     chunks : OverlappingChunks
         How tokens are cut into chunks.
     num_slots : int
@@ -110,8 +110,8 @@ class DenseFraming:
 
     Example
     -------
-    >>> running = torch.tensor([[True, True, False]])
-    >>> framing = DenseFraming(running, OverlappingChunks(2), num_slots=1)
+    >>> attendable = torch.tensor([[True, True, False]])
+    >>> framing = DenseFraming(attendable, OverlappingChunks(2), num_slots=1)
     >>> [(chunks, mask)] = framing.gather(torch.tensor([[[9.0], [1.0], [2.0], [3.0]]]), 0)
     >>> chunks.squeeze(2).tolist()  # one slot and two tokens each
     [[9.0, 0.0, 1.0], [9.0, 1.0, 2.0], [9.0, 2.0, 3.0], [9.0, 3.0, 0.0]]
@@ -119,10 +119,10 @@ class DenseFraming:
     [[1, 0, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]
     """
 
-    def __init__(self, running: torch.Tensor, chunks: OverlappingChunks, num_slots: int):
-        self.shape, self.chunks, self.num_slots = tuple(running.shape), chunks, num_slots
-        self.num_chunks = chunks.count(running.shape[1])
-        parts = chunks.split(running.unsqueeze(-1))
+    def __init__(self, attendable: torch.Tensor, chunks: OverlappingChunks, num_slots: int):
+        self.shape, self.chunks, self.num_slots = tuple(attendable.shape), chunks, num_slots
+        self.num_chunks = chunks.count(attendable.shape[1])
+        parts = chunks.split(attendable.unsqueeze(-1))
         keys = torch.cat(parts, dim=2).squeeze(-1)  # [B, S, K]
         self.chunk_mask = keys.any(dim=-1)  # [B, S]: chunks whose memory counts
         # The result of a chunk that does not count is not used. It keeps all keys: attention
@@ -135,7 +135,7 @@ class DenseFraming:
         """Values of the tokens that take part, of all tokens' [B, L, ...]."""
         return x
 
-    def join(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    def concatenate(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         """Memory and tokens as one tensor, [B, M + L, N], to be projected at once."""
         return torch.cat([memory, tokens], dim=1)
 
@@ -145,7 +145,7 @@ class DenseFraming:
         Arguments
         ---------
         projected : torch.Tensor
-            What `join` gave, after a linear map to D channels.
+            What `concatenate` gave, after a linear map to D channels.
         positions : torch.Tensor
             [M + K, D]: what each place of a chunk adds.
 
@@ -182,7 +182,8 @@ class DenseFraming:
         return tokens, merge_memory(chunks[:, :, :self.num_slots], self.chunk_mask)
 
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Add values x of the tokens that take part to a total [B * L, ...] of all tokens."""
+        """Add values x of the tokens that take part to a total [B * L, ...] of all tokens. Use
+        the result: `total` itself may change."""
         return total + x.flatten(0, 1)
 
     def prune(self, tokens: torch.Tensor, state) -> tuple:

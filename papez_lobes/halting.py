@@ -17,7 +17,8 @@ class HaltingState:
     Arguments
     ---------
     cumulative : torch.Tensor
-        float32 or wider: each token's sum of halting probabilities so far.
+        float32 or wider: each token's sum of halting probabilities so far. It means nothing
+        any more once the token has halted.
     running : torch.Tensor
         bool: tokens that have not halted. Padding never runs.
     """
@@ -99,7 +100,7 @@ class Halting(nn.Module):
         weights : torch.Tensor
             [B, L] or [n]: the weight of the step's output; 0 for tokens that had halted before.
         state : HaltingState
-            The state after the step. Its `running` tokens go on to the next one.
+            The state after the step. Its `running` tokens go on to the next one, if there is one.
         """
         probability = torch.sigmoid(logits.to(state.cumulative.dtype) + self.bias)
         reached = state.cumulative + probability

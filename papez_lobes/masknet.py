@@ -19,15 +19,15 @@ class MaskNet(nn.Module):
     num_spks : int
         Speakers C >= 1.
     memory : papez_lobes.memory.WorkingMemory
-        The first state of the memory slots.
+        Tags the tokens and puts the memory slots before them.
     transformer : papez_lobes.recurrent.RecurrentTransformer
         The recurrence, with the same N and number of slots.
     embed : torch.nn.Module, optional
-        Maps features and tag to tokens: x [B, L, N + 1], mask [B, L] -> [B, L, N]. None: the
-        authors', for features of N channels.
+        Maps slots and features, with their tag, to slots and tokens: x [B, M + L, N + 1], mask
+        [B, M + L] -> [B, M + L, N]. None: the authors' `NormedMLP`, for features of N channels.
     head : torch.nn.Module, optional
         Maps tokens to the masks of all speakers: x [B, L, N], mask [B, L] -> [B, L, C * N]. None:
-        the authors', for masks of N channels.
+        the authors' `NormedMLP`, for masks of N channels.
     convolution : torch.nn.Module, optional
         Applied to the tokens before the recurrence: x [B, L, N], mask [B, L] -> [B, L, N]; see
         `papez_lobes.convolution.TemporalConvolution`. None: no convolution, as the authors.

@@ -8,7 +8,7 @@ from papez_lobes.config.checks import check_whole
 
 
 class WorkingMemory(nn.Module):
-    """The first state of the memory slots.
+    """Puts the memory slots, in their first state, before the tokens.
 
     Tokens and slots get one more channel, the tag: 0 for tokens, 1 for slots. Slot j begins as
     row j of an identity matrix. These values are constant; the mask network's first linear map

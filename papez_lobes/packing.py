@@ -21,8 +21,8 @@ class ChunkGroup:
 
     Arguments
     ---------
-    rows : torch.Tensor
-        [A, M + W]: for each place of A chunks, its row in what `PackedFraming.join` gives.
+    source_rows : torch.Tensor
+        [A, M + W]: for each place of A chunks, its row in what `PackedFraming.concatenate` gives.
     places : torch.Tensor or None
         [A, M + W]: the place of each row in a full chunk of M + K, which decides its position
         code. None where all chunks are full.
@@ -30,7 +30,7 @@ class ChunkGroup:
         [A, 1, 1, M + W], bool: False on what pads a chunk. None where nothing does.
     """
 
-    rows: torch.Tensor
+    source_rows: torch.Tensor
     places: torch.Tensor | None
     mask: torch.Tensor | None
 
@@ -38,7 +38,7 @@ class ChunkGroup:
         """Rows [.., D] and position code [M + K, D] to chunks [A, M + W, D]."""
         if self.places is not None:
             positions = take_rows(positions, self.places)
-        return take_rows(projected, self.rows) + positions
+        return take_rows(projected, self.source_rows) + positions
 
 
 class PackedFraming:
@@ -50,7 +50,7 @@ class PackedFraming:
     Arguments
     ---------
     running : torch.Tensor
-        [B, L], bool: tokens that take part.
+        [B, L], bool: tokens that take part, at least one.
     chunks : papez_lobes.framing.OverlappingChunks
         How tokens are cut into chunks.
     num_slots : int
@@ -63,7 +63,7 @@ class PackedFraming:
     >>> framing.sizes.tolist()  # of the six chunks that nine tokens take
     [2, 2, 0, 1, 1, 0]
     >>> rows = framing.select(torch.arange(9.0).view(1, 9, 1))
-    >>> groups = framing.gather(framing.join(rows, torch.zeros(1, 0, 1)), torch.zeros(4, 1))
+    >>> groups = framing.gather(framing.concatenate(rows, torch.zeros(1, 0, 1)), torch.zeros(4, 1))
     >>> tokens, _ = framing.scatter([chunks for chunks, mask in groups])
     >>> tokens.flatten().tolist()
     [0.0, 1.0, 7.0]
@@ -73,11 +73,12 @@ class PackedFraming:
         self.shape, self.chunks, self.num_slots = tuple(running.shape), chunks, num_slots
         batch, length = self.shape
         self.num_chunks = chunks.count(length)  # of each item
-        self.rows = running.flatten().nonzero().squeeze(1)  # [n]: item * L + time of each token
-        time = self.rows % length
-        # Block s of an item is the last part of its chunk s. The first chunk of an item begins
-        # with blocks before its first token, which are empty.
-        item = self.rows.div(length, rounding_mode="floor")
+        self.token_index = running.flatten().nonzero().squeeze(1)  # [n]: item * L + time
+        time = self.token_index % length
+        # Block s of an item is the last part of its chunk s, and block s - 1 the part before it.
+        # Each item has one more block than its tokens take. That block is empty, so that the sum
+        # over neighbouring blocks never mixes two items.
+        item = self.token_index.div(length, rounding_mode="floor")
         block = item * self.num_chunks + time // chunks.hop
         block_sizes = torch.bincount(block, minlength=batch * self.num_chunks)
         self.sizes = block_sizes.clone()  # running tokens in each chunk of all items
@@ -89,31 +90,34 @@ class PackedFraming:
         self.groups, start = [], torch.zeros_like(self.sizes)
         total = 0
         for group, width in self._group():
-            steps = torch.arange(len(group), device=self.rows.device)
+            steps = torch.arange(len(group), device=self.token_index.device)
             start[group] = total + steps * (num_slots + width)
             total += len(group) * (num_slots + width)
             self.groups.append(self._indices(group, width, time))
         # Where in them each copy of a token is, ...
-        self.copies = []
+        self.copy_rows = []
+        order = torch.arange(len(self.token_index), device=time.device)
         for later in range(chunks.copies):
             chunk = block + later
-            own = torch.arange(len(self.rows), device=self.rows.device) - self.first[chunk]
-            self.copies.append(start[chunk] + num_slots + own)
+            own = order - self.first[chunk]
+            self.copy_rows.append(start[chunk] + num_slots + own)
         # ... and each chunk's copy of the memory slots [chunks, M].
         filled = self.sizes.nonzero().squeeze(1)
-        slots = torch.arange(num_slots, device=self.rows.device)
+        slots = torch.arange(num_slots, device=self.token_index.device)
         self.slot_copies = start[filled].unsqueeze(1) + slots
         self.slot_items = filled.div(self.num_chunks, rounding_mode="floor")
 
     def _group(self):
-        """Chunks with running tokens in groups of like length: (chunks, length) of each."""
+        """Chunks with running tokens in groups of like length: (chunks, length) of each. There is
+        at least one such chunk."""
         order = self.sizes.argsort(descending=True, stable=True)
         order = order[:int((self.sizes > 0).sum())]
         sizes, begin, groups = self.sizes[order].tolist(), 0, []
         for index, size in enumerate(sizes):
-            saved = (sizes[begin] - size) * (len(sizes) - index)
-            if size < self.chunks.size == sizes[index - 1]:
-                saved += index * size  # full chunks by themselves need no mask
+            saved = (sizes[begin] - size) * (len(sizes) - index)  # rows of padding
+            full_before = index > 0 and sizes[index - 1] == self.chunks.size
+            if full_before and size < self.chunks.size:
+                saved += index * size  # rows of masks: full chunks by themselves need none
             if saved > ROWS_WORTH_A_GROUP:
                 groups.append((order[begin:index], sizes[begin]))
                 begin = index
@@ -138,15 +142,15 @@ class PackedFraming:
             mask = torch.cat([slots.expand(len(group), -1) >= 0, steps < sizes], dim=1)
             mask = mask[:, None, None]
         item = group.div(self.num_chunks, rounding_mode="floor").unsqueeze(1)
-        slot_rows = len(self.rows) + item * self.num_slots + slots
+        slot_rows = len(self.token_index) + item * self.num_slots + slots
         return ChunkGroup(torch.cat([slot_rows, rows], dim=1), places, mask)
 
     def select(self, x: torch.Tensor) -> torch.Tensor:
         """Rows [n, ...] of the tokens that take part, of all tokens' [B, L, ...]."""
         x = x.flatten(0, 1)
-        return x if len(x) == len(self.rows) else x.index_select(0, self.rows)
+        return x if len(x) == len(self.token_index) else x.index_select(0, self.token_index)
 
-    def join(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    def concatenate(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         """Rows of tokens, then those of all items' memory, [n + B * M, N]."""
         return torch.cat([tokens, memory.flatten(0, 1)])
 
@@ -160,7 +164,7 @@ class PackedFraming:
 
     def scatter_rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`scatter` from the rows of all attended chunks, one group after another."""
-        return self.mean_of_copies(rows, self.copies), self.mean_memory(rows)
+        return self.mean_of_copies(rows, self.copy_rows), self.mean_memory(rows)
 
     @staticmethod
     def mean_of_copies(rows: torch.Tensor, copies: list) -> torch.Tensor:
@@ -171,7 +175,8 @@ class PackedFraming:
         return total / len(copies)
 
     def mean_memory(self, rows: torch.Tensor) -> torch.Tensor:
-        """The mean [B, M, N] over each item's chunks, of the rows of all attended chunks."""
+        """The mean [B, M, N] over each item's chunks, of the rows of all attended chunks; like
+        `papez_lobes.memory.merge_memory`."""
         written = take_rows(rows, self.slot_copies)
         memory = rows.new_zeros(self.shape[0], self.num_slots, rows.shape[1])
         memory = memory.index_add(0, self.slot_items, written)
@@ -180,7 +185,7 @@ class PackedFraming:
 
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Add values x of the tokens that take part to a total [B * L, ...] of all tokens."""
-        return total.index_add_(0, self.rows, x)
+        return total.index_add_(0, self.token_index, x)
 
     def prune(self, tokens: torch.Tensor, state) -> tuple:
         """The next step's framing, tokens and halting state: halted tokens leave."""
@@ -188,17 +193,18 @@ class PackedFraming:
             return self, tokens, state
         stay = state.running.nonzero().squeeze(1)
         running = torch.zeros(self.shape, dtype=torch.bool, device=tokens.device)
-        running.view(-1)[self.rows[stay]] = True
+        running.view(-1)[self.token_index[stay]] = True
         framing = type(self)(running, self.chunks, self.num_slots)
         return framing, tokens.index_select(0, stay), state.select(stay)
 
     def num_rows(self) -> int:
         """Tokens and slots that one step updates."""
-        return len(self.rows) + self.shape[0] * self.num_slots
+        return len(self.token_index) + self.shape[0] * self.num_slots
 
     def num_pairs(self) -> int:
         """Query-key pairs that one step computes, those with padding included."""
-        return sum(len(group.rows) * group.rows.shape[1] ** 2 for group in self.groups)
+        sizes = [group.source_rows.shape for group in self.groups]
+        return sum(count * length**2 for count, length in sizes)
 
 
 def take_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -154,7 +154,7 @@ class RecurrentTransformer(nn.Module):
             output = self._add_weighted(output, weights, tokens, framing)
             expected_depth = framing.add_to(expected_depth, weights * (step + 1))
             macs += self.block.count_macs(framing)
-            if not state.running.any():
+            if last or not state.running.any():
                 break
             framing, tokens, state = framing.prune(tokens, state)
 

@@ -10,9 +10,10 @@ from papez_lobes.lengths import to_counts, to_mask
 class Separator(nn.Module):
     """Encoder, mask network and decoder: mixture [B, T] to estimates [B, T, C].
 
-    An item has the same estimates alone and in any batch, and its estimates are exactly as long
-    as its mixture. Parts that state `takes_lengths = True` (ours) are told the true length of each
-    item. With others, such as SpeechBrain's, items are run one by one where lengths differ.
+    In evaluation an item has the same estimates alone and in any batch, unless the block attends
+    padding as the authors do. Estimates are exactly as long as the mixture. Parts that state
+    `takes_lengths = True` (ours) are told the true length of each item. With others, such as
+    SpeechBrain's, items are run one by one where lengths differ.
 
     Arguments
     ---------
@@ -70,7 +71,8 @@ class Separator(nn.Module):
         -------
         torch.Tensor or (torch.Tensor, papez_lobes.recurrent.Trace or None)
             Estimates [B, T, C], zeros beyond an item's length; with `return_trace` also the
-            trace, which is None for mask networks without a recurrence.
+            trace, which is None where the mask network has no recurrence or items are run one by
+            one.
         """
         if lengths is not None and bool((lengths == 1).all()):
             lengths = None  # there is no padding

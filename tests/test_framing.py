@@ -59,7 +59,7 @@ def test_what_is_gathered_and_scattered_comes_back(kind, slots):
     tokens, memory = torch.randn(3, 21, 5), torch.randn(3, slots, 5)
     framing = kind(running, OverlappingChunks(8), slots)
     rows = framing.select(tokens)
-    groups = framing.gather(framing.join(rows, memory), torch.zeros(slots + 8, 5))
+    groups = framing.gather(framing.concatenate(rows, memory), torch.zeros(slots + 8, 5))
     got, written = framing.scatter([chunks for chunks, _ in groups])
     torch.testing.assert_close(written, memory)
     if kind is AuthorsFraming:  # which reads padding as zeros
@@ -83,6 +83,6 @@ def test_packed_tokens_leave_with_their_state():
     tokens, stays = torch.randn(4, 3), torch.tensor([False, True, False, True])
     state = HaltingState(torch.arange(4.0), stays)
     framing, rows, state = framing.prune(tokens, state)
-    assert framing.rows.tolist() == [1, 3] and torch.equal(rows, tokens[stays])
+    assert framing.token_index.tolist() == [1, 3] and torch.equal(rows, tokens[stays])
     assert state.cumulative.tolist() == [1, 3] and state.running.all()
     assert framing.add_to(torch.zeros(6), torch.ones(2)).tolist() == [0, 1, 0, 1, 0, 0]

@@ -43,8 +43,8 @@ def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "config": {"config", "devices", "errors", "resources"},
         "data": {"data", "errors", "files"},
-        "fast": {"fast", "errors", *LOBES} - {"config"},
-        "training": {"training", "data", "fast", "errors", "lengths", "processor"},
+        "fast": {"fast", "errors", "processor", *LOBES} - {"config"},
+        "training": {"training", "data", "fast", "errors", "files", "lengths", "processor"},
         "evaluation": {
             "evaluation", "training", "data", "devices", "errors", "files", "separator",
             "tables",

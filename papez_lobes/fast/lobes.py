@@ -68,21 +68,21 @@ class BlockwiseAttention(ChunkAttention):
             return super().forward(tokens, memory, framing, positions)
         buffers = _buffers.get() or Buffers()
         projected = by_rows(
-            self.project, framing.join(tokens, memory),
+            self.project, framing.concatenate(tokens, memory),
             make=lambda like, count: buffers.take("projected", like, count),
         )
         attended = self._attend_groups(framing.groups, projected, positions, buffers)
         tokens = by_rows(
-            lambda *copies: framing.mean_of_copies(attended, copies), *framing.copies
+            lambda *copies: framing.mean_of_copies(attended, copies), *framing.copy_rows
         )
         return tokens, framing.mean_memory(attended)
 
     def _attend_groups(self, groups, projected, positions, buffers):
         """The rows of all attended chunks, one group after another."""
-        attended, done, total = None, 0, sum(group.rows.numel() for group in groups)
+        attended, done, total = None, 0, sum(group.source_rows.numel() for group in groups)
         for group in groups:
-            for block in sequence_blocks(group.rows, projected.shape[1]):
-                chunks = take_rows(projected, group.rows[block])
+            for block in sequence_blocks(group.source_rows, projected.shape[1]):
+                chunks = take_rows(projected, group.source_rows[block])
                 places = None if group.places is None else group.places[block]
                 chunks += positions if places is None else take_rows(positions, places)
                 mask = None if group.mask is None else group.mask[block]
@@ -132,7 +132,7 @@ class BlockwiseTransformer(RecurrentTransformer):
             return super()._add_weighted(output, weights, tokens, framing)
         for block in row_blocks(tokens):
             weighted = weights[block].unsqueeze(-1) * tokens[block]
-            output.index_add_(0, framing.rows[block], weighted)
+            output.index_add_(0, framing.token_index[block], weighted)
         return output
 
 

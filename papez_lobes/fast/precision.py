@@ -11,6 +11,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.fast import private
 from papez_lobes.fast.linear import Int8Linear, PrepackedLinear
 from papez_lobes.fast.lobes import BlockwiseAttention, swap_in
+from papez_lobes.processor import has_products_in
 
 logger = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "int8")
@@ -67,7 +68,7 @@ def lower_precision(
             for module in modules.values():
                 _replace_linear(module, PrepackedLinear)
     else:
-        if kind == "cpu" and not private.cpu_multiplies_in(dtype):
+        if kind == "cpu" and not has_products_in(getattr(torch, dtype), unknown=True):
             logger.warning(
                 f"{dtype}: this CPU has no instructions for it, which makes it many times slower "
                 "than float32; int8 is for any CPU"

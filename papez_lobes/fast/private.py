@@ -32,13 +32,3 @@ def has_quantised_engine() -> bool:
 def cpu_has(units: str) -> bool:
     """Whether this CPU has units, such as 'vnni', by torch's name; False where torch is silent."""
     return getattr(torch.cpu, f"_is_{units}_supported", lambda: False)()
-
-
-def cpu_multiplies_in(dtype: str) -> bool:
-    """Whether oneDNN multiplies matrices in bfloat16 or float16 without emulation on this CPU;
-    True where torch is silent."""
-    short = {"bfloat16": "bf16", "float16": "fp16"}[dtype]
-    name = f"_is_mkldnn_{short}_supported"
-    if not hasattr(torch.ops.mkldnn, name):
-        return True
-    return getattr(torch.ops.mkldnn, name)()

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from papez_lobes.errors import UserError
-from papez_lobes.fast import private
+from papez_lobes.fast import precision, private
 from papez_lobes.fast.linear import Int8Linear, PrepackedLinear
 from papez_lobes.fast.precision import DTYPES, lower_precision
+from papez_lobes.processor import has_products_in
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,7 +72,7 @@ def test_a_copy_in_half_precision_computes_with_its_own_weights():
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_a_cpu_without_the_instructions_is_named(monkeypatch, caplog, supported):
-    monkeypatch.setattr(private, "cpu_multiplies_in", lambda dtype: supported)
+    monkeypatch.setattr(precision, "has_products_in", lambda *_, **__: supported)
     lower_precision({"linear": nn.Linear(4, 4)}, "bfloat16")
     lines = [record.getMessage() for record in caplog.records]
     named = [line for line in lines if line.startswith("bfloat16: this CPU has no instructions")]
@@ -80,4 +81,4 @@ def test_a_cpu_without_the_instructions_is_named(monkeypatch, caplog, supported)
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_torch_says_what_the_cpu_has(dtype):
-    assert private.cpu_multiplies_in(dtype) in (True, False)
+    assert has_products_in(getattr(torch, dtype)) in (True, False)
