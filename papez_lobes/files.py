@@ -56,10 +56,10 @@ def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True
         reason = f"cannot be written ({error.strerror}); choose another folder or make room"
         raise UserError(f"{path}: {reason}") from error
     if sync:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renaming last. Windows and some network file systems cannot, and do without."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -242,11 +242,6 @@ class Separation(sb.Brain):
             )
             run_on_main(self.hparams.train_curve.add, kwargs={
                 "epoch": epoch, "lr": lr, "train": self.train_stats, "valid": stats, **self.speeds})
-            if self.hparams.tensorboard:
-                folder = Path(self.hparams.output_folder) / "tensorboard"
-                self.board = self.board or TensorBoard(folder)
-                self.board.log(epoch, lr, self.train_stats, stats, self.example,
-                               self.hparams.sample_rate)
             best = stats["si_snr_i"]
             if not math.isfinite(best):
                 logger.warning(f"epoch {epoch}: the validation score is {best}; its weights are "
@@ -255,6 +250,19 @@ class Separation(sb.Brain):
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": best, "epoch": epoch}, max_keys=["si_snr_i"]
             )
+            if self.hparams.tensorboard:
+                self._log_to_tensorboard(epoch, lr, stats)
+
+    def _log_to_tensorboard(self, epoch, lr, stats):
+        """Log an epoch, after its checkpoint is saved: what fails here costs no training."""
+        folder = Path(self.hparams.output_folder) / "tensorboard"
+        try:
+            self.board = self.board or TensorBoard(folder)
+            self.board.log(
+                epoch, lr, self.train_stats, stats, self.example, self.hparams.sample_rate
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            logger.warning(f"{folder}: epoch {epoch} is not logged ({error})")
 
     def _speeds(self):
         """Seconds of audio trained on per second of the stage, and per second of this process's

@@ -1,19 +1,33 @@
 """Checkpoints that are whole or not there."""
 
+import json
+import logging
 import os
 import shutil
+import zipfile
+from contextlib import suppress
+from pathlib import Path
 
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+import yaml
+from speechbrain.utils.checkpoints import METAFNAME, Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
+from papez_lobes.errors import UserError
+from papez_lobes.files import sync_folder
+
+logger = logging.getLogger(__name__)
 PARTIAL = "partial+"
+SIZES = "sizes.json"  # bytes of each file of a checkpoint, by name
+DISK_ERRORS = ("PytorchStreamWriter", "unexpected pos")  # torch's, where a disk is full
 
 
 class AtomicCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, writing each checkpoint aside and renaming it when it is whole.
 
     Its parent writes the file that makes a folder a checkpoint first, so that a training killed
-    in the middle of saving resumes from half a checkpoint, or cannot resume.
+    in the middle of saving resumes from half a checkpoint, or cannot resume. Here all files are
+    on the disk before the checkpoint gets its name. One that was damaged later is passed over,
+    with one line that names it, so that training resumes from the one before.
 
     Example
     -------
@@ -25,20 +39,68 @@ class AtomicCheckpointer(Checkpointer):
     True
     """
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._damaged = set()
+
     def save_checkpoint(self, *arguments, **options):
-        """As the parent's, which see."""
+        """Like `Checkpointer.save_checkpoint`, but atomic.
+
+        Raises
+        ------
+        UserError
+            The disk is full, or the folder cannot be written to.
+        """
+        self._remove_partial()
+        try:
+            saved = super().save_checkpoint(*arguments, **options)
+            ddp_barrier()  # every process has written its part
+            if saved is not None:
+                saved = self._finish(saved)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(
+                    text in str(error) for text in DISK_ERRORS):
+                raise
+            self._remove_partial()
+            reason = getattr(error, "strerror", None) or "the disk is full, or a file was cut short"
+            raise UserError(
+                f"{self.checkpoints_dir}: the checkpoint cannot be written ({reason}); make room "
+                "and repeat the command, which goes on from the last one"
+            ) from error
+        ddp_barrier()  # no process looks for it before it is there
+        return saved
+
+    def _remove_partial(self):
         if if_main_process():
             for stale in self.checkpoints_dir.glob(f"{PARTIAL}*"):  # of a run that was killed
                 shutil.rmtree(stale, ignore_errors=True)
-        saved = super().save_checkpoint(*arguments, **options)
-        ddp_barrier()  # every process has written its part
-        if saved is not None:
-            whole = saved.path.with_name(saved.path.name.removeprefix(PARTIAL))
-            os.replace(saved.path, whole)
-            files = {name: whole / path.name for name, path in saved.paramfiles.items()}
-            saved = Checkpoint(whole, saved.meta, files)
-        ddp_barrier()  # no process looks for it before it is there
-        return saved
+
+    def _finish(self, saved):
+        """Bring a checkpoint's files to the disk, then give it its name."""
+        files = [path for path in saved.path.iterdir() if path.is_file()]
+        sizes = {path.name: path.stat().st_size for path in files}
+        listing = saved.path / SIZES
+        listing.write_text(json.dumps(sizes), encoding="utf-8")
+        for path in (*files, listing):
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())
+        whole = saved.path.with_name(saved.path.name.removeprefix(PARTIAL))
+        os.replace(saved.path, whole)
+        sync_folder(self.checkpoints_dir)
+        paramfiles = {name: whole / path.name for name, path in saved.paramfiles.items()}
+        return Checkpoint(whole, saved.meta, paramfiles)
+
+    def _list_checkpoint_dirs(self):
+        """The parent's, without damaged ones."""
+        whole = []
+        for folder in super()._list_checkpoint_dirs():
+            damage = find_damage(folder)
+            if damage is None:
+                whole.append(folder)
+            elif folder not in self._damaged:
+                self._damaged.add(folder)
+                logger.warning(f"{folder}: is damaged ({damage}) and is not used; delete it")
+        return whole
 
     def _new_checkpoint_dirpath(self):
         return self._aside(super()._new_checkpoint_dirpath())
@@ -49,3 +111,37 @@ class AtomicCheckpointer(Checkpointer):
     @staticmethod
     def _aside(path):
         return path.with_name(PARTIAL + path.name)
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """Say what is wrong with a checkpoint's files: none may be missing, empty or cut short.
+
+    Arguments
+    ---------
+    checkpoint : pathlib.Path
+        Its folder. Checkpoints of earlier versions do not list their files' sizes; of those only
+        the files that torch wrote can be checked.
+
+    Returns
+    -------
+    str or None
+        None where nothing is wrong.
+    """
+    try:
+        if not isinstance(yaml.safe_load((checkpoint / METAFNAME).read_text("utf-8")), dict):
+            return f"{METAFNAME} is empty"
+    except (OSError, ValueError, yaml.YAMLError):
+        return f"{METAFNAME} cannot be read"
+    sizes = {}
+    if (checkpoint / SIZES).is_file():
+        with suppress(ValueError):
+            sizes = json.loads((checkpoint / SIZES).read_text(encoding="utf-8"))
+    for name, size in sizes.items():
+        if not (checkpoint / name).is_file() or (checkpoint / name).stat().st_size != size:
+            return f"{name} is missing or cut short"
+    for path in checkpoint.glob("*.ckpt"):
+        with open(path, "rb") as stream:
+            head = stream.read(2)
+        if not head or (head == b"PK" and not zipfile.is_zipfile(path)):
+            return f"{path.name} is empty or cut short"
+    return None

@@ -1,5 +1,6 @@
 """Logs of a training beside SpeechBrain's: the console, TensorBoard, and a summary at the end."""
 
+import importlib.util
 import logging
 import re
 from pathlib import Path
@@ -55,6 +56,13 @@ def _before_set_up(record):
     return bool(logging.getLogger().handlers) or ConsoleFilter().filter(record)
 
 
+def check_tensorboard() -> None:
+    """Raise UserError if TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError("tensorboard: True needs TensorBoard; pip install tensorboard, or set it "
+                        "to False")
+
+
 class TensorBoard:
     """SpeechBrain's TensorBoard logger, by epoch: a resumed training goes on where it stopped.
 
@@ -73,11 +81,8 @@ class TensorBoard:
         # SpeechBrain warns, at this import, of what its other loggers lack
         from speechbrain.utils.train_logger import TensorboardLogger
 
-        try:
-            self.logger = TensorboardLogger(str(folder))
-        except ImportError as error:
-            raise UserError("tensorboard: True needs TensorBoard; pip install tensorboard, or set "
-                            "it to False") from error
+        check_tensorboard()
+        self.logger = TensorboardLogger(str(folder))
 
     def log(self, epoch, lr, train_stats, valid_stats, signals, sample_rate):
         """Log an epoch.

@@ -1,11 +1,13 @@
 """What a training that is resumed may not change."""
 
 import json
+import logging
 from pathlib import Path
 
 from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
 
+logger = logging.getLogger(__name__)
 KEPT_OPTIONS = "separator.json"  # beside the checkpoints
 # Knobs that a trained model may change: they neither shape its weights nor what these mean.
 FREE = {
@@ -48,7 +50,11 @@ another output_folder
     kept = Path(save_folder, KEPT_OPTIONS)
     new = {"separator": separator} | {k: v for k, v in knobs.items() if k not in FREE}
     if kept.is_file() and any(Path(save_folder).glob("CKPT+*")):
-        old = json.loads(kept.read_text(encoding="utf-8"))
+        try:
+            old = json.loads(kept.read_text(encoding="utf-8"))
+        except ValueError:
+            logger.warning(f"{kept}: is damaged; it is written anew, and not compared with")
+            old = new
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
                 raise UserError(

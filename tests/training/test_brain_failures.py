@@ -17,6 +17,7 @@ from papez_lobes.training.checkpoints import AtomicCheckpointer
 from papez_lobes.training.curve import FILE as CURVE
 from papez_lobes.training.curve import TrainingCurve
 from papez_lobes.training.epochs import TimedEpochCounter
+from papez_lobes.training.logs import check_tensorboard
 from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.muon import MuonAdamW
 from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
@@ -204,6 +205,7 @@ def test_another_optimizer_does_not_go_on_and_a_test_needs_none(small, tmp_path)
     for file in (tmp_path / "b/save").glob("CKPT*/brain.ckpt"):  # as of before optimizers had names
         saved = yaml.safe_load(file.read_text())
         file.write_text(yaml.safe_dump({k: saved[k] for k in saved if k != "optimizer"}))
+        (file.parent / "sizes.json").unlink()
     with pytest.raises(UserError, match="its optimizer is AdamW, the experiment's is MuonAdamW"):
         fit(prepare(tmp_path / "b", small, optimizer=muon, epochs=2))
     fit(prepare(tmp_path / "b", small, optimizer=adamw, epochs=2))
@@ -243,3 +245,21 @@ def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_pa
 def test_a_trunk_without_a_checkpoint_is_one_line(tmp_path):
     with pytest.raises(UserError, match="holds no checkpoint to go on from"):
         branch_from(tmp_path / "nothing", tmp_path / "save", tmp_path)
+
+
+def test_a_logger_that_fails_costs_no_checkpoint(small, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("papez_lobes.training.brain.TensorBoard", fail)
+    brain = prepare(tmp_path, small, epochs=2)
+    brain.hparams.tensorboard, brain.hparams.output_folder = True, tmp_path
+    fit(brain)
+    assert best(brain)["epoch"] in (1, 2)
+    assert "epoch 2 is not logged ([Errno 28] No space left on device)" in caplog.text
+
+
+def test_a_missing_package_is_named_before_anything_is_prepared(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        check_tensorboard()

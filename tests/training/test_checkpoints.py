@@ -1,7 +1,11 @@
+"""Checkpoints: whole or not there, and one that was damaged is passed over."""
+
 import pytest
 import torch
 
-from papez_lobes.training.checkpoints import AtomicCheckpointer
+from papez_lobes.errors import UserError
+from papez_lobes.training.checkpoints import AtomicCheckpointer, find_damage
+from papez_lobes.training.epochs import TimedEpochCounter
 
 
 class Dies:
@@ -30,7 +34,8 @@ def test_a_save_that_is_cut_short_is_no_checkpoint(tmp_path, monkeypatch):
     kept = model.weight.clone()
     torch.nn.init.zeros_(model.weight)
     monkeypatch.setattr(Dies, "alive", False)
-    with pytest.raises(OSError, match="No space"):
+    line = r"cannot be written \(No space left on device\); make room"
+    with pytest.raises(UserError, match=line):
         checkpointer.save_and_keep_only(meta={"si_snr_i": 2.0}, max_keys=["si_snr_i"])
     assert checkpointer.recover_if_possible().meta["si_snr_i"] == 1.0
     assert torch.equal(model.weight, kept)
@@ -48,3 +53,51 @@ def test_names_and_files_are_those_of_the_folder_at_last(tmp_path):
     for checkpoint in saved:
         assert checkpoint in checkpointer.list_checkpoints()
         assert all(path.is_file() for path in checkpoint.paramfiles.values())
+
+
+DAMAGES = {  # by file: what a power cut or a full disk leaves
+    "CKPT.yaml": b"", "model.ckpt": b"", "sizes.json": b"", "counter.ckpt": b"",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_training_goes_on_from_the_whole_one(
+    tmp_path, caplog, name,
+):
+    model = torch.nn.Linear(2, 2)
+    counter = TimedEpochCounter(3)
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": model, "counter": counter})
+    whole = checkpointer.save_checkpoint(meta={"unixtime": 1.0}, name="first")
+    damaged = checkpointer.save_checkpoint(meta={"unixtime": 2.0}, name="second").path
+    (damaged / name).write_bytes(DAMAGES[name])
+    found = checkpointer.recover_if_possible()
+    if name == "sizes.json":  # only the list of sizes is lost: the rest is whole
+        assert found.path == damaged
+        return
+    assert found.path == whole.path and checkpointer.recover_if_possible().path == whole.path
+    lines = [record.getMessage() for record in caplog.records if str(damaged) in record.message]
+    assert len(lines) == 1 and "is damaged" in lines[0] and name in lines[0]
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_file_that_was_cut_short_is_damage_with_and_without_a_list_of_sizes(tmp_path, keep):
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": torch.nn.Linear(2, 2)})
+    folder = checkpointer.save_checkpoint().path
+    assert find_damage(folder) is None
+    weights = folder / "model.ckpt"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    assert "model.ckpt" in find_damage(folder)
+    (folder / "sizes.json").unlink()  # a checkpoint of an earlier version
+    assert "model.ckpt" in find_damage(folder)
+
+
+def test_what_is_wrong_with_the_model_is_not_blamed_on_the_disk(tmp_path, monkeypatch):
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": torch.nn.Linear(2, 2)})
+    for text, kind in (("unexpected pos 64 vs 0", UserError), ("something else", RuntimeError)):
+        def fail(*_, text=text, **__):
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(torch, "save", fail)
+        with pytest.raises(kind):
+            checkpointer.save_checkpoint()
+        assert checkpointer.find_checkpoint() is None

@@ -28,7 +28,7 @@ from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.branching import branch_from
 from papez_lobes.training.curve import plot_curves
-from papez_lobes.training.logs import LOG_CONFIG, quiet_speechbrain, summary
+from papez_lobes.training.logs import LOG_CONFIG, check_tensorboard, quiet_speechbrain, summary
 from papez_lobes.training.output_folder import claim_output_folder
 from papez_lobes.training.processes import on_main
 from papez_lobes.training.resuming import keep_knobs
@@ -101,6 +101,9 @@ if __name__ == "__main__":
         experiment = load_experiment(sys.argv[1:])
         hparams, run_opts = experiment.hparams, experiment.run_opts
         sb.utils.distributed.ddp_init_group(run_opts)
+
+        if hparams["tensorboard"]:
+            check_tensorboard()
 
         # one training at a time in the output folder, of one separator
         on_main(claim_output_folder, hparams["output_folder"], run_opts.debug)
