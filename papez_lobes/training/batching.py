@@ -1,10 +1,28 @@
 """The options of the training data's loader."""
 
-from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.dataio.sampler import DistributedSamplerWrapper, DynamicBatchSampler
+from torch.utils.data import DistributedSampler
 
 from papez_lobes.errors import UserError
 
 BUCKETS = 20  # of like length
+
+
+class ShareOfBatches(DistributedSamplerWrapper):
+    """One process's share of the batches of a sampler.
+
+    SpeechBrain's wrapper fails where the share is a single batch: it takes the batch's first index
+    for the batch.
+
+    Example
+    -------
+    >>> list(ShareOfBatches([[0, 1], [2, 3]], num_replicas=2, rank=1, shuffle=False))
+    [[2, 3]]
+    """
+
+    def __iter__(self):
+        batches = list(self.sampler)
+        return (batches[index] for index in DistributedSampler.__iter__(self))
 
 
 def train_loader_options(dataset, options, max_batch_seconds=None, seed=0):

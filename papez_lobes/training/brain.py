@@ -10,6 +10,7 @@ import speechbrain as sb
 import torch
 import yaml
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import keep_freed_memory
+from papez_lobes.training.batching import ShareOfBatches
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.si_snr import score
 
@@ -61,6 +63,16 @@ class Separation(sb.Brain):
             self.train_data = dataset
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
         return super().make_dataloader(dataset, stage, *arguments, **options)
+
+    def _train_loader_specifics(self, dataset, loader_kwargs):
+        """As SpeechBrain's, with `ShareOfBatches` for its wrapper of batch samplers."""
+        loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
+        wrapper = loader_kwargs.get("batch_sampler")
+        if isinstance(wrapper, DistributedSamplerWrapper):
+            self.train_sampler = ShareOfBatches(
+                wrapper.sampler, rank=self.rank, shuffle=wrapper.shuffle)
+            loader_kwargs["batch_sampler"] = self.train_sampler
+        return loader_kwargs
 
     def fit(self, epoch_counter, *arguments, **options):
         """As SpeechBrain's. No epoch begins where the schedule's hours of audio are reached."""

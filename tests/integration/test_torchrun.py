@@ -56,3 +56,14 @@ def test_a_mistake_is_a_line_and_ends_both(tmp_path):
     codes, printed = torchrun(words)
     assert all(codes) and "broadcast" not in printed, printed  # torchrun itself ends in a traceback
     assert printed.count("train.py: /nowhere: no such folder") == 1
+
+
+def test_one_batch_by_length_a_process_trains(tmp_path):
+    """Each process gets a single batch an epoch, which SpeechBrain's sampler took for a number."""
+    tree, out = write_small_tree(tmp_path / "2speakers", counts=(4, 2, 2)), tmp_path / "out"
+    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 1,
+               "max_batch_seconds": 2.0}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    codes, printed = torchrun(["hparams/papez.yaml", *words])
+    assert codes == [0, 0], printed[-3000:]
+    assert (out / "bundle/masknet.ckpt").is_file()
