@@ -28,6 +28,7 @@ from papez_lobes.config.options import PATH, check_known, find_option
 from papez_lobes.config.separator_files import read_knobs, separator_file, set_options
 from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of
 from papez_lobes.errors import UserError
+from papez_lobes.resources import resource_folder
 
 INCLUDE = "!include:"
 NEEDED = (
@@ -132,14 +133,22 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
 
 
 def _included(tree, file):
-    """The separator file that an experiment includes."""
+    """The separator file that an experiment includes.
+
+    The project's experiments include `../../../../hparams/NAME.yaml`. Where a copy of a recipe has
+    no such file, it is the file of that name that comes with the package.
+    """
     tag = tag_of(tree.get(SEPARATOR))
     if not tag.startswith(INCLUDE):
         raise UserError(
             f"{file}: has no `{SEPARATOR}: {INCLUDE}FILE` node; it is not an experiment file "
             "(a separator file from the top-level hparams/ is included by one, not run)"
         )
-    return (file.parent / tag.removeprefix(INCLUDE)).resolve()
+    path = (file.parent / tag.removeprefix(INCLUDE)).resolve()
+    installed = resource_folder("hparams") / path.name
+    if path.parent.name == "hparams" and not path.exists() and installed.is_file():
+        return installed  # the recipe has been copied out of the checkout
+    return path
 
 
 def _expand_paths(tree):

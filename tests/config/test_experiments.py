@@ -80,6 +80,23 @@ def test_another_separator(tmp_path, by):
     assert experiment.hparams["output_folder"] == f"results/{skim.stem}/1234"
 
 
+@pytest.mark.parametrize("name", ["papez", "skim"])
+def test_a_copied_experiment_takes_the_separator_file_of_the_package(tmp_path, name):
+    copy = tmp_path / "mine.yaml"
+    copy.write_bytes((RECIPE / f"{name}.yaml").read_bytes())
+    argv = [str(copy), "--data_folder", "/data", "--output_folder", str(tmp_path)]
+    assert load_experiment(argv).separator_file == separator_file(name)
+
+
+def test_a_copied_experiment_takes_its_own_separator_file_first(tmp_path):
+    copy, own = tmp_path / "a/b/c/d/mine.yaml", tmp_path / "hparams/papez.yaml"
+    for path, source in ((copy, RECIPE / "papez.yaml"), (own, separator_file("papez"))):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(source.read_bytes())
+    argv = [str(copy), "--data_folder", "/data", "--output_folder", str(tmp_path)]
+    assert load_experiment(argv).separator_file == own
+
+
 @pytest.mark.parametrize("argv, message", [
     (["--num_slots", "4"], "there is no option 'num_slots'"),  # papez.yaml's
     (["--rnn_dims", "4"], "there is no option 'rnn_dims'; did you mean 'rnn_dim'?"),
