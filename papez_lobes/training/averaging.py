@@ -1,24 +1,28 @@
-"""A running mean of the weights, which is validated, kept and bundled in their place."""
+"""An exponential moving average (EMA) of the weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from torch import nn
 
 
 @register_checkpoint_hooks
 class WeightAverage:
     """An exponential moving average (EMA) of the weights over the optimizer's steps.
 
-    One of the two sets of weights is in the modules, the other is kept here: `put(True)` has the
-    average in the modules, `put(False)` the weights that are trained. A checkpoint written in
-    between holds both, so that its modules are what was validated, and training resumes exactly.
+    The modules hold one of two sets of weights, and this object keeps the other. `swap_in` puts
+    the average into the modules, `swap_out` puts the trained weights back. Checkpoints hold both:
+    their modules are the averaged weights, which were validated, and training resumes exactly.
 
     Arguments
     ---------
     modules : mapping of str to torch.nn.Module
-        Whose parameters are averaged.
+        Modules whose parameters are averaged.
     decay : float
-        In [0, 1): the share of the old average at each step; 0: none is made. Over the first
-        steps it is less, (1 + n) / (10 + n) at most, lest the initial weights stay in it.
+        Weight of the old average at each step, in [0, 1). 0: no average is kept. At step n it is
+        at most (1 + n) / (10 + n), so that the initial weights do not stay in the average.
 
     Example
     -------
@@ -27,21 +31,23 @@ class WeightAverage:
     >>> for value in (8.0, 4.0, 2.0):
     ...     _ = torch.nn.init.constant_(linear.weight, value)
     ...     average.update()
-    >>> average.put(True)
+    >>> average.swap_in()
     >>> 2.0 < linear.weight.item() < 4.0
     True
-    >>> average.put(False)
+    >>> average.swap_out()
     >>> linear.weight.item()
     2.0
     """
 
-    def __init__(self, modules, decay=0.0):
-        self.modules, self.decay = modules, decay
-        self.steps, self.averaged = 0, False  # averaged: whether the average is in the modules
-        self.others = []
+    def __init__(self, modules: Mapping[str, nn.Module], decay: float = 0.0):
+        self.modules = modules
+        self.decay = decay
+        self.steps = 0
+        self.averaged = False  # True while the average is in the modules
+        self.others = []  # the weights that are not in the modules
 
-    def update(self):
-        """Take the weights after a step into the average."""
+    def update(self) -> None:
+        """Add the weights after a step to the average."""
         if not self.decay:
             return
         weights = self._weights()
@@ -51,9 +57,15 @@ class WeightAverage:
         torch._foreach_lerp_(self.others, weights, 1 - share)
         self.steps += 1
 
-    def put(self, averaged):
-        """Exchange the two sets of weights, if the wanted one is not in the modules. Without a
-        decay the average that a checkpoint brought gives way to the trained weights for good."""
+    def swap_in(self) -> None:
+        """Put the average into the modules."""
+        self._set(True)
+
+    def swap_out(self) -> None:
+        """Put the trained weights back into the modules."""
+        self._set(False)
+
+    def _set(self, averaged):
         if self.others and averaged != self.averaged:
             for weight, other in zip(self._weights(), self.others):
                 kept = weight.clone()
@@ -61,19 +73,20 @@ class WeightAverage:
                 other.copy_(kept)
             self.averaged = averaged
         if not self.decay and not self.averaged:
-            self.others, self.steps = [], 0  # training had one, and goes on without
+            # the checkpoint had an average, and training goes on without one
+            self.others, self.steps = [], 0
 
     def _weights(self):
         """The parameters as tensors without a graph, which share their memory."""
         return [weight.detach() for part in self.modules.values() for weight in part.parameters()]
 
     @mark_as_saver
-    def _save(self, path):
+    def _save(self, path: Path):
         state = {"steps": self.steps, "averaged": self.averaged, "others": self.others}
         torch.save(state, path)
 
     @mark_as_loader
-    def _recover(self, path, end_of_epoch=True):
+    def _recover(self, path: Path, end_of_epoch: bool = True):
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.steps, self.averaged = state["steps"], state["averaged"]
         self.others = [

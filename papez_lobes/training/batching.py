@@ -1,18 +1,20 @@
-"""The options of the training data's loader."""
+"""Options of the loader of training data."""
+
+from collections.abc import Iterator
 
 from speechbrain.dataio.sampler import DistributedSamplerWrapper, DynamicBatchSampler
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from papez_lobes.errors import UserError
 
-BUCKETS = 20  # of like length
+BUCKETS = 20  # groups of mixtures of similar length
 
 
 class ShareOfBatches(DistributedSamplerWrapper):
     """One process's share of the batches of a sampler.
 
-    SpeechBrain's wrapper fails where the share is a single batch: it takes the batch's first index
-    for the batch.
+    SpeechBrain's wrapper fails if the share is a single batch, since it takes the batch's first
+    index for the batch.
 
     Example
     -------
@@ -20,35 +22,38 @@ class ShareOfBatches(DistributedSamplerWrapper):
     [[2, 3]]
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         batches = list(self.sampler)
         return (batches[index] for index in DistributedSampler.__iter__(self))
 
 
-def train_loader_options(dataset, options, max_batch_seconds=None, seed=0):
-    """The loader's options for a dataset.
+def train_loader_options(
+    dataset: Dataset, options: dict, max_batch_seconds: float | None = None, seed: int = 0
+) -> dict:
+    """Choose the options of the loader of a dataset.
 
     Arguments
     ---------
     dataset : torch.utils.data.Dataset
-        Training data; of `papez_lobes.data.datasets` for batches by length.
+        The training data. Batches by length need one of `papez_lobes.data.datasets`.
     options : dict
-        As in the experiment file.
+        Options of the experiment file.
     max_batch_seconds : float, optional
-        Fill each batch up to that, padding included, with items of like length (SpeechBrain's
-        dynamic batching, in another order each epoch); None: batches of `batch_size` items.
+        Seconds of audio in a batch, padding included. Batches are filled with mixtures of similar
+        length (SpeechBrain's dynamic batching), in another order each epoch. None: batches of
+        `batch_size` mixtures.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Returns
     -------
     dict
-        For `Brain.fit`.
+        Options for `Brain.fit`.
 
     Raises
     ------
     UserError
-        The dataset's items have no lengths of their own to sort by, or all are too long.
+        Mixtures are made on the fly and all have one length, or one is longer than a batch.
     """
     if max_batch_seconds is None:
         return options

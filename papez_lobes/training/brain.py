@@ -1,8 +1,9 @@
-"""The SpeechBrain Brain that trains any separator of encoder, masknet and decoder."""
+"""The SpeechBrain Brain that trains separators."""
 
 import logging
 import math
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.checkpoints import (
+    Checkpoint,
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
 )
 from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.epoch_loop import EpochCounter
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import keep_freed_memory
@@ -27,45 +31,55 @@ from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.si_snr import score
 
 logger = logging.getLogger(__name__)
-STEPS_PER_EPOCH = 10**9  # more than there are: keeps the seeds of epochs apart
-# Kept in checkpoints, beside what SpeechBrain keeps.
+STEPS_PER_EPOCH = 10**9  # more than any epoch has, so that no two steps share a seed
+# Attributes that checkpoints hold besides SpeechBrain's.
 KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")
 
 
 @register_checkpoint_hooks
 class Separation(sb.Brain):
-    """Trains a separator and validates it after each epoch.
+    """Train a separator, and validate it after each epoch.
 
-    Its one module, `separator`, is a `papez_lobes.separator.Separator`, and its batches are those
-    of `papez_lobes.data.datasets.separation_dataset`. From the experiment file: `loss`,
-    `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`, `lr_scheduler`,
-    `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`, `sample_rate` and
-    `seed`. Testing is `papez_lobes.evaluation`'s.
+    The one module, `separator`, is a `papez_lobes.separator.Separator`. Batches are those of
+    `papez_lobes.data.datasets.separation_dataset`. These hyperparameters of the experiment file
+    are used: `loss`, `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`,
+    `lr_scheduler`, `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`,
+    `sample_rate` and `seed`. Testing is left to `papez_lobes.evaluation`.
     """
 
-    train_data = board = None  # made by `fit`
-    audio_seconds = 0.0  # of mixtures trained on so far, by all processes and earlier runs
+    # made by `fit`
+    train_data = None
+    board = None
+    # over all processes and earlier runs
+    audio_seconds = 0.0  # of mixtures trained on so far
     decay_start = None  # hours of audio at which the learning rate began to fall
-    depths, example = (), {}  # of a stage, as are the next
-    counted = skipped = 0  # losses in the mean; steps without a finite gradient
+    # of the current stage
+    depths = ()  # mean depth of each batch
+    example = None  # signals of one validation mixture
+    counted = 0  # steps whose loss is in the mean
+    skipped = 0  # steps without a finite gradient
 
     def _wrap_distributed(self):
-        """Like SpeechBrain's, without a broadcast of buffers at each forward: no separator has
-        buffers that training changes."""
+        """Like SpeechBrain's, but buffers are not broadcast at each forward pass.
+
+        No separator has buffers that training changes.
+        """
         super()._wrap_distributed()
         for module in self.modules.values():
             if isinstance(module, DistributedDataParallel):
                 module.broadcast_buffers = False
 
-    def make_dataloader(self, dataset, stage, *arguments, **options):
-        """As SpeechBrain's; training data are also told the epoch, see `on_stage_start`."""
+    def make_dataloader(
+        self, dataset: Dataset | DataLoader, stage: sb.Stage, *arguments, **options
+    ) -> DataLoader:
+        """Like `Brain.make_dataloader`; keeps the training data, which `on_stage_start` uses."""
         if stage == sb.Stage.TRAIN:
             self.train_data = dataset
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
         return super().make_dataloader(dataset, stage, *arguments, **options)
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
-        """As SpeechBrain's, with `ShareOfBatches` for its wrapper of batch samplers."""
+        """Like SpeechBrain's, with `ShareOfBatches` as its wrapper of batch samplers."""
         loader_kwargs = super()._train_loader_specifics(dataset, loader_kwargs)
         wrapper = loader_kwargs.get("batch_sampler")
         if isinstance(wrapper, DistributedSamplerWrapper):
@@ -74,8 +88,8 @@ class Separation(sb.Brain):
             loader_kwargs["batch_sampler"] = self.train_sampler
         return loader_kwargs
 
-    def fit(self, epoch_counter, *arguments, **options):
-        """As SpeechBrain's. No epoch begins where the schedule's hours of audio are reached."""
+    def fit(self, epoch_counter: EpochCounter, *arguments, **options) -> None:
+        """Like `Brain.fit`, but no epoch begins after the hours of audio of the schedule."""
         super().fit(self._epochs(epoch_counter), *arguments, **options)
 
     def _epochs(self, epoch_counter):
@@ -86,9 +100,12 @@ class Separation(sb.Brain):
                 return
             yield epoch
 
-    def on_fit_start(self):
-        """As SpeechBrain's. Where training resumes, the log forgets the epochs that it repeats:
-        those that were logged and then lost, since the process was ended before it could save."""
+    def on_fit_start(self) -> None:
+        """Like `Brain.on_fit_start`; when training resumes, also correct the log.
+
+        Epochs that were logged, but not saved before the process ended, are repeated and therefore
+        removed from the log.
+        """
         super().on_fit_start()
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
@@ -100,23 +117,34 @@ class Separation(sb.Brain):
         if self.decay_start is None and self.hparams.step_schedule.decay_hours is not None:
             self.decay_start = self.audio_hours
 
-    def on_fit_batch_start(self, batch, should_step):
-        """What is random in a step depends on seed, epoch and step: a training that was resumed
-        goes on as if it had not been interrupted, and all processes draw one depth limit."""
+    def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
+        """Seed the random numbers of a step from seed, epoch and step.
+
+        A resumed training continues as if it had not been interrupted, and all processes draw the
+        same depth limit.
+        """
         torch.manual_seed(self.hparams.seed + self.epoch * STEPS_PER_EPOCH + self.step)
 
-    def optimizers_step(self):
-        """As SpeechBrain's, unless a gradient is NaN or infinite: such a step is skipped as a
-        whole and counted; more than `nonfinite_patience` in an epoch end the training."""
+    def optimizers_step(self) -> None:
+        """Like `Brain.optimizers_step`, but skip steps whose gradient is NaN or infinite.
+
+        They are skipped as a whole and counted.
+
+        Raises
+        ------
+        UserError
+            More than `nonfinite_patience` steps of an epoch are skipped.
+        """
         if self.scaler.is_enabled():
-            scale, reached = self.scaler.get_scale(), self.optimizer_step
+            scale = self.scaler.get_scale()
+            reached = self.optimizer_step
             self._step()
             if self.scaler.get_scale() >= scale:
                 self.hparams.average.update()
                 return
-            self.optimizer_step = reached  # the scaler has skipped it and halved its scale, ...
-            if scale > 1:
-                return  # ... for which it begins high enough
+            self.optimizer_step = reached  # the scaler has skipped the step and halved its scale
+            if scale > 1:  # it begins with a high scale: the first such steps do not count
+                return
         else:
             gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
             if torch.nn.utils.get_total_norm(gradients).isfinite():
@@ -142,8 +170,8 @@ class Separation(sb.Brain):
         raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
 
     @contextmanager
-    def _scheduled_rate(self):
-        """Set the learning rate of a step: the share of the epoch's that the schedule says."""
+    def _scheduled_rate(self) -> Iterator[None]:
+        """Scale the learning rate for one step, by the step schedule."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         share = self._rate_share
         for group in self.optimizer.param_groups:
@@ -159,40 +187,49 @@ class Separation(sb.Brain):
 
     @property
     def _optimizer_step_limit_exceeded(self):
-        """True where SpeechBrain's limit of steps, or the schedule's hours of audio, are reached:
-        the epoch then ends, and the training with it."""
+        """True if SpeechBrain's limit of steps or the schedule's hours of audio are reached.
+
+        Then the epoch ends, and the training with it.
+        """
         end = self.hparams.step_schedule.end(self.decay_start)
         done = end is not None and self.audio_hours >= end
         return done or super()._optimizer_step_limit_exceeded
 
-    def check_loss_isfinite(self, loss):
-        """Nothing: a loss that is not finite has a gradient that is not, see `optimizers_step`."""
+    def check_loss_isfinite(self, loss: torch.Tensor) -> None:
+        """Disabled: `optimizers_step` detects non-finite gradients instead."""
 
-    def update_average(self, loss, avg_loss):
-        """The mean loss of the stage's steps; in training of those whose loss is finite, and NaN
-        if there are none. (SpeechBrain's counts the others as zeros.)"""
+    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
+        """Update the mean loss of the stage.
+
+        In training it is the mean of the finite losses, and NaN if there are none. (SpeechBrain
+        would count the others as zeros.)
+        """
         loss = float(loss)
         if self.modules.training and not math.isfinite(loss):
             return avg_loss if self.counted else math.nan
         self.counted += 1
         return loss if self.counted == 1 else avg_loss + (loss - avg_loss) / self.counted
 
-    def compute_forward(self, batch, stage):
-        """The estimates [B, T, C] of a batch, and the trace of the recurrence (or None)."""
+    def compute_forward(
+        self, batch: PaddedBatch, stage: sb.Stage
+    ) -> tuple[torch.Tensor, object]:
+        """Separate a batch: estimates [B, T, C], and the trace of the recurrence or None."""
         mixture, lengths = batch.to(self.device).mix_sig
         return self.modules.separator(mixture, lengths, return_trace=True)
 
-    def compute_objectives(self, predictions, batch, stage):
-        """The mean loss of the batch's items; outside training also keeps each item's scores."""
+    def compute_objectives(
+        self, predictions: tuple, batch: PaddedBatch, stage: sb.Stage
+    ) -> torch.Tensor:
+        """The mean loss of a batch; outside training, each item's scores are kept too."""
         estimates, trace = predictions
         mixture, lengths = batch.mix_sig
         sources = batch.sources.data
-        estimates = estimates.float()  # the loss is computed in single precision whatever ran
+        estimates = estimates.float()  # the loss is computed in single precision
         if trace is not None:
             self.depths.append(trace.mean_depth.item())
         if stage == sb.Stage.TRAIN:
             seconds = lengths.double().sum() * mixture.shape[1] / self.hparams.sample_rate
-            if torch.distributed.is_initialized():  # of all processes, whose rates must be equal
+            if torch.distributed.is_initialized():  # a sum, so that all have one learning rate
                 torch.distributed.all_reduce(seconds)
             self.audio_seconds += seconds.item()
         elif stage == sb.Stage.VALID and not self.example:
@@ -205,28 +242,34 @@ class Separation(sb.Brain):
                 raise UserError("ponder_cost needs a separator with a recurrence; set it to 0")
             loss = loss + self.hparams.ponder_cost * trace.ponder
         if stage == sb.Stage.TRAIN and self.hparams.loss_threshold is not None:
-            # a zero, not an item less: what a gradient weighs does not depend on the other items
+            # a zero instead of one item less: an item's weight does not depend on the others
             loss = loss * (loss.detach() > self.hparams.loss_threshold)
         return loss.mean()
 
-    def on_stage_start(self, stage, epoch=None):
-        """Empties the stage's records; sets what the epoch decides: data and learning rate."""
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Empty the stage's records; set data, weights and learning rate of the epoch."""
         self.rows = []
         self.stage_start = time.perf_counter(), time.process_time(), self.audio_seconds
-        self.hparams.average.put(stage != sb.Stage.TRAIN)
-        if stage == sb.Stage.TRAIN:
+        if stage != sb.Stage.TRAIN:
+            self.hparams.average.swap_in()
+        else:
+            self.hparams.average.swap_out()
             self.epoch = epoch
             if self.train_data is not None:
                 self.train_data.set_epoch(epoch)
             if not isinstance(self.hparams.lr_scheduler, ReduceLROnPlateau):
                 update_learning_rate(self.optimizer, self.hparams.lr_scheduler(epoch)[0])
-        if stage != sb.Stage.TRAIN or self.step == 0:  # not where an epoch goes on
-            self.depths, self.example, self.counted = [], {}, 0
+        if stage != sb.Stage.TRAIN or self.step == 0:  # otherwise an interrupted epoch continues
+            self.depths = []
+            self.example = {}
+            self.counted = 0
             if stage == sb.Stage.TRAIN:
                 self.skipped = 0
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Logs, and after validation keeps best and last checkpoint."""
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """Log the stage; after validation, save the last and the best checkpoint."""
         stats = {"loss": stage_loss}
         if self.rows:
             stats |= {name: _mean(self.rows, name) for name in ("si_snr", "si_snr_i")}
@@ -258,7 +301,7 @@ class Separation(sb.Brain):
             if not math.isfinite(best):
                 logger.warning(f"epoch {epoch}: the validation score is {best}; its weights are "
                                "not taken for the best")
-                best = -math.inf  # which every other is better than; NaN would count as the best
+                best = -math.inf  # worse than any other; NaN would count as the best
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": best, "epoch": epoch}, max_keys=["si_snr_i"]
             )
@@ -266,7 +309,7 @@ class Separation(sb.Brain):
                 self._log_to_tensorboard(epoch, lr, stats)
 
     def _log_to_tensorboard(self, epoch, lr, stats):
-        """Log an epoch, after its checkpoint is saved: what fails here costs no training."""
+        """Log an epoch whose checkpoint is saved already; an error here does not end training."""
         folder = Path(self.hparams.output_folder) / "tensorboard"
         try:
             self.board = self.board or TensorBoard(folder)
@@ -277,8 +320,10 @@ class Separation(sb.Brain):
             logger.warning(f"{folder}: epoch {epoch} is not logged ({error})")
 
     def _speeds(self):
-        """Seconds of audio trained on per second of the stage, and per second of this process's
-        computing, which other work on the machine does not slow down."""
+        """Seconds of audio per second, by the clock and by computing time of this process.
+
+        Other work on the machine slows down the first only.
+        """
         clock, computing, audio = self.stage_start
         audio = self.audio_seconds - audio
         return {"audio_per_second": audio / (time.perf_counter() - clock),
@@ -305,9 +350,9 @@ class Separation(sb.Brain):
         return type(self.optimizer).__name__ if hasattr(self, "optimizer") else None
 
     def _check_optimizer(self, saved, path):
-        """Refuse to go on with an optimizer that could not read the other's state."""
-        now = self._optimizer_name  # None where it only tests
-        unnamed = "AdamW" if now == "MuonAdamW" else now  # in checkpoints of earlier versions
+        """Refuse to resume with an optimizer that cannot read the saved state."""
+        now = self._optimizer_name  # None in a test without training
+        unnamed = "AdamW" if now == "MuonAdamW" else now  # checkpoints of earlier versions
         before = saved.get("optimizer", unnamed)
         if None not in (now, before) and now != before:
             raise UserError(
@@ -315,7 +360,7 @@ class Separation(sb.Brain):
                 "with that one, or in a new output_folder with --start_from its bundle"
             )
 
-    def best_checkpoint(self):
+    def best_checkpoint(self) -> Checkpoint:
         """The checkpoint with the best validation score.
 
         Raises
@@ -333,8 +378,8 @@ class Separation(sb.Brain):
         return best
 
     @property
-    def audio_hours(self):
-        """Of mixtures trained on so far."""
+    def audio_hours(self) -> float:
+        """Hours of mixtures trained on so far."""
         return self.audio_seconds / 3600
 
     def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
@@ -351,7 +396,7 @@ class Separation(sb.Brain):
 
 
 def _signals(mixture, sources, estimates, length):
-    """The valid samples of one item's signals by name."""
+    """The valid samples of one item's signals, by name."""
     size = round(length.item() * len(mixture))
     signals = {"mix": mixture[:size]}
     for speaker in range(sources.shape[1]):

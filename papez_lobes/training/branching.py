@@ -1,10 +1,10 @@
-"""Branches: trainings that go on from another training's checkpoint, in a folder of their own."""
+"""Branches: trainings that continue another training's checkpoint in a folder of their own."""
 
 import shutil
 from pathlib import Path
 
-from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
+from papez_lobes.files import write_bytes
 from papez_lobes.training.checkpoints import PARTIAL
 from papez_lobes.training.curve import FILE as CURVE
 from papez_lobes.training.resuming import KEPT_OPTIONS
@@ -13,23 +13,23 @@ CHECKPOINTS = "CKPT+*"
 
 
 def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str | Path) -> None:
-    """Copy the last checkpoint of a training to a new one, which then goes on from it.
+    """Copy the last checkpoint of a training to a new one, which then continues from it.
 
-    Weights, optimizer, weight average, epoch and hours of audio go along, and so does the curve up
-    to there. The trunk is only read, and may be training at the same time. Nothing is done where
-    the new training has a checkpoint of its own.
+    The checkpoint holds weights, optimizer, weight average, epoch and hours of audio; the curve up
+    to there is copied too. The trunk is only read, and may be training at the same time. If the
+    new training already has a checkpoint, nothing is done.
 
     Arguments
     ---------
     trunk : str or pathlib.Path
         Output folder of the other training, its folder of checkpoints, or one checkpoint.
     save_folder, output_folder : str or pathlib.Path
-        Of the new training.
+        Folders of the new training.
 
     Raises
     ------
     UserError
-        There is no checkpoint in the trunk, or it cannot be copied.
+        The trunk has no checkpoint, or it cannot be copied.
 
     Example
     -------

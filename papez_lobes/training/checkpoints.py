@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that appear complete or not at all."""
 
 import json
 import logging
@@ -22,12 +22,12 @@ DISK_ERRORS = ("PytorchStreamWriter", "unexpected pos")  # torch's, where a disk
 
 
 class AtomicCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, writing each checkpoint aside and renaming it when it is whole.
+    """SpeechBrain's checkpointer, which writes each checkpoint aside and renames it when complete.
 
-    Its parent writes the file that makes a folder a checkpoint first, so that a training killed
-    in the middle of saving resumes from half a checkpoint, or cannot resume. Here all files are
-    on the disk before the checkpoint gets its name. One that was damaged later is passed over,
-    with one line that names it, so that training resumes from the one before.
+    SpeechBrain first writes the file that marks a folder as a checkpoint. A training killed while
+    it saves would then resume from half a checkpoint, or not at all. Here all files are on the disk
+    before the checkpoint gets its name. A checkpoint that was damaged later is named in a warning
+    and not used: training resumes from the one before.
 
     Example
     -------
@@ -43,7 +43,7 @@ class AtomicCheckpointer(Checkpointer):
         super().__init__(*arguments, **options)
         self._damaged = set()
 
-    def save_checkpoint(self, *arguments, **options):
+    def save_checkpoint(self, *arguments, **options) -> Checkpoint | None:
         """Like `Checkpointer.save_checkpoint`, but atomic.
 
         Raises
@@ -67,7 +67,7 @@ class AtomicCheckpointer(Checkpointer):
                 f"{self.checkpoints_dir}: the checkpoint cannot be written ({reason}); make room "
                 "and repeat the command, which goes on from the last one"
             ) from error
-        ddp_barrier()  # no process looks for it before it is there
+        ddp_barrier()  # no process looks for it before it is renamed
         return saved
 
     def _remove_partial(self):
@@ -76,7 +76,7 @@ class AtomicCheckpointer(Checkpointer):
                 shutil.rmtree(stale, ignore_errors=True)
 
     def _finish(self, saved):
-        """Bring a checkpoint's files to the disk, then give it its name."""
+        """Write a checkpoint's files to the disk, then rename its folder."""
         files = [path for path in saved.path.iterdir() if path.is_file()]
         sizes = {path.name: path.stat().st_size for path in files}
         listing = saved.path / SIZES
@@ -91,7 +91,7 @@ class AtomicCheckpointer(Checkpointer):
         return Checkpoint(whole, saved.meta, paramfiles)
 
     def _list_checkpoint_dirs(self):
-        """The parent's, without damaged ones."""
+        """Like SpeechBrain's, without damaged checkpoints."""
         whole = []
         for folder in super()._list_checkpoint_dirs():
             damage = find_damage(folder)
@@ -114,18 +114,18 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """Say what is wrong with a checkpoint's files: none may be missing, empty or cut short.
+    """Find files of a checkpoint that are missing, empty or cut short.
 
     Arguments
     ---------
     checkpoint : pathlib.Path
-        Its folder. Checkpoints of earlier versions do not list their files' sizes; of those only
-        the files that torch wrote can be checked.
+        Folder of the checkpoint. Checkpoints of earlier versions do not list the sizes of their
+        files, so only the files that torch wrote are checked.
 
     Returns
     -------
     str or None
-        None where nothing is wrong.
+        What is wrong; None if nothing is.
     """
     try:
         if not isinstance(yaml.safe_load((checkpoint / METAFNAME).read_text("utf-8")), dict):

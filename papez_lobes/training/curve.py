@@ -1,4 +1,4 @@
-"""The curve of a training: a JSON file of its epochs, and the figure and table made of it.
+"""Training curves: a JSON file of epochs, and the figure and table made from it.
 
     python -m papez_lobes.training.curve results/papez_small/1234 --figure curve.png --markdown
 """
@@ -8,8 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.files import write_bytes
 
 FILE = "training_curve.json"
 PANELS = {  # title: (unit, the lines: label and path in an epoch's record)
@@ -24,12 +24,12 @@ PANELS = {  # title: (unit, the lines: label and path in an epoch's record)
 
 
 class TrainingCurve:
-    """The epochs of a training, kept in a JSON file that is always whole.
+    """The epochs of a training, kept in a JSON file that is never half written.
 
     Arguments
     ---------
     file : str or pathlib.Path
-        The JSON file: a list with one object an epoch. `add` makes it.
+        The JSON file, a list with one object per epoch. `add` creates it.
 
     Example
     -------
@@ -46,7 +46,7 @@ class TrainingCurve:
 
     @property
     def records(self) -> list[dict]:
-        """The epochs' records; an empty list before the first."""
+        """Records of the epochs so far."""
         if not self.file.is_file():
             return []
         try:
@@ -55,11 +55,11 @@ class TrainingCurve:
             raise UserError(f"{self.file}: is no training curve; delete it") from error
 
     def add(self, **record) -> None:
-        """Append an epoch's record: numbers, and dictionaries of numbers, by name."""
+        """Append the record of an epoch: numbers, and dictionaries of numbers, by name."""
         self._write([*self.records, record])
 
     def drop_epochs_after(self, epoch: int) -> None:
-        """Forget the epochs that a training repeats which ended before it could save them."""
+        """Drop epochs that a resumed training repeats, since it ended before it could save them."""
         records = self.records
         kept = [record for record in records if record["epoch"] <= epoch]
         if len(kept) < len(records):
@@ -76,7 +76,7 @@ def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
     Arguments
     ---------
     curves : dict of str to list of dict
-        Records (see `TrainingCurve`) by the name of their training.
+        Name of a training to its records (see `TrainingCurve`).
     file : str or pathlib.Path
         The picture to write; its suffix names the format.
     """
@@ -111,7 +111,7 @@ def curve_table(records: list[dict], rows: int = 20) -> str:
     records : list of dict
         See `TrainingCurve`.
     rows : int
-        At most so many, evenly spaced, the last one included.
+        Greatest number of rows, evenly spaced and with the last epoch.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def _value(record, path):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Draw the curves of trainings, and print them as tables; see the module's docstring."""
+    """Draw the curves of trainings and print them as tables; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Draw the curves of trainings.")
     parser.add_argument("trainings", nargs="+", metavar="FOLDER",
                         help=f"output folder of a training, or a {FILE} file")

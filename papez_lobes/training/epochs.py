@@ -1,4 +1,4 @@
-"""An epoch counter that can also stop after a given time."""
+"""Epoch counter with a time limit."""
 
 import time
 
@@ -14,16 +14,16 @@ from speechbrain.utils.epoch_loop import EpochCounter
 
 @register_checkpoint_hooks
 class TimedEpochCounter(EpochCounter):
-    """SpeechBrain's epoch counter, which ends training with the epoch that exceeds a time.
+    """SpeechBrain's epoch counter with a time limit: the epoch that exceeds it is the last one.
 
-    The time spent is kept in checkpoints: a resumed training goes on with what is left.
+    Checkpoints hold the time spent, so a resumed training goes on with the time that is left.
 
     Arguments
     ---------
     limit : int
-        Most epochs.
+        Greatest number of epochs.
     minutes : float, optional
-        Time after which no further epoch begins; None for no limit.
+        Minutes after which no further epoch begins; None: no limit.
 
     Example
     -------
@@ -33,21 +33,21 @@ class TimedEpochCounter(EpochCounter):
     []
     """
 
-    def __init__(self, limit, minutes=None):
+    def __init__(self, limit: int, minutes: float | None = None):
         super().__init__(limit)
         self.minutes = minutes
         self._before = 0.0  # seconds of earlier runs
         self._started = None
 
     @property
-    def seconds(self):
-        """Time spent so far, earlier runs included."""
+    def seconds(self) -> float:
+        """Seconds spent so far, including earlier runs."""
         return self._before + (time.monotonic() - self._started if self._started else 0.0)
 
     def __next__(self):
         if self._started is None:
             self._started = time.monotonic()
-        # the main process's clock for all: they must begin, or not begin, the same epochs
+        # all processes use the main one's clock, so that they begin the same epochs
         if self.minutes is not None and ddp_broadcast(self.seconds) >= 60 * self.minutes:
             raise StopIteration
         return super().__next__()

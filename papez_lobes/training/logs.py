@@ -1,4 +1,4 @@
-"""Logs of a training beside SpeechBrain's: the console, TensorBoard, and a summary at the end."""
+"""Logs of a training besides SpeechBrain's: console, TensorBoard and a summary at the end."""
 
 import importlib.util
 import logging
@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import torch
+from speechbrain.utils.checkpoints import Checkpoint
 
-from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
+from papez_lobes.files import write_bytes
 
 EPOCH = re.compile(r"epoch: (\d+),")  # of a line of SpeechBrain's text log
 DYNAMIC_RANGE_DB = 80.0  # of spectrograms, below their loudest point
@@ -16,8 +17,8 @@ FLOOR = 1e-10  # power; keeps the logarithm of silence finite
 LOG_CONFIG = str(Path(__file__).with_name("logging.yaml"))
 # Loggers whose notes a user wants to read while training; all others stay in log.txt.
 SHOWN = ("train", "papez_lobes", "speechbrain.utils.train_logger")
-# SpeechBrain warns so where nothing is wrong: no figure is logged here, and parts without weights
-# have an empty state.
+# Warnings of SpeechBrain that mean nothing here: no figure is logged with torchvision, and parts
+# without weights have an empty state dict.
 UNIMPORTANT = ("torchvision is not available", "Saving an empty state_dict")
 
 
@@ -38,7 +39,7 @@ class ConsoleFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True for what is shown."""
+        """True if a record is shown."""
         if record.getMessage().startswith(UNIMPORTANT):
             return False
         shown = any(record.name == name or record.name.startswith(f"{name}.") for name in SHOWN)
@@ -46,13 +47,13 @@ class ConsoleFilter(logging.Filter):
 
 
 def quiet_speechbrain() -> None:
-    """Keep off the console what SpeechBrain notes before its logging is set up."""
+    """Hide what SpeechBrain logs before its logging is set up from the console."""
     for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
         logging.getLogger(name).addFilter(_before_set_up)
 
 
 def _before_set_up(record):
-    """False until there is a log file to write a note to."""
+    """Before logging is set up, show what `ConsoleFilter` shows."""
     return bool(logging.getLogger().handlers) or ConsoleFilter().filter(record)
 
 
@@ -64,12 +65,12 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard:
-    """SpeechBrain's TensorBoard logger, by epoch: a resumed training goes on where it stopped.
+    """SpeechBrain's TensorBoard logger, whose steps are epochs: a resumed training continues them.
 
     Arguments
     ---------
     folder : str or pathlib.Path
-        Where to.
+        Folder of the log.
 
     Raises
     ------
@@ -77,26 +78,29 @@ class TensorBoard:
         TensorBoard is not installed.
     """
 
-    def __init__(self, folder):
-        # SpeechBrain warns, at this import, of what its other loggers lack
+    def __init__(self, folder: str | Path):
+        # this import warns of what SpeechBrain's other loggers lack
         from speechbrain.utils.train_logger import TensorboardLogger
 
         check_tensorboard()
         self.logger = TensorboardLogger(str(folder))
 
-    def log(self, epoch, lr, train_stats, valid_stats, signals, sample_rate):
+    def log(
+        self, epoch: int, lr: float, train_stats: dict[str, float], valid_stats: dict[str, float],
+        signals: dict[str, torch.Tensor], sample_rate: int,
+    ) -> None:
         """Log an epoch.
 
         Arguments
         ---------
         epoch : int
-            1-based.
+            Number of the epoch, from 1.
         lr : float
             The learning rate.
         train_stats, valid_stats : dict of str to float
-            Scalars; a tag is `name/train` or `name/valid`.
+            Scalars, logged as `name/train` and `name/valid`.
         signals : dict of str to torch.Tensor
-            [T] each, of one validation mixture: logged as audio and as spectrograms.
+            Signals [T] of one validation mixture, logged as audio and as spectrograms.
         sample_rate : int
             Hz.
         """
@@ -113,8 +117,8 @@ class TensorBoard:
             self.logger.writer.flush()
 
 
-def drop_epochs_after(file, epoch):
-    """Take the lines of later epochs from a text log; other lines stay.
+def drop_epochs_after(file: str | Path, epoch: int) -> None:
+    """Remove the lines of later epochs from a text log; other lines stay.
 
     Example
     -------
@@ -132,8 +136,8 @@ def drop_epochs_after(file, epoch):
         write_bytes(file, "".join(kept).encode())
 
 
-def spectrogram(signal, sample_rate):
-    """Levels in dB [frames, bins] of a signal [T]; 32 ms Hann windows every 8 ms.
+def spectrogram(signal: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Levels in dB [frames, bins] of a signal [T], with 32 ms Hann windows every 8 ms.
 
     Example
     -------
@@ -150,25 +154,28 @@ def spectrogram(signal, sample_rate):
     return levels.clamp(min=float(levels.max()) - DYNAMIC_RANGE_DB)
 
 
-def summary(epochs, minutes, audio_hours, best, files):
-    """The lines that end a training.
+def summary(
+    epochs: int, minutes: float, audio_hours: float, best: Checkpoint, files: dict[str, str | Path]
+) -> list[str]:
+    """Describe a finished training.
 
     Arguments
     ---------
     epochs : int
-        How many are done.
+        Number of epochs.
     minutes : float
-        Spent in training, over all runs.
+        Time spent in training, over all runs.
     audio_hours : float
-        Of mixtures trained on, over all runs.
+        Hours of mixtures trained on, over all runs.
     best : speechbrain.utils.checkpoints.Checkpoint
-        With `epoch` and `si_snr_i` in its meta.
+        The best checkpoint, with `epoch` and `si_snr_i` in its meta.
     files : dict of str to path
-        What lies where; what does not exist is left out.
+        Results by name; those that do not exist are left out.
 
     Returns
     -------
     list of str
+        Lines to print.
 
     Example
     -------

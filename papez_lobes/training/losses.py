@@ -1,4 +1,4 @@
-"""Permutation-invariant SI-SNR over true lengths, for any number of speakers."""
+"""Permutation-invariant SI-SNR over the true lengths, for any number of speakers."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 from papez_lobes.lengths import to_counts, to_mask
 
-EPS = 1e-8  # energy; far below any audible signal, far above underflow in float32
+EPS = 1e-8  # energy, far below any audible signal and far above underflow in float32
 
 
 def pairwise_si_snr(
@@ -19,17 +19,17 @@ def pairwise_si_snr(
 
     With zero-mean signals, t = <e, s> s / |s|^2 and SI-SNR = 10 log10(|t|^2 / |e - t|^2)
     (Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, Eq. 3-5), each energy with
-    `eps` added: finite, with finite gradients, also where a signal is silent. A silent source is
-    0 dB for a silent estimate, and lower the louder the estimate.
+    `eps` added. Values and gradients are finite even if a signal is silent. A silent source gives
+    0 dB for a silent estimate, and less the louder the estimate is.
 
     Arguments
     ---------
     estimates, sources : torch.Tensor
-        [B, T, C] each; not changed.
+        [B, T, C] each.
     lengths : torch.Tensor, optional
-        [B], relative. What lies beyond has no influence.
+        [B], relative. Samples beyond have no influence.
     eps : float
-        Energy added to numerators and denominators.
+        Energy that is added to numerators and denominators.
 
     Returns
     -------
@@ -55,9 +55,9 @@ def pit_si_snr(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SI-SNR under the best permutation of speakers.
 
-    The mean over speakers is a sum over pairs, so the best of all C! permutations is an
-    assignment problem: cheap for any number of speakers. It is solved from inner products alone,
-    and only the pairs that it chooses are computed sample by sample.
+    The mean over speakers is a sum over pairs, so the best of all C! permutations is found as an
+    assignment problem, which is cheap for any number of speakers. The assignment is computed from
+    inner products alone; SI-SNR is computed sample by sample only for the chosen pairs.
 
     Arguments
     ---------
@@ -90,7 +90,7 @@ def _best_permutation(estimates, sources, eps):
     whole = torch.linalg.vector_norm(estimates, dim=-1).cpu().double().square().unsqueeze(2)
     target = products.square() * energy / (energy + eps) ** 2
     pairs = torch.log10((target + eps) / ((whole - target).clamp(min=0) + eps))
-    # NaN still reaches the loss: only the choice of permutation looks past it
+    # only the choice of a permutation ignores NaN, which still reaches the loss
     costs = np.nan_to_num(-pairs.numpy(), nan=1e9)
     order = np.stack([linear_sum_assignment(cost.T)[1] for cost in costs])
     return torch.as_tensor(order, device=estimates.device)
@@ -106,18 +106,20 @@ def _si_snr(estimates, sources, eps):
     return 10 * torch.log10((target + eps) / (residual + eps))
 
 
-def reorder(estimates, permutation):
-    """Estimates [B, T, C] in the sources' order, by the permutation of `pit_si_snr`."""
+def reorder(estimates: torch.Tensor, permutation: torch.Tensor) -> torch.Tensor:
+    """Put estimates [B, T, C] into the sources' order, by the permutation of `pit_si_snr`."""
     return estimates.gather(2, permutation.unsqueeze(1).expand(-1, estimates.shape[1], -1))
 
 
-def pit_si_snr_loss(estimates, sources, lengths=None):
-    """The training loss: negative mean SI-SNR of each mixture, [B], dB; see `pit_si_snr`."""
+def pit_si_snr_loss(
+    estimates: torch.Tensor, sources: torch.Tensor, lengths: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The training loss: negative mean SI-SNR of each mixture in dB, [B]; see `pit_si_snr`."""
     return -pit_si_snr(estimates, sources, lengths)[0].mean(dim=-1)
 
 
 def _centre(signals, lengths):
-    """Signals [B, T, C], less their means over the valid samples, as [B, C, T]; zero beyond."""
+    """Subtract the means over the valid samples: [B, T, C] to [B, C, T], zero in the padding."""
     signals = signals.transpose(1, 2).contiguous()
     if lengths is None:
         return signals - signals.mean(dim=2, keepdim=True)

@@ -1,5 +1,7 @@
 """Muon for matrices and AdamW for the rest, as one optimizer."""
 
+from collections.abc import Callable, Iterable, Mapping
+
 import torch
 from torch import nn
 
@@ -48,22 +50,22 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for the weights of linear maps, AdamW for all else, at one learning rate.
 
-    Muon (K. Jordan et al., 2024) makes the momentum of a matrix's gradient orthogonal before it is
-    taken as a step, so that directions which are seldom seen are learned too. Its steps are scaled
-    to be as large as AdamW's (J. Liu et al., "Muon is Scalable for LLM Training", 2025, Sec.
-    2.2): learning rates and schedules of AdamW hold. Both share the groups of parameters as they
-    are given, so that clipping and schedulers treat them as one.
+    Muon (K. Jordan et al., 2024) makes the momentum of a matrix's gradient orthogonal before each
+    step, so that rare directions are learned too. Its steps are scaled to the size of AdamW's
+    (J. Liu et al., "Muon is Scalable for LLM Training", 2025, Sec. 2.2), so that learning rates
+    and schedules of AdamW fit. The groups of parameters are kept as given, so that clipping and
+    schedulers reach all of them.
 
     Arguments
     ---------
     params : iterable of torch.nn.Parameter or of dict
-        All that is trained, or groups of it.
+        All trained parameters, or groups of them.
     modules : mapping of str to torch.nn.Module
-        Whose `torch.nn.Linear` layers have the matrices.
+        Modules whose `torch.nn.Linear` weights are trained with Muon.
     lr, weight_decay : float
-        Of both.
+        Learning rate and weight decay of both.
     momentum : float
-        Muon's.
+        Momentum of Muon.
 
     Example
     -------
@@ -75,7 +77,10 @@ class MuonAdamW(torch.optim.Optimizer):
     ['momentum_buffer', 'exp_avg', 'exp_avg', 'exp_avg']
     """
 
-    def __init__(self, params, modules, lr, weight_decay=0.01, momentum=0.95):
+    def __init__(
+        self, params: Iterable, modules: Mapping[str, nn.Module], lr: float,
+        weight_decay: float = 0.01, momentum: float = 0.95,
+    ):
         layers = (layer for module in modules.values() for layer in module.modules())
         self.matrices = {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear)}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
@@ -85,14 +90,14 @@ class MuonAdamW(torch.optim.Optimizer):
         ])
         self.adamw.state = self.state
 
-    def load_state_dict(self, state_dict):
-        """As every optimizer's."""
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Like `torch.optim.Optimizer.load_state_dict`."""
         super().load_state_dict(state_dict)
-        self.adamw.state = self.state  # it is new
+        self.adamw.state = self.state  # loading has made a new one
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """One step of both, from the gradients that there are."""
+    def step(self, closure: Callable | None = None):
+        """Take a step; parameters without a gradient stay as they are."""
         for group, rest in zip(self.param_groups, self.adamw.param_groups):
             rest.update(lr=group["lr"], weight_decay=group["weight_decay"])
         loss = self.adamw.step(closure)

@@ -1,24 +1,30 @@
-"""What one of several training processes does for all of them."""
+"""Work that the main process does for all training processes."""
 
 import sys
+from collections.abc import Callable
 
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from papez_lobes.errors import UserError
 
 
-def on_main(function, *args, **kwargs):
-    """Run a function on the main process, for which the others wait.
+def on_main(function: Callable, *args: object, **kwargs: object) -> object:
+    """Run a function on the main process while the others wait.
 
-    On its `UserError` all of them end, and the main one alone says why. With SpeechBrain's
-    `run_on_main` the others would end on the broken connection, each with a traceback.
+    If it raises a `UserError`, all processes end, and only the main one prints the message. With
+    SpeechBrain's `run_on_main` the others would end with a traceback of a broken connection.
 
     Arguments
     ---------
     function : callable
-        Its result goes to all processes.
+        The function.
     *args, **kwargs
         Its arguments.
+
+    Returns
+    -------
+    object
+        The function's result, on all processes.
 
     Example
     -------

@@ -1,40 +1,40 @@
-"""What a training that is resumed may not change."""
+"""Hyperparameters that a resumed training must keep."""
 
 import json
 import logging
 from pathlib import Path
 
-from papez_lobes.data.audio import write_bytes
 from papez_lobes.errors import UserError
+from papez_lobes.files import write_bytes
 
 logger = logging.getLogger(__name__)
 KEPT_OPTIONS = "separator.json"  # beside the checkpoints
-# Knobs that a trained model may change: they neither shape its weights nor what these mean.
+# Hyperparameters that a trained model may change: its weights keep their shapes and their meaning.
 FREE = {
     "max_depth", "min_train_depth", "dropout", "pruning", "execution", "halting_threshold",
     "halting_bias",
 }
 
 
-def keep_knobs(save_folder, separator, knobs):
-    """Keep the separator's knobs beside its checkpoints, or refuse others than theirs.
+def keep_knobs(save_folder: str | Path, separator: str, knobs: dict) -> None:
+    """Save the separator's hyperparameters beside its checkpoints, or check that they are the same.
 
-    SpeechBrain would resume in silence with weights that mean something else (another number of
-    slots has the same shapes), or end in a traceback where shapes differ.
+    SpeechBrain would silently resume with weights that mean something else (another number of
+    slots has the same shapes), or end in a traceback if shapes differ.
 
     Arguments
     ---------
     save_folder : str or pathlib.Path
-        Of the checkpoints.
+        Folder of the checkpoints.
     separator : str
-        The separator file's name.
+        Name of the separator file.
     knobs : dict
-        Resolved.
+        Hyperparameters of the separator: name to value.
 
     Raises
     ------
     UserError
-        There are checkpoints of another separator, or of one with other knobs.
+        There are checkpoints of another separator, or of one with other hyperparameters.
 
     Example
     -------

@@ -12,7 +12,7 @@ class ExponentialScheduler:
     initial_value : float
         Learning rate of the first epoch.
     factor : float
-        0.99 in the authors' training.
+        Factor after each epoch; 0.99 in the authors' training.
 
     Example
     -------
@@ -25,7 +25,7 @@ class ExponentialScheduler:
         self.factor = factor
 
     def __call__(self, current_epoch: int) -> tuple[float, float]:
-        """The rates of the epoch that ended (1-based) and of the next one."""
+        """The learning rates of an epoch (from 1) that ended, and of the next one."""
         current = self.initial_value * self.factor ** (current_epoch - 1)
         return current, current * self.factor
 
@@ -33,19 +33,19 @@ class ExponentialScheduler:
 class WarmupDecay:
     """Scale the learning rate of each step: a linear warm-up, then constant, then a linear decay.
 
-    The decay ends at zero, and the training with it. It is counted in hours of audio trained on, so
-    that it does not depend on the length of epochs. Three uses:
+    The decay ends at zero, and so does the training. It is counted in hours of audio trained on,
+    so that it does not depend on the length of epochs. There are three uses:
 
     - `train_hours` alone: train for so many hours at a constant rate.
     - `train_hours` and `decay_hours`: the rate falls over the last `decay_hours` of them.
-    - `decay_hours` alone: the rate falls from where training begins, or from where it goes on from
-      a checkpoint of a training that had no decay. A training at a constant rate (a trunk) so has
-      branches that decay, for any budget.
+    - `decay_hours` alone: the rate falls from the beginning of training, or from a checkpoint of a
+      training without decay. Thus a training at a constant rate (a trunk) can have branches that
+      decay, for any budget.
 
     Arguments
     ---------
     warmup_steps : int
-        Optimizer steps over which the rate rises to its value.
+        Optimizer steps over which the rate rises to its full value.
     train_hours : float, optional
         Hours of audio after which training ends. None: no such limit.
     decay_hours : float, optional
@@ -80,7 +80,7 @@ class WarmupDecay:
         Arguments
         ---------
         decay_start : float
-            Where the decay began, in hours of audio; only used without `train_hours`.
+            Hours of audio at which the decay began; only used without `train_hours`.
         """
         if self.train_hours is not None or self.decay_hours is None:
             return self.train_hours
@@ -92,9 +92,9 @@ class WarmupDecay:
         Arguments
         ---------
         step : int
-            Optimizer steps done.
+            Number of optimizer steps so far.
         hours : float
-            Of audio trained on.
+            Hours of audio trained on so far.
         decay_start : float
             See `end`.
         """

@@ -1,4 +1,4 @@
-"""What is reported of a separated mixture."""
+"""SI-SNR and its improvement, as they are reported."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 
 from papez_lobes.training.losses import pit_si_snr
 
-EPS = 1e-20  # energy; in float64 a far quieter estimate than in training keeps its exact score
+EPS = 1e-20  # energy; in float64 even a very quiet estimate keeps its exact score
 
 
 @dataclass
@@ -26,7 +26,10 @@ class SeparationScores:
     permutation: torch.Tensor
 
 
-def score(estimates, sources, mixture, lengths=None):
+def score(
+    estimates: torch.Tensor, sources: torch.Tensor, mixture: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+) -> SeparationScores:
     """Score a batch of separated mixtures, in float64.
 
     Arguments

@@ -199,12 +199,12 @@ def test_the_running_mean_of_the_weights_is_validated_and_gives_way_to_training(
     average._save(tmp_path / "average.ckpt")
     brain.on_stage_start(sb.Stage.TRAIN, epoch=2)
     holds(brain.trained[-1])
-    average.put(True)  # a new process has what the checkpoint's modules hold, and then the rest
+    average.swap_in()  # a new process has what the checkpoint's modules hold, and then the rest
     again = WeightAverage(separator.parts, 0.5)
     again._recover(tmp_path / "average.ckpt")
-    again.put(True)
+    again.swap_in()
     holds(averages)
-    again.put(False)
+    again.swap_out()
     holds(brain.trained[-1])
 
 

@@ -93,7 +93,7 @@ def test_the_training_loss_is_the_mean_of_finite_ones_or_there_is_none(small, tm
         assert not (tmp_path / "train_log.txt").exists()
         return
     fit(brain, Items(4, broken))
-    brain.hparams.average.put(False)
+    brain.hparams.average.swap_out()
     item = Items(4)[3]
     estimates, _ = brain.compute_forward(_Batch(item), None)
     loss = pit_si_snr_loss(estimates, item["sources"][None], torch.ones(1)).item()
