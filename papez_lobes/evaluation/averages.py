@@ -39,9 +39,9 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
     rows : list of dict
         Of an Evaluation.
     group_by : str, optional
-        A regular expression. What it matches in an ID (its groups, joined by '-') is the name of
-        the row's group; 'other' where it matches nothing. A group that would be called 'all' or
-        'other' gets quotes.
+        A regular expression. A row's group is named by the part of its ID that matches (or by the
+        match's groups, joined by '-'), and 'other' if nothing matches. A group that would be
+        called 'all' or 'other' gets quotes.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
     Raises
     ------
     UserError
-        `group_by` is no regular expression.
+        `group_by` is not a regular expression.
 
     Example
     -------
@@ -87,7 +87,7 @@ def _average(rows):
     failed = [row["snt_id"] for row in rows if row.get("failed")]
     rows = [row for row in rows if not row.get("failed")]
     for name in measured:
-        # A row that lacks a measure counts as one for which it is not defined.
+        # a row without a measure counts as one for which the measure is not defined
         values = {row["snt_id"]: row.get(name, float("nan")) for row in rows}
         finite = [value for value in values.values() if np.isfinite(value)]
         means[name] = float(np.mean(finite)) if finite else None
@@ -103,7 +103,7 @@ def _average(rows):
 
 
 def cells(groups: dict[str, dict]) -> list[list[str]]:
-    """Titles, then a row for each group: the cells of the table as text.
+    """The cells of the table as text: titles, then a row for each group.
 
     Arguments
     ---------
@@ -128,9 +128,9 @@ def table(groups: dict[str, dict]) -> str:
 
 
 def notes(groups: dict[str, dict]) -> list[str]:
-    """Sentences on mixtures that means leave out: how many, and the first IDs.
+    """Sentences about mixtures that are left out of means: how many, and the first IDs.
 
-    One is on estimates that are not finite, the others on measures that are not defined.
+    One is about estimates that are not finite, the others about measures that are not defined.
     """
     total, lines = groups["all"], []
     if "failed" in total:

@@ -1,12 +1,12 @@
-"""Depths of tokens (steps that they ran), by the number of speakers that are heard in them."""
+"""Depths of tokens (their steps), by the number of speakers who are heard in them."""
 
 from collections import Counter
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-WINDOW = 0.02  # s, over which the power of a source is averaged
-FLOOR_DB = -35.0  # relative to its maximum: below that power a source is not heard
+WINDOW = 0.02  # seconds over which the power of a source is averaged
+FLOOR_DB = -35.0  # below this power, relative to its maximum, a source counts as silent
 
 
 def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Counter:
@@ -15,7 +15,7 @@ def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Co
     Arguments
     ---------
     depth : numpy.ndarray
-        [L], the steps of each token.
+        [L], steps of each token.
     sources : numpy.ndarray
         [T, C].
     sample_rate : int
@@ -42,7 +42,7 @@ def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Co
 
 
 def describe_depths(counts: Counter) -> dict:
-    """Mean and standard deviation; for each number of speakers, how many tokens and their mean.
+    """Mean and standard deviation of the depth, and tokens and mean by the number of speakers.
 
     Example
     -------
@@ -61,7 +61,7 @@ def describe_depths(counts: Counter) -> dict:
 
 
 def depth_line(described: dict) -> str:
-    """Say in a sentence what `describe_depths` gave.
+    """A sentence about the result of `describe_depths`.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Separate every mixture of a manifest and score it: one code for `papez evaluate` and train.py."""
+"""Evaluation: separate and score every mixture of a manifest (`papez evaluate` and train.py)."""
 
 import csv
 import heapq
@@ -8,9 +8,10 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -25,20 +26,31 @@ from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
 from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.reference_metrics import measure
-from papez_lobes.separator import match_mixture
+from papez_lobes.separator import Separator, match_mixture
 from papez_lobes.training.losses import reorder
 from papez_lobes.training.si_snr import score
 
 WORST = 10  # mixtures whose signals are kept for the page
-AHEAD = 4  # mixtures a worker that may wait to be measured
-# of a worker's linear algebra, whose threads would compete with the other workers' and the model's
+AHEAD = 4  # mixtures per worker that may wait to be measured
+# More threads of a worker would compete with the model's and those of the other workers.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass
 class Example:
-    """The signals of one mixture: [T], [T, C], [T, C] (estimates in the sources' order, scaled to
-    sum to the mixture), and the depth of each token [L] or None."""
+    """The signals of one mixture.
+
+    Arguments
+    ---------
+    row : dict
+        Its row of the results.
+    mixture : numpy.ndarray
+        [T].
+    sources, estimates : numpy.ndarray
+        [T, C]. Estimates are in the sources' order, and scaled so that they sum to the mixture.
+    depth : numpy.ndarray or None
+        [L], steps of each token; None without a recurrence.
+    """
 
     row: dict
     mixture: np.ndarray
@@ -49,44 +61,60 @@ class Example:
 
 @dataclass
 class Evaluation:
-    """What came of an evaluation.
+    """Results of an evaluation.
 
     Arguments
     ---------
     rows : list of dict
-        One a mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
-        `si_snr_i`, `sdr`, `sdr_i`, ...), each source's (`si_snr_s1`, ...), `mean_depth`, `seconds`
-        and `rtf` (real-time factor, while workers measure). NaN where a measure is not defined.
-        `failed` is 1 where an estimate is not finite, and not there elsewhere.
+        A row for each mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
+        `si_snr_i`, `sdr`, `sdr_i`, ...), values of each source (`si_snr_s1`, ...), `mean_depth`,
+        `seconds` and `rtf` (real-time factor, while workers measure). A measure that is not
+        defined is NaN. `failed` is 1 if an estimate is not finite, and missing otherwise.
     worst : list of Example
-        Those of the lowest SI-SNRi, worst first.
+        Mixtures with the lowest SI-SNRi, worst first.
     first : list of Example
-        Those that begin the manifest, as many as asked for.
+        The first mixtures of the manifest, as many as asked for.
     sample_rate : int
         Hz.
     depths : Counter
-        Of all tokens, see `papez_lobes.evaluation.depths`; empty without a recurrence.
+        Depths of all tokens, see `papez_lobes.evaluation.depths`; empty without a recurrence.
     """
 
-    rows: list
-    worst: list
-    first: list
+    rows: list[dict]
+    worst: list[Example]
+    first: list[Example]
     sample_rate: int
     depths: Counter
 
-    def mean(self, name):
-        """Over the mixtures for which a measure is defined; NaN if there are none."""
+    def mean(self, name: str) -> float:
+        """Mean of a measure over the mixtures for which it is defined; NaN if there are none."""
         return mean_of(self.rows, name)
 
 
-def read_manifest(path, num_spks, sample_rate, limit=None):
-    """The mixtures of a manifest: list of (ID, [paths of mixture, source 1, ..., source C]).
+def read_manifest(
+    path: str | Path, num_spks: int, sample_rate: int, limit: int | None = None
+) -> list[tuple[str, list[Path]]]:
+    """Read the mixtures of a manifest.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        CSV with ID, mix_wav, s1_wav, ...
+    num_spks, sample_rate : int
+        Speakers and sampling rate (Hz) of the model.
+    limit : int, optional
+        Read only the first so many mixtures.
+
+    Returns
+    -------
+    list of (str, list of pathlib.Path)
+        ID, and the paths of the mixture and of sources 1 to C.
 
     Raises
     ------
     UserError
-        It is missing, no manifest, empty, of another number of speakers or sampling rate, has a
-        line that is not whole, or names an ID twice.
+        The manifest is missing or empty, is for another number of speakers or sampling rate, lacks
+        a value, or names an ID twice.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:  # as spreadsheets save it
@@ -113,30 +141,34 @@ def read_manifest(path, num_spks, sample_rate, limit=None):
     return mixtures
 
 
-def evaluate(separator, manifest, num_spks, sample_rate, device="cpu", measures=("sdr",), jobs=1,
-             limit=None, examples=0, context=nullcontext):
-    """Separate and score each mixture, one at a time, while worker processes measure.
+def evaluate(
+    separator: Separator, manifest: str | Path, num_spks: int, sample_rate: int,
+    device: str | torch.device = "cpu", measures: Sequence[str] = ("sdr",), jobs: int = 1,
+    limit: int | None = None, examples: int = 0,
+    context: Callable[[], AbstractContextManager] = nullcontext,
+) -> Evaluation:
+    """Separate and score mixtures one at a time, while worker processes compute measures.
 
     Arguments
     ---------
     separator : papez_lobes.separator.Separator
-        Put into evaluation mode.
+        The separator, which is put into evaluation mode.
     manifest : str or pathlib.Path
         CSV with ID, mix_wav, s1_wav, ...
     num_spks, sample_rate : int
-        Of the model.
+        Speakers and sampling rate (Hz) of the model.
     device : str or torch.device
         The separator's device.
     measures : sequence of str
-        Beside SI-SNR, see `papez_lobes.evaluation.reference_metrics`.
+        Measures besides SI-SNR, see `papez_lobes.evaluation.reference_metrics`.
     jobs : int
-        Worker processes; 0: measure in this one. Results do not depend on it.
+        Number of worker processes; 0: none. Results do not depend on it.
     limit : int, optional
-        Only the first so many mixtures.
+        Evaluate only the first so many mixtures.
     examples : int
-        So many mixtures from the beginning whose signals are kept.
+        Number of mixtures, from the beginning, whose signals are kept.
     context : callable
-        Makes the context to separate in, e.g. an autocast.
+        Makes the context in which mixtures are separated, e.g. an autocast.
 
     Returns
     -------
@@ -145,13 +177,15 @@ def evaluate(separator, manifest, num_spks, sample_rate, device="cpu", measures=
     Raises
     ------
     UserError
-        See `read_manifest`; or a file cannot be read, is of another rate, or differs in length
-        from its mixture. All files are read once before the first mixture is separated.
+        See `read_manifest`; or a file cannot be read, has another sampling rate, or differs in
+        length from its mixture. All files are read once before the first mixture is separated.
     """
     mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
     _check_files(mixtures, sample_rate)
     separator.eval()
-    rows, worst, first, pending, gains, depths = {}, [], [], {}, [], Counter()
+    rows, pending = {}, {}  # by the mixtures' numbers
+    worst, first, gains = [], [], []
+    depths = Counter()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
     with bar, _workers(jobs) as pool:
         for number, (name, paths) in enumerate(mixtures):
@@ -159,16 +193,18 @@ def evaluate(separator, manifest, num_spks, sample_rate, device="cpu", measures=
             with torch.inference_mode(), context():
                 example = _separate(separator, name, *signals, sample_rate, device)
             rows[number] = example.row
-            first += [example] if number < examples else []
+            if number < examples:
+                first.append(example)
             if example.depth is not None:
                 depths += count_depths(example.depth, example.sources, sample_rate)
             key = example.row["si_snr_i"]
-            # NaN is worse than anything
+            # NaN counts as the worst
             heapq.heappush(worst, (np.inf if np.isnan(key) else -key, -number, example))
             if len(worst) > WORST:
                 heapq.heappop(worst)
-            gains += [key] if np.isfinite(key) else []
-            bar.set_postfix({"SI-SNRi": f"{fmean(gains):.2f} dB"} if gains else {})
+            if np.isfinite(key):
+                gains.append(key)
+                bar.set_postfix({"SI-SNRi": f"{fmean(gains):.2f} dB"})
             work = (example.estimates.T, example.sources.T, example.mixture, sample_rate, measures)
             if pool is None:
                 _add(example.row, measure(*work), bar)
@@ -181,8 +217,13 @@ def evaluate(separator, manifest, num_spks, sample_rate, device="cpu", measures=
     return Evaluation(rows, worst, first, sample_rate, depths)
 
 
-def write_examples(examples, folder, sample_rate):
-    """Write `<ID>_{mix,s1,s1hat,...}.wav` of each (see `file_stem`); returns ID -> {kind: path}."""
+def write_examples(
+    examples: Iterable[Example], folder: str | Path, sample_rate: int
+) -> dict[str, dict[str, Path]]:
+    """Write signals as `<ID>_{mix,s1,s1hat,...}.wav`; returns ID -> {kind: path}.
+
+    IDs are written as `file_stem` gives them.
+    """
     written = {}
     for example in examples:
         signals = {"mix": example.mixture}
@@ -196,8 +237,8 @@ def write_examples(examples, folder, sample_rate):
     return written
 
 
-def file_stem(name):
-    """A mixture's ID as the beginning of a file's name, which stays in its folder.
+def file_stem(name: str) -> str:
+    """Turn a mixture's ID into the beginning of a file name without folders.
 
     Example
     -------
@@ -209,14 +250,14 @@ def file_stem(name):
 
 @contextmanager
 def _workers(jobs):
-    """Processes to measure in, or None where there is to be none."""
+    """A pool of worker processes, or None for no jobs."""
     if jobs < 1:
         yield None
         return
     before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)  # for the processes, which inherit it; this one has begun
+    os.environ.update(ONE_THREAD)  # for the workers, which inherit it
     try:
-        # Ctrl-C is for the parent; a process of this one's own kind could not share its threads
+        # workers ignore Ctrl-C, which is for the parent; forking is unsafe after threads began
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal,
                                  (signal.SIGINT, signal.SIG_IGN)) as pool:
             yield pool
@@ -235,7 +276,7 @@ def _add(row, measured, bar):
 
 
 def _collect(pending, rows, bar, most):
-    """Take the results that are there, and wait until no more than `most` are missing."""
+    """Collect finished results, and wait until at most `most` are missing."""
     while pending:
         done, _ = wait(pending, 0 if len(pending) <= most else None, FIRST_COMPLETED)
         for future in done:
@@ -245,7 +286,7 @@ def _collect(pending, rows, bar, most):
 
 
 def _check_files(mixtures, sample_rate):
-    """Raises UserError for the first file that would stop the evaluation, maybe hours later."""
+    """Raise UserError for the first file that would stop the evaluation later."""
     for name, paths in tqdm(mixtures, "checking files", unit="mixture", leave=False, disable=None):
         mixture = Mixture(name, tuple(paths))
         problems = inspect_mixture(mixture, sample_rate, check_audio=False).problems
@@ -256,7 +297,7 @@ def _check_files(mixtures, sample_rate):
 
 
 def _read(name, paths, sample_rate):
-    """(mixture [T], sources [T, C]) in float32."""
+    """Read a mixture [T] and its sources [T, C] in float32."""
     mixture, *sources = (read_audio(path, sample_rate) for path in paths)
     for path, source in zip(paths[1:], sources):
         if len(source) != len(mixture):
@@ -272,9 +313,11 @@ def _separate(separator, name, mixture, sources, sample_rate, device):
     estimates, trace = separator(batch, return_trace=True)
     synchronize(device)
     taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
-    estimates, batch = estimates.float().cpu(), batch.cpu()  # not every device has float64
+    estimates = estimates.float().cpu()  # scores need float64, which not every device has
+    batch = batch.cpu()
     scores = score(estimates, torch.from_numpy(sources).unsqueeze(0), batch)
-    row, heard = {"snt_id": name}, sources.any(axis=0)  # what is silent cannot be estimated
+    row = {"snt_id": name}
+    heard = sources.any(axis=0)  # a silent source has no score
     for metric in ("si_snr", "si_snr_i"):
         values = getattr(scores, metric)[0].numpy()
         row |= _per_source(metric, np.where(heard, values, np.nan).tolist())
@@ -296,9 +339,8 @@ def _per_source(name, values):
     }
 
 
-def mean_of(rows, name):
-    """The mean of a measure over the rows that have it, as a finite number, and whose estimates
-    are finite; else NaN."""
+def mean_of(rows: list[dict], name: str) -> float:
+    """Mean of a measure over the rows in which it and all estimates are finite; NaN if none."""
     values = [row[name] for row in rows
               if np.isfinite(row.get(name, np.nan)) and not row.get("failed")]
     return sum(values) / len(values) if values else float("nan")

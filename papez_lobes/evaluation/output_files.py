@@ -26,15 +26,15 @@ def write_evaluation(evaluation: Evaluation, about: dict, folder: str | Path,
     Arguments
     ---------
     evaluation : papez_lobes.evaluation.evaluate.Evaluation
-        The results.
+        Results to write.
     about : dict
         See `papez_lobes.evaluation.provenance.provenance`.
     folder : str or pathlib.Path
-        Where to.
+        Folder to write to.
     group_by : str, optional
         See `papez_lobes.evaluation.averages.summarise`.
     rows : str
-        The name of the CSV.
+        File name of the CSV.
 
     Returns
     -------

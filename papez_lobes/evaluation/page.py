@@ -29,7 +29,7 @@ def write_page(evaluation: Evaluation, groups: dict[str, dict], about: dict,
     about : dict
         Of `papez_lobes.evaluation.provenance.provenance`.
     folder : str or pathlib.Path
-        Where to.
+        Folder to write to.
 
     Returns
     -------

@@ -83,7 +83,7 @@ def draw_distribution(rows: list[dict]) -> bytes:
         left.axvline(mean, color="#b03030", label=f"mean {mean:.2f}")
         left.legend(frameon=False)
     left.set(xlabel="SI-SNRi, dB", ylabel="mixtures")
-    # Single sources: the mean over the sources of a mixture is always near 0 dB before.
+    # single sources, since the mean over the sources of a mixture is always near 0 dB before
     names = [name for name in rows[0] if name.startswith("si_snr_i_s")]
     after = np.array([[row[name.replace("_i_", "_")] for name in names] for row in rows])
     gained = np.array([[row[name] for name in names] for row in rows])

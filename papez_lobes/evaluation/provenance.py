@@ -1,4 +1,4 @@
-"""Provenance of an evaluation: what is needed to repeat it."""
+"""Provenance of an evaluation: what one needs to repeat it."""
 
 import hashlib
 import platform
@@ -19,14 +19,15 @@ def provenance(bundle: str | Path | None = None, **settings: object) -> dict:
     Arguments
     ---------
     bundle : str or pathlib.Path, optional
-        The folder of the model.
+        Folder of the model.
     **settings
         Further entries, such as the command.
 
     Returns
     -------
     dict
-        With `threads`, those of the model, on which its real-time factor depends.
+        `time`, `versions`, `threads` (of the model), the settings, and `bundle` and
+        `bundle_sha256` if there is one.
     """
     versions = {"python": platform.python_version(), "papez-lobes": __version__}
     for package in PACKAGES:

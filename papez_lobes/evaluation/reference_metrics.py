@@ -1,11 +1,12 @@
-"""The slow measures of one separated mixture: SDR, PESQ and STOI, each by its reference package.
+"""SDR, PESQ and STOI of one separated mixture, each by its reference package.
 
-Plain functions of arrays, for worker processes. Estimates come in the sources' order, which SI-SNR
-has fixed: all measures speak of the same pairs.
+These are plain functions of arrays, for worker processes. Estimates are in the sources' order, as
+SI-SNR has decided, so that all measures compare the same pairs.
 """
 
 import importlib.util
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,17 +14,29 @@ from papez_lobes.errors import UserError
 
 MEASURES = ("sdr", "pesq", "stoi")
 PACKAGES = {"sdr": "mir_eval", "pesq": "pesq", "stoi": "pystoi"}
-PESQ_RATES = {8000: ("nb",), 16000: ("nb", "wb")}  # Hz: the modes that ITU-T P.862 has for it
+PESQ_RATES = {8000: ("nb",), 16000: ("nb", "wb")}  # Hz -> modes of ITU-T P.862
 
 
-def available(wanted=None, sample_rate=None):
-    """The measures to compute: those wanted, or by default all whose packages are installed.
+def available(
+    wanted: Iterable[str] | None = None, sample_rate: int | None = None
+) -> tuple[str, ...]:
+    """Choose the measures to compute.
+
+    Arguments
+    ---------
+    wanted : iterable of str, optional
+        Names of measures; by default all whose packages are installed.
+    sample_rate : int, optional
+        In Hz, for PESQ, which has two sampling rates.
+
+    Returns
+    -------
+    tuple of str
 
     Raises
     ------
     UserError
-        A wanted one is unknown, its package is missing, or it is PESQ and the rate (Hz), if given,
-        is not one of its own.
+        A measure is unknown, its package is missing, or PESQ does not have the sampling rate.
 
     Example
     -------
@@ -44,25 +57,28 @@ def available(wanted=None, sample_rate=None):
     return tuple(wanted)
 
 
-def measure(estimates, sources, mixture, sample_rate, names):
+def measure(
+    estimates: np.ndarray, sources: np.ndarray, mixture: np.ndarray, sample_rate: int,
+    names: Sequence[str],
+) -> dict[str, list[float]]:
     """Measure one mixture.
 
     Arguments
     ---------
     estimates, sources : numpy.ndarray
-        [C, T], in one order.
+        [C, T], in the same order.
     mixture : numpy.ndarray
         [T].
     sample_rate : int
         Hz.
     names : sequence of str
-        Of `MEASURES`.
+        Measures to compute, of `MEASURES`.
 
     Returns
     -------
     dict of str to list of float
         Name -> [C] values: `sdr` and `sdr_i` (dB; improvement over the mixture), `pesq_nb`,
-        `pesq_wb` (MOS-LQO) and `stoi`. NaN where a measure is not defined, say of silence.
+        `pesq_wb` (MOS-LQO) and `stoi`. NaN if a measure is not defined, as for silence.
 
     Example
     -------
@@ -84,15 +100,15 @@ def measure(estimates, sources, mixture, sample_rate, names):
     return values
 
 
-def sdr(sources, estimates):
-    """SDR of BSS Eval [C], dB (Vincent et al., 2006; 512 taps), as mir_eval computes it."""
+def sdr(sources: np.ndarray, estimates: np.ndarray) -> list[float]:
+    """SDR of BSS Eval in dB, [C] (Vincent et al., 2006; 512 taps), as mir_eval computes it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that mir_eval will hand this over to another package
+        warnings.simplefilter("ignore")  # mir_eval announces that another package will do this
         from mir_eval.separation import bss_eval_sources
 
         try:
             values, *_ = bss_eval_sources(sources, estimates, compute_permutation=False)
-        # a signal is all zeros, or too short to solve for (which mir_eval stumbles over itself)
+        # a signal is all zeros, or too short, for which mir_eval has no check
         except (ValueError, AttributeError, np.linalg.LinAlgError):
             return [float("nan")] * len(sources)
     return values.tolist()
@@ -106,15 +122,15 @@ def _pesq(source, estimate, sample_rate, mode):
     from pesq import PesqError, pesq
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of silence, which it divides by
+        warnings.simplefilter("ignore", RuntimeWarning)  # a division by zero for silence
         value = pesq(sample_rate, source, estimate, mode, on_error=PesqError.RETURN_VALUES)
-    return float(value) if value > 0 else float("nan")  # its codes for "no utterance" and so on
+    return float(value) if value > 0 else float("nan")  # errors, such as "no utterance"
 
 
 def _stoi(source, estimate, sample_rate):
     from pystoi import stoi
 
-    if not source.any():  # pystoi would say 0
+    if not source.any():  # pystoi would return 0
         return float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

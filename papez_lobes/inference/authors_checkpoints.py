@@ -1,11 +1,12 @@
-"""A checkpoint of the authors' code becomes a bundle with the same output (batch 1).
+"""Conversion of checkpoints of the authors' code to bundles with the same output (for one item).
 
-The sizes are read from the tensors; heads, halting threshold and sample rate are not in them, and
-the stride is half the kernel, as in the authors' code. The memory slots and the position code are
+Sizes are read from the tensors. Heads, halting threshold and sample rate are not in them, and the
+stride is half the kernel, as in the authors' code. The memory slots and the position code are
 constants there as here: they are checked, not copied.
 """
 
 import re
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,7 @@ from papez_lobes.inference.bundle import read_checkpoint, write_bundle
 
 _ATTENTION = "masknet.transformer.enc.self_attn"
 _ENC = "masknet.transformer.enc"
-# our name: the authors', with {} for 'weight' or 'bias'
+# our name -> the authors' name, with {} for 'weight' or 'bias'
 NAMES = {
     "encoder": {
         "conv": "encoder.0.{}",
@@ -45,11 +46,14 @@ NAMES = {
     },
 }
 SLOTS, POSITIONS = "memory_slots", _ENC + ".position_signal"
-DEAD = "masknet.transformer.timing_signal"  # no computation of theirs reads it
-_POINTWISE = ("pointwise", "linear_in", "linear_out")  # linear maps, convolutions of width 1 there
+DEAD = "masknet.transformer.timing_signal"  # the authors' code does not use it
+_POINTWISE = ("pointwise", "linear_in", "linear_out")  # linear maps; convolutions of width 1 there
 
 
-def convert(checkpoint, out, num_heads=8, halting_threshold=0.9, sample_rate=8000):
+def convert(
+    checkpoint: str | Path, out: str | Path, num_heads: int = 8, halting_threshold: float = 0.9,
+    sample_rate: int = 8000,
+) -> dict:
     """Make a bundle from a checkpoint of the authors' code.
 
     Arguments
@@ -57,25 +61,25 @@ def convert(checkpoint, out, num_heads=8, halting_threshold=0.9, sample_rate=800
     checkpoint : str or pathlib.Path
         A state dict, or a Lightning checkpoint that holds one, saved with `torch.save`.
     out : str or pathlib.Path
-        The bundle's folder.
+        Folder of the bundle.
     num_heads : int
-        Attention heads H that it was trained with.
+        Attention heads H of the trained model.
     halting_threshold : float
-        In (0, 1].
+        Halting threshold of the trained model, in (0, 1].
     sample_rate : int
-        In Hz, of the audio that it was trained on.
+        Sampling rate of its training data, in Hz.
 
     Returns
     -------
     dict
-        The knobs of the bundle that were read or given.
+        Hyperparameters of the bundle: those that were read from the checkpoint or given.
 
     Raises
     ------
     UserError
-        If the file is no such checkpoint (names the first tensor that is missing, unexpected or
-        of a wrong shape), if its constants are not the authors', if the arguments do not fit it,
-        or if the bundle cannot be written.
+        The file is not such a checkpoint (the message names the first tensor that is missing,
+        unexpected or of a wrong shape), its constants are not the authors', the arguments do not
+        fit it, or the bundle cannot be written.
     """
     if sample_rate < 1:
         raise UserError(f"sample_rate is {sample_rate}: it must be at least 1 Hz")
@@ -89,7 +93,7 @@ def convert(checkpoint, out, num_heads=8, halting_threshold=0.9, sample_rate=800
     separator = separator_file("papez_official")
     try:
         modules = build_modules(separator, knobs)
-    except UserError as error:  # which names the separator's file: the cause is this one
+    except UserError as error:  # it names the separator's file, but the checkpoint is the cause
         reason = str(error).removeprefix(f"{separator}: ")
         raise UserError(f"{checkpoint}: cannot be built: {reason}") from error
     _check_constants(tensors, modules["masknet"], checkpoint)
@@ -100,7 +104,7 @@ def convert(checkpoint, out, num_heads=8, halting_threshold=0.9, sample_rate=800
 
 
 def _pairs(part):
-    """(our key, the authors' key) for every tensor of a part."""
+    """Yield (our key, the authors' key) for every tensor of a part."""
     for ours, theirs in NAMES[part].items():
         kinds = ("weight",) if ours.endswith("activation") else ("weight", "bias")
         for kind in kinds:
@@ -108,7 +112,7 @@ def _pairs(part):
 
 
 def _read_tensors(path):
-    """The authors' tensors by their plain names, all there and nothing else."""
+    """Read the authors' tensors by their plain names, and check that they are complete."""
     saved = read_checkpoint(path)
     if isinstance(saved, dict) and isinstance(saved.get("state_dict"), dict):
         saved = saved["state_dict"]  # Lightning's
@@ -139,7 +143,7 @@ def _check_names(tensors, path):
 
 
 def _read_sizes(tensors, path):
-    """The knobs that the shapes tell."""
+    """Read hyperparameters from the shapes of the tensors."""
 
     def shape(name, axes):
         size = tensors[name].shape
@@ -175,7 +179,7 @@ def _read_sizes(tensors, path):
 
 
 def _check_constants(tensors, masknet, path):
-    """Refuse slots or positions other than those that our modules will use in their place."""
+    """Refuse slots or positions that differ from the constants of our modules."""
     slots = masknet.memory.slots.t().unsqueeze(0)  # [1, N + 1, M]
     _check_shape(SLOTS, tensors[SLOTS], slots.shape, path)
     if not torch.equal(tensors[SLOTS].float(), slots):
@@ -185,7 +189,7 @@ def _check_constants(tensors, masknet, path):
         )
     positions = masknet.transformer.block.attention.positions.unsqueeze(0)  # [1, M + K, N]
     _check_shape(POSITIONS, tensors[POSITIONS], positions.shape, path)
-    # wide enough for half precision and for angles that were computed in float32
+    # tolerant of half precision and of angles that were computed in float32
     if not torch.allclose(tensors[POSITIONS].float(), positions, rtol=0, atol=1e-3):
         raise UserError(
             f"{path}: {POSITIONS} is not the sinusoidal code over memory slots and tokens, and a "
@@ -194,7 +198,7 @@ def _check_constants(tensors, masknet, path):
 
 
 def _translate(part, wanted, tensors, path):
-    """A state dict in our names and shapes; `wanted` has both."""
+    """Make a state dict with the names and shapes of `wanted`."""
     state = {}
     for ours, theirs in _pairs(part):
         value, shape = tensors[theirs], wanted[ours].shape

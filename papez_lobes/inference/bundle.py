@@ -1,15 +1,16 @@
 """Bundles: a trained separator as a folder that plain SpeechBrain loads, offline.
 
-A bundle holds `hyperparams.yaml` (the separator file with its knobs set, `modules` and
-`pretrainer`) and the weights `encoder.ckpt`, `masknet.ckpt` and `decoder.ckpt`. In use::
+A bundle holds `hyperparams.yaml` (the separator file with its hyperparameters set, `modules` and
+`pretrainer`) and the weights `encoder.ckpt`, `masknet.ckpt` and `decoder.ckpt`. To use it::
 
     from speechbrain.inference.separation import SepformerSeparation
     separator = SepformerSeparation.from_hparams(source="pretrained/papez")
     estimates = separator.separate_batch(mixture)  # [B, T] -> [B, T, C]
 
-Without a `savedir`, SpeechBrain reads the folder in place and writes nothing. With one it links
-the files there (on Windows, or to move the folder later, pass `local_strategy=LocalStrategy.COPY`),
-and it trusts files that a `savedir` already holds: use one for one bundle only.
+Without a `savedir`, SpeechBrain reads the folder in place and writes nothing. With a `savedir` it
+links the files there (on Windows, or to move the folder later, pass
+`local_strategy=LocalStrategy.COPY`). It trusts files that are already there, so use each `savedir`
+for one bundle only.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,9 +38,9 @@ from papez_lobes.fast.precision import lower_precision
 from papez_lobes.resources import resource_folder
 
 HYPERPARAMS = "hyperparams.yaml"
-DEFAULT = "papez-small-8k"  # of those that come with the package
+DEFAULT = "papez-small-8k"  # the bundle that is used if none is named
 FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
-FORMAT = 1  # of the bundles written here; those of earlier versions name none, and are read as well
+FORMAT = 1  # of bundles written here; bundles of earlier versions name none, and are read too
 _FORMAT_LINE = re.compile(rf"^{BUNDLE_FORMAT}: (\d+)$", re.MULTILINE)
 _TAIL = f"""
 {BUNDLE_FORMAT}: {FORMAT}
@@ -56,22 +58,24 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 """
 
 
-def write_bundle(folder, separator, knobs, modules):
-    """Write a bundle. It appears whole or not at all, and replaces an older one only then.
+def write_bundle(
+    folder: str | Path, separator: str | Path, knobs: dict, modules: Mapping[str, torch.nn.Module]
+) -> Path:
+    """Write a bundle atomically. An older one is replaced once the new one is complete.
 
     In distributed training call it on the main process only.
 
     Arguments
     ---------
     folder : str or pathlib.Path
-        Where to; its parents are made. Other files in an older bundle (a README) are kept.
+        Folder of the bundle; its parents are made. Other files of an older bundle are kept.
     separator : str or pathlib.Path
-        The separator's YAML file, which includes no other file.
+        The separator file, which includes no other file.
     knobs : dict
-        Resolved values of the file's knobs; those not named keep the file's value, and a `!ref`
-        that gives the wanted value stays one.
+        Hyperparameters that differ from the file's: name to value. A `!ref` that gives the wanted
+        value stays a `!ref`.
     modules : mapping of str to torch.nn.Module
-        `encoder`, `masknet` and `decoder`; distributed or compiled wrappers are taken off.
+        `encoder`, `masknet` and `decoder`; distributed or compiled wrappers are removed.
 
     Returns
     -------
@@ -81,8 +85,8 @@ def write_bundle(folder, separator, knobs, modules):
     Raises
     ------
     UserError
-        If the folder holds something that is not a bundle, a knob is unknown, the weights do not
-        fit what the file builds with these knobs, or nothing can be written there.
+        The folder holds something else than a bundle, a hyperparameter is unknown, the weights do
+        not fit the modules that are built with these hyperparameters, or nothing can be written.
 
     Example
     -------
@@ -97,7 +101,7 @@ def write_bundle(folder, separator, knobs, modules):
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    if "min_train_depth" in knobs:  # of training alone; it would refuse a lower max_depth in use
+    if "min_train_depth" in knobs:  # only for training; a lower max_depth would be refused
         knobs = knobs | {"min_train_depth": None}
     text = set_knobs(separator, knobs, drop=(BUNDLE_FORMAT, "modules", "pretrainer"))
     text = f"{text.rstrip()}\n{_TAIL}"
@@ -106,7 +110,7 @@ def write_bundle(folder, separator, knobs, modules):
     try:
         aside.mkdir(parents=True)
         (aside / HYPERPARAMS).write_text(text, encoding="utf-8")
-        # SpeechBrain only warns of weights that do not fit, so a wrong bundle is refused here
+        # SpeechBrain only warns of weights that do not fit, so they are refused here
         problem = _misfit(aside / HYPERPARAMS, states)
         if problem:
             raise UserError(f"{separator}: with these knobs {problem}")
@@ -120,8 +124,8 @@ def write_bundle(folder, separator, knobs, modules):
     return folder
 
 
-def bundle_folder(name):
-    """The folder of a bundle: of one that comes with the package, by its name, or as it is.
+def bundle_folder(name: str | Path) -> Path:
+    """The folder of a bundle, given as a path or as the name of one that comes with the package.
 
     Example
     -------
@@ -132,8 +136,8 @@ def bundle_folder(name):
     return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
 
 
-def is_bundle(folder):
-    """Whether a folder has the files of a bundle, and its hyperparams.yaml the nodes of one.
+def is_bundle(folder: str | Path) -> bool:
+    """True if a folder has the files of a bundle, and its hyperparams.yaml the nodes.
 
     Example
     -------
@@ -144,24 +148,26 @@ def is_bundle(folder):
         has_parts(Path(folder, HYPERPARAMS)))
 
 
-def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
-                interface=SepformerSeparation):
-    """Load a bundle as SpeechBrain's interface: as `from_hparams`, but strict and never online.
+def load_bundle(
+    folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
+    dtype: str = "float32", interface: type[SepformerSeparation] = SepformerSeparation,
+) -> SepformerSeparation:
+    """Load a bundle into SpeechBrain's interface: like `from_hparams`, but strict and offline.
 
-    Only the bundle is read, in place; nothing is written anywhere. As every HyperPyYAML file its
-    `hyperparams.yaml` may build any class, so load bundles only from those you trust.
+    The bundle is read in place, and nothing is written. Like every HyperPyYAML file,
+    `hyperparams.yaml` may build any class, so load only bundles that you trust.
 
     Arguments
     ---------
     folder : str or pathlib.Path
         The bundle, or the name of one that comes with the package.
     overrides : dict, optional
-        Knobs to change that keep the weights' shapes, such as `max_depth` or
+        Hyperparameters to change that keep the shapes of the weights, such as `max_depth` or
         `halting_threshold`.
     device : str or torch.device
-        Where the modules go.
+        Device of the modules.
     dtype : str
-        What they compute in, see `papez_lobes.fast.precision.lower_precision`.
+        Precision, see `papez_lobes.fast.precision.lower_precision`.
     interface : type
         `SepformerSeparation` or a subclass.
 
@@ -173,8 +179,8 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
     Raises
     ------
     UserError
-        If the bundle is missing, incomplete or damaged, or an override, the device or the
-        dtype is wrong.
+        The bundle is missing, incomplete or damaged, or an override, the device or the dtype is
+        wrong.
     """
     folder = bundle_folder(folder)
     device = checked_device(device)
@@ -190,8 +196,10 @@ def load_bundle(folder, overrides=None, device="cpu", dtype="float32",
     return model
 
 
-def load_states(folder, states, modules, what):
-    """Load the weights of a bundle into modules that fit them; nothing is loaded if one does not.
+def load_states(
+    folder: Path, states: dict[str, dict], modules: Mapping[str, torch.nn.Module], what: str
+) -> None:
+    """Load the weights of a bundle into modules; nothing is loaded if one does not fit.
 
     Arguments
     ---------
@@ -202,12 +210,12 @@ def load_states(folder, states, modules, what):
     modules : mapping of str to torch.nn.Module
         `encoder`, `masknet` and `decoder`.
     what : str
-        What the modules are, for the message.
+        Description of the modules, for the message.
 
     Raises
     ------
     UserError
-        If a state does not fit its module.
+        A state dict does not fit its module.
     """
     for part, state in states.items():
         problem = _mismatch(modules[part].state_dict(), state)
@@ -217,8 +225,8 @@ def load_states(folder, states, modules, what):
         modules[part].load_state_dict(state)
 
 
-def read_checkpoint(path):
-    """Read a torch file that holds tensors and plain Python only; it cannot run code.
+def read_checkpoint(path: str | Path) -> object:
+    """Read a torch file of tensors and plain Python objects; it cannot run code.
 
     Arguments
     ---------
@@ -228,12 +236,12 @@ def read_checkpoint(path):
     Returns
     -------
     object
-        What was saved, its tensors on the CPU.
+        The saved object, with its tensors on the CPU.
 
     Raises
     ------
     UserError
-        If it is missing, empty, damaged, or needs more than tensors and plain Python.
+        The file is missing, empty or damaged, or holds other objects.
     """
     path = Path(path)
     if not path.is_file():
@@ -244,7 +252,7 @@ def read_checkpoint(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # bytes that are no pickle raise nearly anything
+    except Exception as error:  # a file that is not a pickle raises nearly anything
         needs = re.search(r"Unsupported (?:global|class)[^\n]*?([\w.]+\.\w+)", str(error))
         if needs:
             raise UserError(
@@ -255,7 +263,7 @@ def read_checkpoint(path):
 
 
 def _cpu_state(module):
-    """A state dict of compact copies on the CPU, without the names that wrappers add."""
+    """Copy a state dict to the CPU, without the names that wrappers add."""
     while True:
         if isinstance(module, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
             module = module.module
@@ -270,11 +278,11 @@ def _cpu_state(module):
 
 
 def _misfit(hyperparams, states):
-    """Why a file does not build what the weights fit, in words; None where it does."""
+    """Describe why weights do not fit the modules that a file builds; None if they do."""
     try:
-        with torch.random.fork_rng(devices=[]):  # a training that goes on is not disturbed
+        with torch.random.fork_rng(devices=[]):  # training may continue
             modules = build_modules(hyperparams)
-    except UserError as error:  # without the name of a file that will not be there
+    except UserError as error:  # without the name of a temporary file
         return f"nothing can be built: {str(error).removeprefix(f'{hyperparams}: ')}"
     for part, state in states.items():
         problem = _mismatch(modules[part].state_dict(), state)
@@ -284,7 +292,7 @@ def _misfit(hyperparams, states):
 
 
 def _mismatch(wanted, state):
-    """The first difference in names and shapes, in words; None where the state fits."""
+    """Describe the first difference in names and shapes; None if the state dict fits."""
     if not isinstance(state, dict):
         return f"it holds a {type(state).__name__}, not a state dict"
     for key, value in wanted.items():
@@ -319,12 +327,12 @@ def _check_replaceable(folder):
 
 
 def _sibling(folder):
-    """A new hidden name beside the folder: a rename from there stays on its file system."""
+    """A new hidden name beside the folder, on the same file system."""
     return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
 
 
 def _swap_in(new, folder):
-    """Rename `new` to `folder`, whose other files go along; the old one returns on failure."""
+    """Rename `new` to `folder` and keep its other files; on failure the old folder returns."""
     if not folder.exists():
         os.rename(new, folder)
         return

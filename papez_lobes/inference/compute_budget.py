@@ -1,53 +1,55 @@
-"""The dial: how much is computed, chosen at inference, from one checkpoint.
+"""Compute budget: how much a trained separator computes, chosen at inference.
 
-Three settings need no search and are YAML knobs too: `halting_threshold`, `max_depth` and
-`halting_bias`. Here the bias is searched for, so that a budget is met on given speech: a mean
-depth, or a real-time factor to stay under.
+`halting_threshold`, `max_depth` and `halting_bias` are hyperparameters and can be set directly. The
+functions here search for the bias that meets a budget on given speech: a mean depth, or a real-time
+factor.
 """
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
 from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
+from papez_lobes.separator import Separator
 
-LOWEST, HIGHEST = -30.0, 30.0  # biases that no logit outweighs: every step, and one step
-CLOSE = 0.01  # steps of mean depth, or 1 % of a real-time factor, that are not worth a search
-HALVINGS = 30  # of the bracket: far below what can change a sum of probabilities
-TIMED_RUNS = 3  # of each setting that is timed, after one that is not
+LOWEST, HIGHEST = -30.0, 30.0  # biases that outweigh every logit: all steps, and one step
+CLOSE = 0.01  # tolerance of the search: steps of mean depth, or a share of the real-time factor
+HALVINGS = 30  # of the search interval, which is then far too small to change a depth
+TIMED_RUNS = 3  # of each setting, after one run that is not timed
 
 
 @dataclass(frozen=True)
 class DepthSpread:
-    """How the depths of the tokens are spread, in steps.
+    """Distribution of the depths of tokens, in steps.
 
     Arguments
     ---------
     mean, sd : float
         Mean and standard deviation.
     quantiles : dict of float to float
-        Share of the tokens to the depth that they do not exceed.
+        Share of the tokens -> depth that they do not exceed.
     """
 
     mean: float
     sd: float
-    quantiles: dict
+    quantiles: dict[float, float]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a budget came to.
+    """A halting bias and what it leads to.
 
     Arguments
     ---------
     bias : float
-        The halting bias that is now set.
+        The halting bias, which is now set.
     spread : DepthSpread
-        Of the depths on the given speech.
+        Distribution of the depths on the given speech.
     real_time_factor : float or None
-        Measured, where the budget was one.
+        Measured real-time factor, if the budget is one.
     """
 
     bias: float
@@ -55,8 +57,8 @@ class Setting:
     real_time_factor: float | None = None
 
 
-def depth_spread(*traces, quantiles=(0.1, 0.5, 0.9)):
-    """The spread of the depths of all valid tokens.
+def depth_spread(*traces: object, quantiles: Iterable[float] = (0.1, 0.5, 0.9)) -> DepthSpread:
+    """Distribution of the depths of all valid tokens.
 
     Arguments
     ---------
@@ -78,25 +80,27 @@ def depth_spread(*traces, quantiles=(0.1, 0.5, 0.9)):
     (2.67, 0.94, {0.5: 2.0})
     """
     depths = torch.cat([trace.depth[trace.valid] for trace in traces]).double()
-    # the smallest depth that at least that share of the tokens does not exceed
+    # the smallest depth that at least this share of the tokens does not exceed
     cut = {share: depths.quantile(share, interpolation="higher").item() for share in quantiles}
     return DepthSpread(depths.mean().item(), depths.std(correction=0).item(), cut)
 
 
-def set_mean_depth(separator, mixtures, target):
+def set_mean_depth(
+    separator: Separator, mixtures: torch.Tensor | Iterable[torch.Tensor], target: float
+) -> Setting:
     """Set the halting bias so that the mean depth on given speech is the target.
 
-    The depth is a step function of the bias: tokens that are alike halt together. What comes
-    closest is set and reported; on seconds of speech that is within 0.01 of the target.
+    The depth is a step function of the bias, since similar tokens halt together. The closest bias
+    is set; on several seconds of speech its depth is within 0.01 of the target.
 
     Arguments
     ---------
     separator : papez_lobes.separator.Separator
         In eval mode, with a Papez as its masknet.
     mixtures : torch.Tensor or iterable of torch.Tensor
-        [B, T], or several [T] or [B, T]. All tokens count alike.
+        [B, T], or several of [T] or [B, T]. All tokens have the same weight.
     target : float
-        Steps, 1 to the `max_depth` of the separator.
+        Mean number of steps, from 1 to the `max_depth` of the separator.
 
     Returns
     -------
@@ -105,8 +109,7 @@ def set_mean_depth(separator, mixtures, target):
     Raises
     ------
     UserError
-        If the separator has no recurrence, or no bias reaches the target. The bias is then what
-        it was.
+        The separator has no recurrence, or no bias reaches the target. The bias is then unchanged.
     """
     halting, mixtures = _halting(separator), _batches(mixtures)
 
@@ -131,38 +134,40 @@ def set_mean_depth(separator, mixtures, target):
         return best
 
 
-def set_real_time_factor(separator, mixture, target, sample_rate, measure=None):
-    """Keep to a real-time factor, measured here: where the separator as it is takes longer, raise
-    the halting bias until they do not, as little as that needs.
+def set_real_time_factor(
+    separator: Separator, mixture: torch.Tensor, target: float, sample_rate: int,
+    measure: Callable[[], float] | None = None,
+) -> Setting:
+    """Raise the halting bias, as little as needed, until a real-time factor is reached.
 
-    They never become deeper than they are: steps that training did not choose can cost decibels
-    as well as time. The clock is this machine's, with its load of now, number of threads and
-    device: leave a margin where the load may grow.
+    The bias is never lowered: steps that training did not choose can cost decibels as well as
+    time. Times are measured on this machine, with its present load, number of threads and device,
+    so leave a margin if the load may grow.
 
     Arguments
     ---------
     separator : papez_lobes.separator.Separator
-        As `set_mean_depth`.
+        In eval mode, with a Papez as its masknet.
     mixture : torch.Tensor
         [B, T]; B counts as B recordings.
     target : float
         Seconds of computing per second of audio, above 0.
     sample_rate : int
-        Hz, the separator's.
+        Sampling rate of the separator, in Hz.
     measure : callable, optional
-        Called without arguments to time the separator as it is set: seconds. For clocks of
-        one's own; default: the median of three runs.
+        Function without arguments that returns the seconds of one separation. Default: the median
+        of three runs.
 
     Returns
     -------
     Setting
-        With the real-time factor that was measured.
+        With the measured real-time factor.
 
     Raises
     ------
     UserError
-        If the separator has no recurrence, or a single step is already slower than the target.
-        The bias is then what it was.
+        The separator has no recurrence, or a single step is already slower than the target. The
+        bias is then unchanged.
     """
     halting = _halting(separator)
     if not target > 0:
@@ -198,8 +203,8 @@ def set_real_time_factor(separator, mixture, target, sample_rate, measure=None):
         return Setting(best[0], depth_spread(_trace(separator, mixture)), best[1])
 
 
-def has_recurrence(separator):
-    """Whether a separator's masknet is a Papez, whose depth can be set."""
+def has_recurrence(separator: Separator) -> bool:
+    """True if the masknet of a separator is a Papez, whose depth can be set."""
     return hasattr(getattr(separator.masknet, "transformer", None), "halting")
 
 
@@ -221,7 +226,7 @@ def _trace(separator, mixture):
 
 
 def _outermost(separator, least, most, target):
-    """The depths that the outermost biases give, if the target is between them."""
+    """Return the depths at the extreme biases if the target is between them."""
     if not least - CLOSE <= target <= most + CLOSE:
         raise UserError(
             f"a mean depth of {target:g} cannot be reached: the mean is between {least:.2f} and "
@@ -231,7 +236,7 @@ def _outermost(separator, least, most, target):
 
 
 class _restored_on_failure:
-    """The halting bias is what it was, should the block raise anything."""
+    """Context that restores the halting bias if an exception is raised."""
 
     def __init__(self, halting):
         self.halting, self.before = halting, halting.bias

@@ -1,9 +1,10 @@
-"""Separate audio files with a loaded bundle."""
+"""Separation of audio files with a loaded bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.data.audio import read_audio, write_audio
 from papez_lobes.separator import Separator, match_mixture
@@ -16,13 +17,13 @@ class Separated:
     Arguments
     ---------
     mixture : torch.Tensor
-        [T], at the model's rate.
+        [T], at the model's sampling rate.
     estimates : torch.Tensor
-        [T, C], scaled so that they sum to the mixture as well as they can.
+        [T, C], scaled so that their sum is as close as possible to the mixture.
     sample_rate : int
-        Hz, the model's.
+        Sampling rate of the model, in Hz.
     trace : papez_lobes.recurrent.Trace or None
-        Of the recurrence, for models that have one.
+        Trace of the recurrence, if the model has one.
     """
 
     mixture: torch.Tensor
@@ -31,16 +32,16 @@ class Separated:
     trace: object
 
 
-def separate_file(model, path):
+def separate_file(model: SepformerSeparation, path: str | Path) -> Separated:
     """Separate one file.
 
     Arguments
     ---------
     model : speechbrain.inference.separation.SepformerSeparation
-        As `load_bundle` or SpeechBrain's own `from_hparams` give it.
+        The model, from `load_bundle` or SpeechBrain's own `from_hparams`.
     path : str or pathlib.Path
-        Any rate and number of channels: channels are averaged, and it is resampled to the
-        model's rate.
+        Audio file with any sampling rate and number of channels. Channels are averaged, and the
+        signal is resampled to the model's rate.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def separate_file(model, path):
     Raises
     ------
     UserError
-        If the file cannot be read as audio.
+        The file cannot be read as audio.
     """
     rate = model.hparams.sample_rate
     mixture = torch.from_numpy(read_audio(path, rate)).unsqueeze(0).to(model.device)
@@ -59,10 +60,25 @@ def separate_file(model, path):
     return Separated(mixture[0].cpu(), estimates[0].cpu(), rate, trace)
 
 
-def write_estimates(separated, path, folder):
-    """Write `<stem>_s1.wav`, `<stem>_s2.wav`, ... of a recording; returns their paths.
+def write_estimates(separated: Separated, path: str | Path, folder: str | Path) -> list[Path]:
+    """Write the estimates of a recording as `<stem>_s1.wav`, `<stem>_s2.wav`, ...
 
-    16 bit at the model's rate. Should an estimate exceed full scale, all are turned down alike.
+    The files have 16 bit and the model's sampling rate. If an estimate exceeds full scale, all are
+    scaled down by the same factor.
+
+    Arguments
+    ---------
+    separated : Separated
+        The separated recording.
+    path : str or pathlib.Path
+        Path of the recording, which gives the stem.
+    folder : str or pathlib.Path
+        Folder to write to.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Paths of the files.
     """
     peak = separated.estimates.abs().max().clamp(min=1.0)
     paths = []

@@ -1,32 +1,40 @@
-"""Training that begins with the weights of a bundle."""
+"""Warm start: training that begins with the weights of a bundle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
 
 from papez_lobes.config.separator_files import build_modules
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle, load_states
 
 
-def start_from(folder, modules, num_spks):
+def start_from(
+    folder: str | Path, modules: Mapping[str, torch.nn.Module], num_spks: int
+) -> None:
     """Load a bundle's weights into the modules of an experiment.
 
-    The experiment's knobs stay as they are, also those that change what the weights mean, such as
-    `chunk_tokens`: a model can grow. Steps beyond the bundle's `max_depth` were never trained:
-    their norms begin as those of its last step. Of a bundle for another number of speakers all is
-    taken but the channels of speakers that only one of the two has. New speakers leave the masks of
-    the others as they are; `papez`, whose last hidden layer grows with the speakers, loses a part
-    of it where there are fewer.
+    The experiment's hyperparameters stay as they are, also those that change what the weights mean,
+    such as `chunk_tokens`, so that a model can grow. Steps beyond the bundle's `max_depth` were
+    never trained: their norms begin as those of its last step.
+
+    If the bundle is for another number of speakers, all weights are taken except the channels of
+    speakers that only one of the two has. New speakers leave the masks of the others as they are.
+    `papez`, whose last hidden layer grows with the speakers, loses a part of it if there are fewer.
 
     Arguments
     ---------
     folder : str or pathlib.Path
-        The bundle.
+        Folder of the bundle, or the name of one that comes with the package.
     modules : mapping of str to torch.nn.Module
         `encoder`, `masknet` and `decoder`.
     num_spks : int
-        Speakers of the experiment.
+        Number of speakers of the experiment.
 
     Raises
     ------
     UserError
-        There is no such bundle, or its weights do not fit the modules.
+        The bundle does not exist, or its weights do not fit the modules.
 
     Example
     -------
@@ -48,13 +56,13 @@ def start_from(folder, modules, num_spks):
     states = {part: module.state_dict() for part, module in bundle.mods.items()}
     if begun != num_spks:
         made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks})
-        # channels go speaker by speaker, but in SkiM and RE-SepFormer the speakers are within
+        # the speaker is the outer index of the channels, but the inner one in SkiM and RE-SepFormer
         within = hasattr(made["masknet"], "num_spk")
         for part, state in states.items():
             for name, value in made[part].state_dict().items():
                 state[name] = _of_speakers(value, state[name], begun, num_spks, within)
     for name, value in modules["masknet"].state_dict().items():
-        if name.startswith("convolution."):  # begins as the identity, where the bundle has none
+        if name.startswith("convolution."):  # the identity, if the bundle has none
             states["masknet"].setdefault(name, value)
     load_states(folder, states, modules, "the separator with these knobs")
     depth = getattr(bundle.hparams, "max_depth", None)
@@ -64,7 +72,7 @@ def start_from(folder, modules, num_spks):
 
 
 def _of_speakers(made, trained, begun, num_spks, within):
-    """What was made, with what is trained in the place of the speakers that both have."""
+    """Copy trained weights of the speakers that both have into newly made ones."""
     if made.shape == trained.shape:
         return trained
     if within:
@@ -74,6 +82,6 @@ def _of_speakers(made, trained, begun, num_spks, within):
         return made
     shared = tuple(map(slice, map(min, made.shape, trained.shape)))
     if made.dim() > 1:
-        made[shared[0], trained.shape[1]:] = 0  # what is new tells the others nothing yet
+        made[shared[0], trained.shape[1]:] = 0  # new channels do not affect the others yet
     made[shared] = trained[shared]
     return made
