@@ -1,7 +1,7 @@
 """Separator files: the HyperPyYAML that describes a separator and its hyperparameters.
 
-A hyperparameter ("knob" in names of this project) is a top-level plain value of the file, a list of
-plain values, or a `!ref` to one. What has another tag (`!new:`, `!name:`) is built from these.
+A hyperparameter is a top-level plain value of the file, a list of plain values, or a `!ref` to one.
+Nodes with another tag (`!new:`, `!name:`) are built from hyperparameters.
 """
 
 import re
