@@ -1,4 +1,4 @@
-"""Every ablation of hparams/ablations.yaml: built, run forward and backward, reloaded; knobs that
+"""Every ablation of hparams/ablations.yaml: built, run forward and backward, reloaded; hparams that
 do not fit."""
 
 import copy
@@ -12,40 +12,45 @@ from ablate import TRAIN, ablations, main, train_command
 
 from papez_lobes.ablations import DisjointBlock
 from papez_lobes.config.experiments import load_experiment
-from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file, set_knobs
+from papez_lobes.config.separator_files import (
+    build_modules,
+    read_hyperparameters,
+    separator_file,
+    set_hyperparameters,
+)
 from papez_lobes.errors import UserError
 from papez_lobes.halting import Halting
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import Separator
 from tests.oracles import plain_papez
-from tests.tiny import tiny_knobs
+from tests.tiny import tiny_hparams
 
 HPARAMS = separator_file("papez").parent
-SIZES = tiny_knobs(separator_file("papez"), num_steps=3, halting_bias=-1.0)
+SIZES = tiny_hparams(separator_file("papez"), num_steps=3, halting_bias=-1.0)
 for own in ("chunk_tokens", "num_slots"):  # which rows of the table set
     del SIZES[own]
 ROWS = ablations()
-PAPEZ = read_knobs(separator_file("papez"))
+PAPEZ = read_hyperparameters(separator_file("papez"))
 SEPARATORS = sorted((HPARAMS / "ablations").glob("*.yaml"))
 
 
-def file_and_knobs(name):
-    knobs = dict(ROWS[name])
-    own = knobs.pop("separator", None)
-    return HPARAMS / "ablations" / own if own else separator_file("papez"), knobs
+def file_and_hparams(name):
+    hparams = dict(ROWS[name])
+    own = hparams.pop("separator", None)
+    return HPARAMS / "ablations" / own if own else separator_file("papez"), hparams
 
 
-def build(name, **knobs):
-    file, own = file_and_knobs(name)
+def build(name, **hparams):
+    file, own = file_and_hparams(name)
     torch.manual_seed(0)
-    return Separator(**build_modules(file, {**SIZES, **own, **knobs})).double()
+    return Separator(**build_modules(file, {**SIZES, **own, **hparams})).double()
 
 
 def test_the_paper_s_rows_are_there():
-    slots = {knobs.get("num_slots") for knobs in ROWS.values()}
-    chunks = {knobs.get("chunk_tokens") for knobs in ROWS.values()}
+    slots = {hparams.get("num_slots") for hparams in ROWS.values()}
+    chunks = {hparams.get("chunk_tokens") for hparams in ROWS.values()}
     assert slots >= {0, 2, 4, 8, 10, 16} and chunks >= {100, 150, 200, 250}
-    used = {knobs["separator"] for knobs in ROWS.values() if "separator" in knobs}
+    used = {hparams["separator"] for hparams in ROWS.values() if "separator" in hparams}
     assert used == {path.name for path in SEPARATORS}
 
 
@@ -59,9 +64,9 @@ def test_a_separator_of_its_own_differs_from_papez_in_one_node(path):
     removed = [line for line in ours if line not in theirs]
     added = [line for line in theirs if line not in ours]
     assert len(removed) <= 1 and 1 <= len(added) <= 4
-    knobs, base = read_knobs(path), read_knobs(separator_file("papez"))
-    assert {key: knobs[key] for key in base} == base
-    assert set(knobs) - set(base) <= {"halting_dim"}
+    hparams, base = read_hyperparameters(path), read_hyperparameters(separator_file("papez"))
+    assert {key: hparams[key] for key in base} == base
+    assert set(hparams) - set(base) <= {"halting_dim"}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -215,24 +220,24 @@ def test_what_has_no_score_is_not_finished_and_a_damaged_summary_is_named(tmp_pa
     assert "/nowhere.yaml: no such file" in capsys.readouterr().err
 
 
-def test_a_separator_of_its_own_gets_the_knobs_of_the_experiment_s(tmp_path):
+def test_a_separator_of_its_own_gets_the_hyperparameters_of_the_experiment_s(tmp_path):
     """In a folder whose name has a space."""
-    knobs = {"N_encoder_out": 64, "chunk_tokens": 40, "halting_bias": -2.0}
-    (tmp_path / "mine.yaml").write_text(set_knobs(separator_file("papez"), knobs))
+    hparams = {"N_encoder_out": 64, "chunk_tokens": 40, "halting_bias": -2.0}
+    (tmp_path / "mine.yaml").write_text(set_hyperparameters(separator_file("papez"), hparams))
     text = (TRAIN.parent / "hparams/papez.yaml").read_text()
     experiment, out = tmp_path / "experiment.yaml", tmp_path / "an out"
     experiment.write_text(text.replace("../../../../hparams/papez.yaml", "mine.yaml"))
     for name in ("no_path", "halting_network"):
         file = train_command(name, ROWS[name], out, experiment, ["--data_folder", "x"])[2]
         loaded = load_experiment([file, "--data_folder", "x", "--output_folder", str(out / name)])
-        theirs = read_knobs(tmp_path / "mine.yaml")
-        assert theirs == read_knobs(separator_file("papez")) | knobs
-        assert {key: loaded.knobs[key] for key in theirs} == theirs
-    assert loaded.knobs["halting_dim"] == 64
+        theirs = read_hyperparameters(tmp_path / "mine.yaml")
+        assert theirs == read_hyperparameters(separator_file("papez")) | hparams
+        assert {key: loaded.hyperparameters[key] for key in theirs} == theirs
+    assert loaded.hyperparameters["halting_dim"] == 64
     assert "NetworkHalting" in repr(loaded.hparams["modules"]["separator"].masknet)
 
 
-def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):
+def test_an_experiment_with_other_hyperparameters_takes_no_separator_of_papez(tmp_path):
     experiment = TRAIN.parent / "hparams/papez_small.yaml"
     with pytest.raises(UserError, match="its separator has bottleneck_dim"):
         train_command("no_path", ROWS["no_path"], tmp_path, experiment, [])
@@ -240,7 +245,7 @@ def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):
     assert train_command("slots_0", ROWS["slots_0"], tmp_path, experiment, [])[2] == str(experiment)
 
 
-@pytest.mark.parametrize("knobs, message", [
+@pytest.mark.parametrize("hparams, message", [
     ({"chunk_tokens": 15}, "chunk_tokens is 15"), ({"num_heads": 3}, "num_heads is 3"),
     ({"num_slots": 17}, "num_slots is 17"), ({"halting_threshold": 1.5}, "halting_threshold is 1"),
     ({"halting_threshold": 0}, "halting_threshold is 0"), ({"num_steps": 0}, "max_depth|num_steps"),
@@ -257,14 +262,14 @@ def test_an_experiment_with_other_knobs_takes_no_separator_of_papez(tmp_path):
     ({"min_train_depth": 4}, "min_train_depth is 4"), ({"num_spks": 0}, "num_spks is 0"),
     ({"halting_bias": float("nan")}, "halting_bias is nan"), ({"num_heads": 0}, "num_heads is 0"),
 ])
-def test_knobs_that_do_not_fit_name_their_key(knobs, message):
+def test_hyperparameters_that_do_not_fit_name_their_key(hparams, message):
     with pytest.raises(UserError, match=message):
-        build("papez", **knobs)
+        build("papez", **hparams)
 
 
 @pytest.mark.parametrize("key", [key for key in PAPEZ if key != "sample_rate"])
 @pytest.mark.parametrize("value", ["many", [3], 2.5, True])
-def test_knobs_of_the_wrong_type_name_their_key(key, value):
+def test_hyperparameters_of_the_wrong_type_name_their_key(key, value):
     now = PAPEZ[key]
     fits = isinstance(value, bool) == isinstance(now, bool) and isinstance(value, type(now))
     if fits or (isinstance(now, float) and value == 2.5):

@@ -7,9 +7,9 @@ from papez_lobes.block import ChunkAttention, RecurrentBlock, sinusoidal_positio
 from papez_lobes.framing import DenseFraming
 
 
-def make(slots, chunk_tokens=8, **knobs):
+def make(slots, chunk_tokens=8, **hparams):
     torch.manual_seed(0)
-    block = RecurrentBlock(12, 3, 20, 4, slots, chunk_tokens, **knobs)
+    block = RecurrentBlock(12, 3, 20, 4, slots, chunk_tokens, **hparams)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return block.double().eval()
@@ -90,7 +90,7 @@ def test_position_code_by_hand():
 
 
 @pytest.mark.parametrize(
-    "knobs, message",
+    "hparams, message",
     [
         ({"num_heads": 5}, "num_heads is 5"),
         ({"chunk_tokens": 7}, "chunk_tokens is 7"),
@@ -99,10 +99,10 @@ def test_position_code_by_hand():
         ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )
-def test_knobs_that_do_not_fit_are_named(knobs, message):
+def test_hyperparameters_that_do_not_fit_are_named(hparams, message):
     fit = {"dim": 12, "num_heads": 3, "ffn_dim": 20, "num_steps": 4, "num_slots": 2}
     with pytest.raises(ValueError, match=message):
-        RecurrentBlock(**{**fit, "chunk_tokens": 8, **knobs})
+        RecurrentBlock(**{**fit, "chunk_tokens": 8, **hparams})
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -10,9 +10,9 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
-from papez_lobes.config.separator_files import PARTS, read_knobs
+from papez_lobes.config.separator_files import PARTS, read_hyperparameters
 from papez_lobes.data.manifests import prepare_manifests
-from tests.tiny import ROOT, SEPARATORS, tiny_knobs
+from tests.tiny import ROOT, SEPARATORS, tiny_hparams
 
 PAPEZ = [path for path in SEPARATORS if path.stem.startswith("papez")]
 EXPERIMENTS = sorted((ROOT / "recipes/WSJ0Mix/separation/hparams").glob("*.yaml"))
@@ -65,16 +65,17 @@ def test_a_separator_file_gives_what_it_promises(path):
     assert set(re.findall(r"([\d,]+) parameters", text)) <= {f"{count:,}"}
 
 
-def test_papez_files_differ_in_their_knobs_alone():
-    """Two build one model: the nodes below the knobs are the same. The small one has a spectrogram:
-    its recurrence is built alike, and of its knobs only the width's has another name."""
+def test_papez_files_differ_in_their_hyperparameters_alone():
+    """Two build one model: the nodes below are the same. The small one has a spectrogram:
+    its recurrence is built alike, and of its hparams only the width's has another name."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in PAPEZ}
     nodes = {name: text.partition("\nEncoder:")[2] for name, text in texts.items()}
     assert set(nodes) == {"papez", "papez_official", "papez_small"} and all(nodes.values())
     assert nodes["papez"] == nodes["papez_official"]
-    knobs = {path.stem: list(read_knobs(path)) for path in PAPEZ}
-    assert knobs["papez"] == knobs["papez_official"]
-    assert set(knobs["papez"]) ^ set(knobs["papez_small"]) == {"N_encoder_out", "bottleneck_dim"}
+    hparams = {path.stem: list(read_hyperparameters(path)) for path in PAPEZ}
+    assert hparams["papez"] == hparams["papez_official"]
+    differing = set(hparams["papez"]) ^ set(hparams["papez_small"])
+    assert differing == {"N_encoder_out", "bottleneck_dim"}
     recurrence = {
         text.partition("\nBlock:")[2].partition("\nMaskNet:")[0].replace(width, "width")
         for text, width in ((nodes["papez"], "N_encoder_out"),
@@ -84,17 +85,18 @@ def test_papez_files_differ_in_their_knobs_alone():
 
 
 def test_what_official_sets_is_what_the_authors_do():
-    ours, theirs = (read_knobs(ROOT / f"hparams/{n}.yaml") for n in ("papez", "papez_official"))
+    files = [ROOT / f"hparams/{name}.yaml" for name in ("papez", "papez_official")]
+    ours, theirs = map(read_hyperparameters, files)
     changed = {key: theirs[key] for key in ours if ours[key] != theirs[key]}
     assert changed == {"pruning": "soft", "close_remainder": False, "attend_padding": True}
 
 
 @pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA], ids=lambda path: path.stem)
-def test_experiments_name_only_knobs_that_their_separator_has(path):
+def test_experiments_name_only_hyperparameters_that_their_separator_has(path):
     """HyperPyYAML takes an unknown key under an include in silence."""
     node = keys_of(path)["separator"]
     separator = path.parent / node.tag.value.removeprefix("!include:")
-    assert set(node) <= set(read_knobs(separator))
+    assert set(node) <= set(read_hyperparameters(separator))
 
 
 def test_experiments_are_equal_outside_their_separator_and_optimizer():
@@ -138,9 +140,9 @@ def test_demo_differs_from_the_others_in_values_alone():
 def outside_data(path):
     """An experiment's text without its title and what concerns the data alone."""
     text = path.read_text(encoding="utf-8").split("# ################################\n")[2]
-    knobs = text.index("\n# Data\n"), text.index("\nskip_prep: ")
+    hparams = text.index("\n# Data\n"), text.index("\nskip_prep: ")
     node = text.index("\nprepare: "), text.index("\n    check_audio: ")
-    return text[:knobs[0]], text[knobs[1]:node[0]], text[node[1]:]
+    return text[:hparams[0]], text[hparams[1]:node[0]], text[node[1]:]
 
 
 @pytest.mark.parametrize("path", OTHER_CORPORA, ids=lambda path: f"{path.parts[-4]}-{path.stem}")
@@ -159,7 +161,7 @@ def test_each_corpus_has_the_same_experiments():
 
 @pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA],
                          ids=lambda path: f"{path.parts[-4]}-{path.stem}")
-def test_all_knobs_of_the_data_reach_the_function_that_prepares_it(path):
+def test_all_hyperparameters_of_the_data_reach_the_function_that_prepares_it(path):
     keys = keys_of(path)
     module, _, name = keys["prepare"].tag.value.removeprefix("!name:").rpartition(".")
     parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
@@ -170,8 +172,8 @@ def test_all_knobs_of_the_data_reach_the_function_that_prepares_it(path):
         *inspect.signature(prepare_manifests).parameters, *keys["prepare"]}
     given = {value.value.strip("<>") for value in keys["prepare"].values()}
     names = list(keys)
-    knobs = names[names.index("data_folder"):names.index("skip_prep")]
-    assert given == {*knobs, "save_folder", "check_audio", "check_sums", "leave_out_damaged"}
+    hparams = names[names.index("data_folder"):names.index("skip_prep")]
+    assert given == {*hparams, "save_folder", "check_audio", "check_sums", "leave_out_damaged"}
 
 
 # SpeechBrain's recipe is not in its package. This is what its WSJ0Mix experiment looks like
@@ -209,7 +211,7 @@ def reset_layer_recursively(layer):
 def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     model = path.read_text(encoding="utf-8")
     model = re.sub(r"^(num_spks|sample_rate):.*\n", "", model, flags=re.M)
-    hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny_knobs(path))
+    hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny_hparams(path))
     torch.manual_seed(0)
     mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)
     for module in hparams["modules"].values():

@@ -12,10 +12,10 @@ from papez_lobes.config.separator_files import PARTS, build_modules
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle, write_bundle
 from papez_lobes.separator import Separator
-from tests.tiny import ROOT, separator_path, tiny_knobs
+from tests.tiny import ROOT, separator_path, tiny_hparams
 
 NAMES = ("convtasnet", "dprnn", "sepformer", "resepformer", "skim")
-KNOBS = {name: tiny_knobs(separator_path(name)) for name in NAMES}
+VALUES = {name: tiny_hparams(separator_path(name)) for name in NAMES}
 each_separator = pytest.mark.parametrize("name", NAMES)
 
 
@@ -27,9 +27,9 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def build(name, seed=0, **knobs):
+def build(name, seed=0, **hparams):
     torch.manual_seed(seed)
-    return Separator(**build_modules(separator_path(name), KNOBS[name] | knobs)).eval()
+    return Separator(**build_modules(separator_path(name), VALUES[name] | hparams)).eval()
 
 
 def build_speechbrains_own(name):
@@ -40,7 +40,7 @@ def build_speechbrains_own(name):
         text = text.replace(f"papez_lobes.speechbrain_fixes.{name_there}", parent)
     assert "papez_lobes" not in text
     torch.manual_seed(1)
-    hparams = load_hyperpyyaml(text, dict(KNOBS[name]))
+    hparams = load_hyperpyyaml(text, dict(VALUES[name]))
     return Separator(**{part: hparams[node] for part, node in PARTS.items()}).eval()
 
 
@@ -104,17 +104,17 @@ def test_a_kernel_without_a_stride_is_refused_when_built():
         build_modules(separator_path("skim"), {"kernel_size": 1})
 
 
-@pytest.mark.parametrize("name, knobs", [
-    *((name, {key: value}) for name in NAMES for key in sorted(KNOBS[name].keys() - {"dropout"})
+@pytest.mark.parametrize("name, hparams", [
+    *((name, {key: value}) for name in NAMES for key in sorted(VALUES[name].keys() - {"dropout"})
       for value in (0, -1, 2.5, "many", True, None)),
     *((name, {"dropout": value}) for name in ("sepformer", "resepformer", "skim")
       for value in (1.0, -0.1, "no")),
     ("convtasnet", {"conv_kernel": 1}), ("dprnn", {"chunk_tokens": 1}),
     ("sepformer", {"num_heads": 5}), ("resepformer", {"num_heads": 5}),
 ])
-def test_knobs_that_build_nothing_name_their_key(name, knobs):
-    with pytest.raises(UserError, match=f": {next(iter(knobs))} is ") as caught:
-        build_modules(separator_path(name), KNOBS[name] | knobs)
+def test_hyperparameters_that_build_nothing_name_their_key(name, hparams):
+    with pytest.raises(UserError, match=f": {next(iter(hparams))} is ") as caught:
+        build_modules(separator_path(name), VALUES[name] | hparams)
     assert "\n" not in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_copies_give_the_same(name):
 @each_separator
 def test_its_experiment_trains_and_ends_with_a_bundle_that_speechbrain_loads(name, tmp_path):
     torch.set_default_dtype(torch.float32)  # a bundle is loaded in single precision
-    flags = [word for key, value in KNOBS[name].items() for word in (f"--{key}", str(value))]
+    flags = [word for key, value in VALUES[name].items() for word in (f"--{key}", str(value))]
     experiment = load_experiment([
         str(ROOT / f"recipes/WSJ0Mix/separation/hparams/{name}.yaml"), *flags,
         "--data_folder", "/2speakers", "--output_folder", str(tmp_path), "--num_spks", "3",
@@ -154,7 +154,7 @@ def test_its_experiment_trains_and_ends_with_a_bundle_that_speechbrain_loads(nam
     assert losses[-1] < losses[0]
 
     bundle = write_bundle(
-        tmp_path / "bundle", experiment.separator_file, experiment.knobs, separator.parts
+        tmp_path / "bundle", experiment.separator_file, experiment.hyperparameters, separator.parts
     )
     stock = SepformerSeparation.from_hparams(source=str(bundle))
     ours = load_bundle(bundle)

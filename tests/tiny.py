@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
-from papez_lobes.config.separator_files import read_knobs
+from papez_lobes.config.separator_files import read_hyperparameters
 
 ROOT = Path(__file__).parents[1]
 # Every separator file of the project
@@ -24,9 +24,9 @@ def separator_path(name):
     return ROOT / "hparams" / f"{name}.yaml"
 
 
-def tiny_knobs(path, **overrides):
+def tiny_hparams(path, **overrides):
     """The sizes of `TINY` that a separator file has, and overrides."""
-    known = read_knobs(path)
+    known = read_hyperparameters(path)
     return {key: value for key, value in TINY.items() if key in known} | overrides
 
 
@@ -38,7 +38,7 @@ def build(name="papez", seed=0, **overrides):
     torch.manual_seed(seed)
     path = separator_path(name)
     with open(path, encoding="utf-8") as stream:
-        hparams = load_hyperpyyaml(stream, tiny_knobs(path, **overrides))
+        hparams = load_hyperpyyaml(stream, tiny_hparams(path, **overrides))
     separator = hparams["Separator"]
     randomise_norms(separator)
     return separator.double().eval(), hparams

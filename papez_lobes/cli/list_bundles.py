@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a table, the default bundle first."""
-    from papez_lobes.config.separator_files import build_modules, read_knobs
+    from papez_lobes.config.separator_files import build_modules, read_hyperparameters
     from papez_lobes.inference.bundle import DEFAULT, HYPERPARAMS, is_bundle
     from papez_lobes.profiling.cost import count_parameters
 
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for folder in sorted(folders, key=lambda path: (path.name != DEFAULT, path.name)):
         file = folder / HYPERPARAMS
-        known = read_knobs(file)
+        known = read_hyperparameters(file)
         parameters = count_parameters(build_modules(file))
         size = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
         rows.append((folder.name, known["num_spks"], known["sample_rate"],

@@ -25,7 +25,7 @@ from papez_lobes.config.command_line import (
     usage,
 )
 from papez_lobes.config.options import PATH, check_known, find_option
-from papez_lobes.config.separator_files import read_knobs, separator_file, set_options
+from papez_lobes.config.separator_files import read_hyperparameters, separator_file, set_options
 from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
@@ -56,7 +56,7 @@ class Experiment:
         What HyperPyYAML built.
     run_opts : speechbrain RunOptions
         SpeechBrain's own options (--device, --precision, --test_only, ...).
-    knobs : dict
+    hyperparameters : dict
         Hyperparameters of the separator: name to plain value.
     tree : dict
         The nodes that it was built from, which refer to no other file.
@@ -66,7 +66,7 @@ class Experiment:
     separator_file: Path
     hparams: dict = field(repr=False)
     run_opts: RunOptions = field(repr=False)
-    knobs: dict
+    hyperparameters: dict
     tree: dict = field(repr=False)
 
     def save(self) -> None:
@@ -108,7 +108,7 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
     if any(name == "help" for name, _ in given):
         print(usage({str(file): tree, str(path): read_tree(path)}))
         sys.exit()
-    defaults = read_knobs(path)
+    defaults = read_hyperparameters(path)
     experiment, separator, run = read_options(given, tree, defaults)
     if named and tree.get("experiment_name") == included.stem:  # it is named after its separator
         experiment.setdefault("experiment_name", path.stem)
@@ -127,7 +127,7 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
         separator_file=path,
         run_opts=run_options(file, run, tree),  # before anything is built
         hparams=build(tree, file),
-        knobs={name: plain(parts[name]) for name in defaults},
+        hyperparameters={name: plain(parts[name]) for name in defaults},
         tree=tree,
     )
 

@@ -74,7 +74,7 @@ def separator_names() -> list[str]:
     return list(_separators())
 
 
-def read_knobs(path: str | Path) -> dict:
+def read_hyperparameters(path: str | Path) -> dict:
     """The hyperparameters of a separator file or of a bundle's `hyperparams.yaml`.
 
     Arguments
@@ -94,8 +94,8 @@ def read_knobs(path: str | Path) -> dict:
 
     Example
     -------
-    >>> knobs = read_knobs(separator_file("papez"))
-    >>> knobs["num_steps"], knobs["max_depth"], "Encoder" in knobs
+    >>> hyperparameters = read_hyperparameters(separator_file("papez"))
+    >>> hyperparameters["num_steps"], hyperparameters["max_depth"], "Encoder" in hyperparameters
     (16, 16, False)
     """
     values = {key: plain(node) for key, node in fill_in(read_tree(path)).items()}
@@ -104,14 +104,16 @@ def read_knobs(path: str | Path) -> dict:
     }
 
 
-def set_knobs(path: str | Path, knobs: Mapping, drop: Iterable[str] = ()) -> str:
+def set_hyperparameters(
+    path: str | Path, hyperparameters: Mapping, drop: Iterable[str] = ()
+) -> str:
     """The text of a separator file with hyperparameters set; comments, tags and `!ref`s stay.
 
     Arguments
     ---------
     path : str or pathlib.Path
         The YAML file.
-    knobs : mapping
+    hyperparameters : mapping
         Values; hyperparameters that are not named keep the file's. A `!ref` stays where it gives
         the wanted value, so that a later override of what it refers to reaches it.
     drop : iterable of str
@@ -128,21 +130,21 @@ def set_knobs(path: str | Path, knobs: Mapping, drop: Iterable[str] = ()) -> str
 
     Example
     -------
-    >>> text = set_knobs(separator_file("papez"), {"num_steps": 8, "max_depth": 8})
+    >>> text = set_hyperparameters(separator_file("papez"), {"num_steps": 8, "max_depth": 8})
     >>> [line.split(" # ")[0].strip() for line in text.splitlines() if line.startswith("max_")]
     ['max_depth: !ref <num_steps>']
     """
-    tree, known = read_tree(path), read_knobs(path)
+    tree, known = read_tree(path), read_hyperparameters(path)
     _check_needed(tree, path)
-    for key in knobs:
+    for key in hyperparameters:
         check_known(key, known, str(path))
     for key in drop:
         tree.pop(key, None)
     # plain values first: a reference is compared with what it then gives
     for key in sorted(known, key=lambda key: tag_of(tree[key]) == "!ref"):
-        if key not in knobs:
+        if key not in hyperparameters:
             continue
-        value, now = plain(knobs[key]), value_of(tree[key], tree)
+        value, now = plain(hyperparameters[key]), value_of(tree[key], tree)
         if not is_plain(value):
             raise UserError(f"{path}: {key} is {value!r}: it must be a number, text, True, False, "
                             "null or a list")
@@ -159,7 +161,7 @@ def set_options(path: str | Path, options: Mapping | None = None) -> dict:
     UserError
         The file has no such hyperparameter, or one is out of its range.
     """
-    options, known = dict(options or {}), read_knobs(path)
+    options, known = dict(options or {}), read_hyperparameters(path)
     for name in options:
         check_known(name, known, str(path))
     tree = read_tree(path)
@@ -179,14 +181,14 @@ def set_options(path: str | Path, options: Mapping | None = None) -> dict:
     return tree
 
 
-def build_modules(path: str | Path, knobs: Mapping | None = None) -> dict[str, nn.Module]:
+def build_modules(path: str | Path, hyperparameters: Mapping | None = None) -> dict[str, nn.Module]:
     """Build the untrained Encoder, MaskNet and Decoder of a separator file or bundle.
 
     Arguments
     ---------
     path : str or pathlib.Path
         The YAML file.
-    knobs : mapping, optional
+    hyperparameters : mapping, optional
         Values for some of its hyperparameters.
 
     Returns
@@ -204,13 +206,13 @@ def build_modules(path: str | Path, knobs: Mapping | None = None) -> dict[str, n
     >>> sorted(build_modules(separator_file("papez"), {"num_steps": 2}))
     ['decoder', 'encoder', 'masknet']
     """
-    hparams = load_hparams(path, knobs)
+    hparams = load_hparams(path, hyperparameters)
     return {part: hparams[node] for part, node in PARTS.items()}
 
 
-def load_hparams(path: str | Path, knobs: Mapping | None = None) -> dict:
+def load_hparams(path: str | Path, hyperparameters: Mapping | None = None) -> dict:
     """Like `build_modules`, but returns all that the file holds."""
-    hparams = build(set_options(path, knobs), path)
+    hparams = build(set_options(path, hyperparameters), path)
     _check_needed(hparams, path)
     return hparams
 

@@ -84,7 +84,7 @@ def convert(
     if sample_rate < 1:
         raise UserError(f"sample_rate is {sample_rate}: it must be at least 1 Hz")
     tensors = _read_tensors(checkpoint)
-    knobs = {
+    hyperparameters = {
         **_read_sizes(tensors, checkpoint),
         "num_heads": num_heads,
         "halting_threshold": halting_threshold,
@@ -92,15 +92,15 @@ def convert(
     }
     separator = separator_file("papez_official")
     try:
-        modules = build_modules(separator, knobs)
+        modules = build_modules(separator, hyperparameters)
     except UserError as error:  # it names the separator's file, but the checkpoint is the cause
         reason = str(error).removeprefix(f"{separator}: ")
         raise UserError(f"{checkpoint}: cannot be built: {reason}") from error
     _check_constants(tensors, modules["masknet"], checkpoint)
     for part, module in modules.items():
         module.load_state_dict(_translate(part, module.state_dict(), tensors, checkpoint))
-    write_bundle(out, separator, knobs, modules)
-    return knobs
+    write_bundle(out, separator, hyperparameters, modules)
+    return hyperparameters
 
 
 def _pairs(part):

@@ -30,7 +30,7 @@ from papez_lobes.config.separator_files import (
     build_modules,
     has_parts,
     load_hparams,
-    set_knobs,
+    set_hyperparameters,
 )
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
@@ -59,7 +59,8 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 def write_bundle(
-    folder: str | Path, separator: str | Path, knobs: dict, modules: Mapping[str, torch.nn.Module]
+    folder: str | Path, separator: str | Path, hyperparameters: dict,
+    modules: Mapping[str, torch.nn.Module],
 ) -> Path:
     """Write a bundle atomically. An older one is replaced once the new one is complete.
 
@@ -71,7 +72,7 @@ def write_bundle(
         Folder of the bundle; its parents are made. Other files of an older bundle are kept.
     separator : str or pathlib.Path
         The separator file, which includes no other file.
-    knobs : dict
+    hyperparameters : dict
         Hyperparameters that differ from the file's: name to value. A `!ref` that gives the wanted
         value stays a `!ref`.
     modules : mapping of str to torch.nn.Module
@@ -91,9 +92,9 @@ def write_bundle(
     Example
     -------
     >>> from papez_lobes.config.separator_files import separator_file
-    >>> papez, knobs = separator_file("papez"), {"N_encoder_out": 16, "num_steps": 4}
-    >>> modules = build_modules(papez, knobs)
-    >>> folder = write_bundle(getfixture("tmp_path") / "mine", papez, knobs, modules)
+    >>> papez, hyperparameters = separator_file("papez"), {"N_encoder_out": 16, "num_steps": 4}
+    >>> modules = build_modules(papez, hyperparameters)
+    >>> folder = write_bundle(getfixture("tmp_path") / "mine", papez, hyperparameters, modules)
     >>> sorted(path.name for path in folder.iterdir())
     ['decoder.ckpt', 'encoder.ckpt', 'hyperparams.yaml', 'masknet.ckpt']
     >>> load_bundle(folder, {"max_depth": 2}).separate_batch(torch.randn(1, 800)).shape
@@ -101,9 +102,11 @@ def write_bundle(
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    if "min_train_depth" in knobs:  # only for training; a lower max_depth would be refused
-        knobs = knobs | {"min_train_depth": None}
-    text = set_knobs(separator, knobs, drop=(BUNDLE_FORMAT, "modules", "pretrainer"))
+    if "min_train_depth" in hyperparameters:  # for training; it would refuse a lower max_depth
+        hyperparameters = hyperparameters | {"min_train_depth": None}
+    text = set_hyperparameters(
+        separator, hyperparameters, drop=(BUNDLE_FORMAT, "modules", "pretrainer")
+    )
     text = f"{text.rstrip()}\n{_TAIL}"
     states = {part: _cpu_state(modules[part]) for part in PARTS}
     aside = _sibling(folder)
@@ -113,7 +116,7 @@ def write_bundle(
         # SpeechBrain only warns of weights that do not fit, so they are refused here
         problem = _misfit(aside / HYPERPARAMS, states)
         if problem:
-            raise UserError(f"{separator}: with these knobs {problem}")
+            raise UserError(f"{separator}: with these hyperparameters {problem}")
         for part, state in states.items():
             torch.save(state, aside / f"{part}.ckpt")
         _swap_in(aside, folder)

@@ -64,7 +64,7 @@ def start_from(
     for name, value in modules["masknet"].state_dict().items():
         if name.startswith("convolution."):  # the identity, if the bundle has none
             states["masknet"].setdefault(name, value)
-    load_states(folder, states, modules, "the separator with these knobs")
+    load_states(folder, states, modules, "the separator with these hyperparameters")
     depth = getattr(bundle.hparams, "max_depth", None)
     for module in modules["masknet"].modules():
         if hasattr(module, "repeat_from") and depth is not None:

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import torch
 
-from papez_lobes.config.separator_files import PARTS, load_hparams, read_knobs, separator_file
+from papez_lobes.config.separator_files import (
+    PARTS,
+    load_hparams,
+    read_hyperparameters,
+    separator_file,
+)
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle
@@ -82,7 +87,7 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
         label = folder.parent.name if folder.name == "bundle" else folder.name
         return [ModelSpec(f"{label} (bundle)", "bundle", str(folder))]
     path = separator_file(name)
-    known, source = read_knobs(path), str(path)
+    known, source = read_hyperparameters(path), str(path)
     if "pruning" not in known:
         return [ModelSpec(path.stem, "own", source)]
     dense = ModelSpec(f"{path.stem}, all {known['max_depth']} steps", "all steps", source)

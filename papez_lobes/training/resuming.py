@@ -16,7 +16,7 @@ FREE = {
 }
 
 
-def keep_knobs(save_folder: str | Path, separator: str, knobs: dict) -> None:
+def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameters: dict) -> None:
     """Save the separator's hyperparameters beside its checkpoints, or check that they are the same.
 
     SpeechBrain would silently resume with weights that mean something else (another number of
@@ -28,7 +28,7 @@ def keep_knobs(save_folder: str | Path, separator: str, knobs: dict) -> None:
         Folder of the checkpoints.
     separator : str
         Name of the separator file.
-    knobs : dict
+    hyperparameters : dict
         Hyperparameters of the separator: name to value.
 
     Raises
@@ -39,16 +39,16 @@ def keep_knobs(save_folder: str | Path, separator: str, knobs: dict) -> None:
     Example
     -------
     >>> folder = getfixture("tmp_path")
-    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 10, "max_depth": 16})
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 16})
     >>> (folder / "CKPT+1").mkdir()
-    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 10, "max_depth": 8})
-    >>> keep_knobs(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 8})
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
     Traceback (most recent call last):
     papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
 another output_folder
     """
     kept = Path(save_folder, KEPT_OPTIONS)
-    new = {"separator": separator} | {k: v for k, v in knobs.items() if k not in FREE}
+    new = {"separator": separator} | {k: v for k, v in hyperparameters.items() if k not in FREE}
     if kept.is_file() and any(Path(save_folder).glob("CKPT+*")):
         try:
             old = json.loads(kept.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import mixing_speed, operators, score_against_latency
-from papez_lobes.config.separator_files import separator_file, set_knobs
+from papez_lobes.config.separator_files import separator_file, set_hyperparameters
 from papez_lobes.data.audio import write_audio
 from papez_lobes.profiling.models import ModelSpec, build_model
 from tests.trees import SAMPLE_RATE, voice
@@ -31,7 +31,7 @@ def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
 def test_operators_are_profiled(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(operators, "SIDES", (64,))
     path = tmp_path / "small.yaml"
-    path.write_text(set_knobs(separator_file("papez"), TINY))
+    path.write_text(set_hyperparameters(separator_file("papez"), TINY))
     operators.main([str(path), "--seconds", "0.5", "--mean-depth", "1.5"])
     printed = capsys.readouterr().out
     assert "small, mean depth 1.5, 0.5 s, float32, threads 1: " in printed

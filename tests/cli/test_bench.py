@@ -6,7 +6,11 @@ import re
 import pytest
 
 from papez_lobes.cli.main import main
-from papez_lobes.config.separator_files import read_knobs, separator_file, set_knobs
+from papez_lobes.config.separator_files import (
+    read_hyperparameters,
+    separator_file,
+    set_hyperparameters,
+)
 from papez_lobes.profiling.comparison import Comparison
 
 TINY = {
@@ -23,7 +27,7 @@ KEYS = {
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path / "small.yaml"
-    path.write_text(set_knobs(separator_file("papez"), TINY))
+    path.write_text(set_hyperparameters(separator_file("papez"), TINY))
     return path
 
 
@@ -94,9 +98,9 @@ def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
     files = [small]
     for name in ("convtasnet", "dprnn", "sepformer", "resepformer", "skim"):
         own = separator_file(name)
-        knobs = {key: value for key, value in tiny.items() if key in read_knobs(own)}
+        hparams = {key: value for key, value in tiny.items() if key in read_hyperparameters(own)}
         files.append(tmp_path / f"{name}.yaml")
-        files[-1].write_text(set_knobs(own, knobs))
+        files[-1].write_text(set_hyperparameters(own, hparams))
     out = tmp_path / "out.json"
     options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
     assert bench(*files, "--seconds", 0.3, *options) == 0

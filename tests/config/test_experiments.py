@@ -9,7 +9,7 @@ from speechbrain import Brain
 
 import papez_lobes.training.brain
 from papez_lobes.config.experiments import NEEDED, load_experiment
-from papez_lobes.config.separator_files import read_knobs, separator_file
+from papez_lobes.config.separator_files import read_hyperparameters, separator_file
 from papez_lobes.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation/hparams"
@@ -23,16 +23,17 @@ def load(tmp_path, *argv, file="papez.yaml"):
     return load_experiment([str(RECIPE / file), *TINY, str(tmp_path), *argv])
 
 
-def test_knobs_of_both_files_reach_the_modules(tmp_path):
+def test_hyperparameters_of_both_files_reach_the_modules(tmp_path):
     experiment = load(tmp_path, "--num_slots", "5", "--num_spks", "3", "--halting_bias", "-2.5")
     separator = experiment.hparams["separator"]
     assert separator["MaskNet"].num_spks == 3
     assert separator["Block"].attention.num_slots == 5
     assert separator["Halting"].bias == -2.5
     assert experiment.hparams["modules"]["separator"].masknet is separator["MaskNet"]
-    assert experiment.knobs["num_slots"] == 5 and experiment.knobs["num_spks"] == 3
-    assert experiment.knobs["max_depth"] == 3  # follows num_steps
-    assert not any(key in experiment.knobs for key in ("Encoder", "MaskNet", "Decoder"))
+    assert experiment.hyperparameters["num_slots"] == 5
+    assert experiment.hyperparameters["num_spks"] == 3
+    assert experiment.hyperparameters["max_depth"] == 3  # follows num_steps
+    assert not any(key in experiment.hyperparameters for key in ("Encoder", "MaskNet", "Decoder"))
 
 
 def test_nested_overrides_work_too(tmp_path):
@@ -44,8 +45,9 @@ def test_a_later_option_wins(tmp_path):
     experiment = load(tmp_path, "--lr", "1", "--separator={num_slots: 4}", "--num_slots", "5",
                       "--separator={dropout: 0.2}", "--lr", "0.5")
     assert experiment.hparams["lr"] == 0.5
-    assert experiment.hparams["separator"]["num_slots"] == experiment.knobs["num_slots"] == 5
-    assert experiment.knobs["dropout"] == 0.2
+    assert experiment.hparams["separator"]["num_slots"] == 5
+    assert experiment.hyperparameters["num_slots"] == 5
+    assert experiment.hyperparameters["dropout"] == 0.2
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):
@@ -72,8 +74,9 @@ def test_another_separator(tmp_path, by):
         "--save_folder", str(tmp_path / "save"),
     ])
     assert experiment.separator_file == skim
-    assert list(experiment.knobs) == list(read_knobs(skim))
-    assert (experiment.knobs["rnn_dim"], experiment.knobs["num_repeats"]) == (8, 2)
+    assert list(experiment.hyperparameters) == list(read_hyperparameters(skim))
+    assert experiment.hyperparameters["rnn_dim"] == 8
+    assert experiment.hyperparameters["num_repeats"] == 2
     masknet = experiment.hparams["modules"]["separator"].masknet
     assert type(masknet).__name__ == "ResourceEfficientSeparator"
     assert masknet is experiment.hparams["separator"]["MaskNet"]
@@ -226,11 +229,11 @@ def test_every_key_that_training_reads_is_asked_for():
     assert len(used) > 20 and used <= set(NEEDED)
 
 
-@pytest.mark.parametrize("name, knob", [
+@pytest.mark.parametrize("name, option", [
     ("convtasnet", "num_repeats"), ("dprnn", "chunk_tokens"), ("skim", "segment_tokens")])
-def test_knobs_of_speechbrain_s_separators_are_checked_too(tmp_path, name, knob):
-    with pytest.raises(UserError, match=f"{knob} is 0: it must be a whole number of at least"):
-        load_experiment([str(RECIPE / f"{name}.yaml"), "--data_folder", "x", f"--{knob}", "0",
+def test_hyperparameters_of_speechbrain_s_separators_are_checked_too(tmp_path, name, option):
+    with pytest.raises(UserError, match=f"{option} is 0: it must be a whole number of at least"):
+        load_experiment([str(RECIPE / f"{name}.yaml"), "--data_folder", "x", f"--{option}", "0",
                          "--output_folder", str(tmp_path)])
 
 

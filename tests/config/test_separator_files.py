@@ -1,9 +1,14 @@
-"""Separator files: where they are found, which of their keys are knobs, and setting those."""
+"""Separator files: where they are found, which of their keys are hparams, and setting those."""
 
 import pytest
 
 from papez_lobes import resources
-from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file, set_knobs
+from papez_lobes.config.separator_files import (
+    build_modules,
+    read_hyperparameters,
+    separator_file,
+    set_hyperparameters,
+)
 from papez_lobes.errors import UserError
 
 PAPEZ = separator_file("papez")
@@ -34,21 +39,21 @@ def test_separator_missing_lists_what_there_is(name):
         separator_file(name)
 
 
-def test_knobs_are_plain_values_and_references_to_them(tmp_path):
+def test_hyperparameters_are_plain_values_and_references_to_them(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text(
         "a: 3\nb: !ref <a> * 2\nc: [1, 2.5]\nd: 'text'\ne: True\nf: 1e-8\n"
         "Node: !new:collections.Counter\nalias: !ref <Node>\nname: !name:len\nmap: {x: 1}\n",
         encoding="utf-8",
     )
-    knobs = read_knobs(file)
-    assert knobs == {"a": 3, "b": 6, "c": [1, 2.5], "d": "text", "e": True, "f": 1e-8}
-    assert [type(value) for value in knobs.values()] == [int, int, list, str, bool, float]
+    hparams = read_hyperparameters(file)
+    assert hparams == {"a": 3, "b": 6, "c": [1, 2.5], "d": "text", "e": True, "f": 1e-8}
+    assert [type(value) for value in hparams.values()] == [int, int, list, str, bool, float]
 
 
-def test_set_knobs_changes_only_the_lines_of_its_knobs():
+def test_set_hyperparameters_changes_only_the_lines_of_its_hyperparameters():
     before = PAPEZ.read_text(encoding="utf-8").splitlines()
-    after = set_knobs(PAPEZ, {"dropout": 0.25, "pruning": "soft"}).splitlines()
+    after = set_hyperparameters(PAPEZ, {"dropout": 0.25, "pruning": "soft"}).splitlines()
     assert len(before) == len(after)
     changed = [new for old, new in zip(before, after) if old != new]
     assert [line.split(" ")[:2] for line in changed] == [["dropout:", "0.25"], ["pruning:", "soft"]]
@@ -56,7 +61,7 @@ def test_set_knobs_changes_only_the_lines_of_its_knobs():
 
 @pytest.mark.parametrize("depth, kept", [(7, "!ref <num_steps>"), (4, "4")])
 def test_reference_stays_where_it_gives_the_wanted_value(depth, kept):
-    text = set_knobs(PAPEZ, {"max_depth": depth, "num_steps": 7})
+    text = set_hyperparameters(PAPEZ, {"max_depth": depth, "num_steps": 7})
     assert f"\nmax_depth: {kept} " in text
     assert "max_depth: !ref <max_depth>" in text  # the node's
 
@@ -67,10 +72,10 @@ def test_every_kind_of_value_survives(tmp_path):
         "num_steps": 3,
     }
     file = tmp_path / "set.yaml"
-    file.write_text(set_knobs(PAPEZ, values), encoding="utf-8")
-    knobs = read_knobs(file)
+    file.write_text(set_hyperparameters(PAPEZ, values), encoding="utf-8")
+    hparams = read_hyperparameters(file)
     for key, value in values.items():
-        assert (type(knobs[key]), knobs[key]) == (type(value), value)
+        assert (type(hparams[key]), hparams[key]) == (type(value), value)
 
 
 @pytest.mark.parametrize("node", ["!new:nowhere.Encoder", "!ref <nothing>", "!apply:len {}"])

@@ -13,7 +13,7 @@ from papez_lobes.fast.lobes import BlockwiseBlock, BlockwiseMLP, swap_in
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.norms import NormedMLP
 from papez_lobes.separator import Separator
-from tests.tiny import tiny_knobs
+from tests.tiny import tiny_hparams
 
 PAPEZ = separator_file("papez")
 
@@ -28,7 +28,7 @@ def build(name="papez", **options):
     torch.manual_seed(0)
     path = separator_file(name)
     known = {"num_steps": 5, "chunk_tokens": 8, "num_slots": 10, "halting_bias": -0.5} | options
-    return Separator(**build_modules(path, tiny_knobs(path, **known))).eval()
+    return Separator(**build_modules(path, tiny_hparams(path, **known))).eval()
 
 
 def both(name="papez", dtype=torch.float64, **options):
@@ -64,7 +64,7 @@ def test_fast_equals_plain_on_a_spectrogram(small_blocks, samples):
 
 def test_an_ablation_keeps_its_own_part(small_blocks):
     path = PAPEZ.parent / "ablations/disjoint_chunks.yaml"
-    plain = Separator(**build_modules(path, tiny_knobs(path))).double().eval()
+    plain = Separator(**build_modules(path, tiny_hparams(path))).double().eval()
     fast = copy.deepcopy(plain)
     swap_in(fast.parts)
     block = fast.masknet.transformer.block

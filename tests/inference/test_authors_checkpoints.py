@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from papez_lobes.cli.main import main
-from papez_lobes.config.separator_files import read_knobs
+from papez_lobes.config.separator_files import read_hyperparameters
 from papez_lobes.inference.bundle import load_bundle
 from tests.oracles.authors_papez import AuthorsPapez
 
@@ -54,8 +54,8 @@ def test_sizes_are_read_from_the_tensors(state, tmp_path, out, capsys):
     assert capsys.readouterr().out == (
         f"{out}: 3 speakers at 16000 Hz, 16 channels, 3 memory slots, 4 steps\n"
     )
-    knobs = read_knobs(out / "hyperparams.yaml")
-    assert {**knobs, "dropout": None} == {
+    hparams = read_hyperparameters(out / "hyperparams.yaml")
+    assert {**hparams, "dropout": None} == {
         "num_spks": 3, "sample_rate": 16000, "N_encoder_out": 16, "kernel_size": 10,
         "kernel_stride": 5, "num_heads": 2, "ffn_dim": 24, "chunk_tokens": 8, "num_slots": 3,
         "num_steps": 4, "max_depth": 4, "min_train_depth": None, "dropout": None,
@@ -89,7 +89,7 @@ def test_half_precision(state, tmp_path, out):
 def test_without_memory(tmp_path, out):
     state = AuthorsPapez(N=16, H=2, M=0, K=8, R=2, ffn=8).state_dict()
     assert convert(save(state, tmp_path), out) == 0
-    assert read_knobs(out / "hyperparams.yaml")["num_slots"] == 0
+    assert read_hyperparameters(out / "hyperparams.yaml")["num_slots"] == 0
 
 
 # Files that are no checkpoint

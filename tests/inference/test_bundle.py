@@ -12,7 +12,7 @@ from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.fetching import LocalStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from papez_lobes.config.separator_files import build_modules, read_knobs, separator_file
+from papez_lobes.config.separator_files import build_modules, read_hyperparameters, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import FILES, load_bundle, write_bundle
 from papez_lobes.separator import Separator
@@ -100,8 +100,8 @@ def test_trained_for_one_step_and_wrapped(tmp_path, modules, mixture):
 
 
 def test_what_was_trained_at_random_depths_may_run_shallower(tmp_path):
-    knobs = SMALL | {"min_train_depth": 2}
-    folder = write_bundle(tmp_path / "bundle", PAPEZ, knobs, build_modules(PAPEZ, knobs))
+    hparams = SMALL | {"min_train_depth": 2}
+    folder = write_bundle(tmp_path / "bundle", PAPEZ, hparams, build_modules(PAPEZ, hparams))
     model = load_bundle(folder, {"max_depth": 1})
     assert model.mods["masknet"].transformer.max_depth == 1
 
@@ -189,14 +189,14 @@ def test_loading_is_quiet(bundle, capfd, caplog):
 # Mistakes
 
 
-@pytest.mark.parametrize("knobs, message", [
+@pytest.mark.parametrize("hparams, message", [
     ({"num_slot": 3}, "no option 'num_slot'; did you mean 'num_slots'?"),
     ({"Encoder": 3}, "no option 'Encoder'"),
     ({"dropout": torch.tensor(0.1)}, "dropout is tensor"),
 ])
-def test_wrong_knobs(tmp_path, modules, knobs, message):
+def test_wrong_hyperparameters(tmp_path, modules, hparams, message):
     with pytest.raises(UserError) as error:
-        write_bundle(tmp_path / "out", PAPEZ, knobs, modules)
+        write_bundle(tmp_path / "out", PAPEZ, hparams, modules)
     assert message in str(error.value)
     assert not any(tmp_path.iterdir())
 
@@ -270,17 +270,17 @@ def test_wrong_device(bundle, device):
         load_bundle(bundle, device=device)
 
 
-def test_weights_that_do_not_fit_the_knobs(tmp_path, modules):
+def test_weights_that_do_not_fit_the_hyperparameters(tmp_path, modules):
     with pytest.raises(UserError, match=r"masknet does not fit: .*norm1\.weight is \[5, 16\]"):
         write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_steps": 6, "max_depth": 6}, modules)
     assert not any(tmp_path.iterdir())
 
 
-def test_knobs_that_nothing_can_be_built_from(tmp_path, modules):
+def test_hyperparameters_that_nothing_can_be_built_from(tmp_path, modules):
     with pytest.raises(UserError) as error:
         write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_heads": 3}, modules)
     assert str(error.value).startswith(
-        f"{PAPEZ}: with these knobs nothing can be built: num_heads is 3: it must divide"
+        f"{PAPEZ}: with these hyperparameters nothing can be built: num_heads is 3: it must divide"
     )
     assert not any(tmp_path.iterdir())
 
@@ -353,7 +353,7 @@ def test_failing_to_rename_brings_the_old_bundle_back(bundle, modules, monkeypat
 def test_a_bundle_of_a_newer_format_is_one_line(bundle):
     path = bundle / "hyperparams.yaml"
     text = path.read_text()
-    assert "bundle_format: 1" in text and "bundle_format" not in read_knobs(path)
+    assert "bundle_format: 1" in text and "bundle_format" not in read_hyperparameters(path)
     path.write_text(text.replace("bundle_format: 1", "bundle_format: 2"))
     with pytest.raises(UserError, match="is of bundle format 2, and this version reads up to 1"):
         load_bundle(bundle)

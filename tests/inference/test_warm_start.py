@@ -8,16 +8,16 @@ from papez_lobes.convolution import TemporalConvolution
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
-from tests.tiny import SEPARATORS, tiny_knobs
+from tests.tiny import SEPARATORS, tiny_hparams
 
 GROWS = {"papez", "papez_official"}  # in a hidden layer too
 
 
-def built(path, num_spks, **knobs):
-    knobs = tiny_knobs(path) | {"num_spks": num_spks} | knobs
+def built(path, num_spks, **hparams):
+    hparams = tiny_hparams(path) | {"num_spks": num_spks} | hparams
     torch.manual_seed(num_spks)
-    modules = build_modules(path, knobs)
-    return knobs, {name: module.eval() for name, module in modules.items()}
+    modules = build_modules(path, hparams)
+    return hparams, {name: module.eval() for name, module in modules.items()}
 
 
 def masks_of(modules):
@@ -29,8 +29,8 @@ def masks_of(modules):
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("begun, num_spks", [(2, 3), (3, 2), (1, 2), (2, 2)])
 def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, tmp_path):
-    knobs, trained = built(path, begun)
-    write_bundle(tmp_path / "bundle", path, knobs, trained)
+    hparams, trained = built(path, begun)
+    write_bundle(tmp_path / "bundle", path, hparams, trained)
     _, new = built(path, num_spks)
     start_from(tmp_path / "bundle", new, num_spks)
     shared = min(begun, num_spks)
@@ -41,13 +41,13 @@ def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, tmp_pa
     assert num_spks <= begun or not torch.allclose(after[-1], after[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("knob", ["ffn_dim", "kernel_size", "num_steps"])
-def test_knobs_that_change_as_the_speakers_do_are_no_fit(knob, tmp_path):
+@pytest.mark.parametrize("option", ["ffn_dim", "kernel_size", "num_steps"])
+def test_hyperparameters_that_change_as_the_speakers_do_are_no_fit(option, tmp_path):
     path = next(path for path in SEPARATORS if path.stem == "papez")
-    knobs, trained = built(path, 2)
-    write_bundle(tmp_path / "bundle", path, knobs, trained)
-    size = {"ffn_dim": 16, "kernel_size": 16, "num_steps": 2}[knob]
-    _, new = built(path, 3, **{knob: size * 3 // 2})
+    hparams, trained = built(path, 2)
+    write_bundle(tmp_path / "bundle", path, hparams, trained)
+    size = {"ffn_dim": 16, "kernel_size": 16, "num_steps": 2}[option]
+    _, new = built(path, 3, **{option: size * 3 // 2})
     before = [value.clone() for value in new["masknet"].state_dict().values()]
     with pytest.raises(UserError, match="does not fit the separator"):
         start_from(tmp_path / "bundle", new, 3)
@@ -56,8 +56,8 @@ def test_knobs_that_change_as_the_speakers_do_are_no_fit(knob, tmp_path):
 
 def test_a_convolution_grows_onto_a_bundle_without_one(tmp_path):
     path = next(path for path in SEPARATORS if path.stem == "papez")
-    knobs, trained = built(path, 2)
-    write_bundle(tmp_path / "bundle", path, knobs, trained)
+    hparams, trained = built(path, 2)
+    write_bundle(tmp_path / "bundle", path, hparams, trained)
     _, new = built(path, 2)
     new["masknet"].convolution = TemporalConvolution(16)
     start_from(tmp_path / "bundle", new, 2)

@@ -13,7 +13,7 @@ from papez_lobes.separator import Separator
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import pit_si_snr_loss
-from tests.tiny import tiny_knobs
+from tests.tiny import tiny_hparams
 
 OPTIONS = {"papez": {"halting_bias": -1.0}, "resepformer": {}}
 
@@ -31,7 +31,7 @@ def gradients_of(name, own):
     """The step's gradients, over the separator as SpeechBrain wraps it."""
     torch.manual_seed(0)
     path = separator_file(name)
-    modules = {"separator": Separator(**build_modules(path, tiny_knobs(path, **OPTIONS[name])))}
+    modules = {"separator": Separator(**build_modules(path, tiny_hparams(path, **OPTIONS[name])))}
     hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0, "sample_rate": 8000,
                "seed": 0, "loss_threshold": None, "average": WeightAverage(modules)}
     options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}

@@ -27,9 +27,9 @@ TINY = {
 }
 
 
-def train(data, out, *argv, file="papez.yaml", check=True, **knobs):
+def train(data, out, *argv, file="papez.yaml", check=True, **hparams):
     """Run train.py as a user does, without options that are None; returns the process."""
-    options = {"data_folder": data, "output_folder": out, **TINY, **knobs}
+    options = {"data_folder": data, "output_folder": out, **TINY, **hparams}
     words = [word for key, value in options.items() if value is not None
              for word in (f"--{key}", str(value))]
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_speechbrain_loads_the_bundle_and_gives_the_same_samples_as_our_evaluati
     assert not list(tmp_path.iterdir())
 
 
-def test_bundle_takes_the_separators_knobs(trained):
+def test_bundle_takes_the_separators_hyperparameters(trained):
     _, out = trained
     model = SepformerSeparation.from_hparams(
         source=str(out / "bundle"), overrides={"max_depth": 1, "halting_threshold": 0.5}
@@ -151,17 +151,17 @@ def test_training_begins_with_a_bundle_and_grows(trained, tmp_path):
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
     wrong = train(tree, tmp_path / "wrong", check=False, start_from=old / "bundle", ffn_dim=16)
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
-    assert "does not fit the separator with these knobs" in wrong.stderr
+    assert "does not fit the separator with these hyperparameters" in wrong.stderr
 
 
-def test_test_only_with_other_knobs_leaves_the_bundle_alone(trained, tmp_path):
+def test_test_only_with_other_hyperparameters_leaves_the_bundle_alone(trained, tmp_path):
     tree, out = trained[0], shutil.copytree(trained[1], tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (out / "bundle").iterdir()}
     train(tree, out, "--test_only", N_epochs=2, max_depth=1)
     assert {path.name: path.read_bytes() for path in (out / "bundle").iterdir()} == before
     assert float(results_of(out)[1]["mean_depth"]) == 1
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["knobs"]["max_depth"] == 1 and "bundle" not in summary
+    assert summary["hparams"]["max_depth"] == 1 and "bundle" not in summary
     assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 

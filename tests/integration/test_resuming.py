@@ -64,14 +64,14 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_weights_and_log(tmp_path)
             assert torch.equal(value, wanted[part][name]), (part, name)
 
 
-def test_other_knobs_than_the_checkpoints_are_refused_in_one_line(tmp_path):
+def test_other_hyperparameters_than_the_checkpoints_are_refused_in_one_line(tmp_path):
     tree = write_small_tree(tmp_path / "2speakers", counts=(2, 2, 2))
     train(tree, tmp_path / "out", N_epochs=1)
     train(tree, tmp_path / "out", N_epochs=1, max_depth=2)  # a trained model may change that
-    for knob, value in (("num_slots", 4), ("ffn_dim", 16)):
-        done = train(tree, tmp_path / "out", N_epochs=2, check=False, **{knob: value})
+    for option, value in (("num_slots", 4), ("ffn_dim", 16)):
+        done = train(tree, tmp_path / "out", N_epochs=2, check=False, **{option: value})
         assert done.returncode == 2 and "Traceback" not in done.stderr
-        assert f"holds checkpoints of {knob} {TINY[knob]}, not {value}" in done.stderr
+        assert f"holds checkpoints of {option} {TINY[option]}, not {value}" in done.stderr
 
 
 def test_batches_by_length_warm_up_and_tensorboard(tmp_path):

@@ -30,10 +30,10 @@ def torchrun(words):
 
 def test_two_machines_train_on_the_fly_and_write_one_result(tmp_path):
     tree, out = write_small_tree(tmp_path / "2speakers", counts=(0, 2, 2)), tmp_path / "out"
-    knobs = {"batch_size": 2, "speech_folder": write_speech(tmp_path / "speech"),
+    hparams = {"batch_size": 2, "speech_folder": write_speech(tmp_path / "speech"),
              "segment_seconds": 0.5, "mixtures_per_epoch": 8, "min_train_depth": 1,
              "training_minutes": 5}
-    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 2, **knobs}
+    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 2, **hparams}
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     codes, printed = torchrun(["hparams/papez.yaml", *words])
     assert codes == [0, 0], printed[-3000:]
@@ -44,7 +44,7 @@ def test_two_machines_train_on_the_fly_and_write_one_result(tmp_path):
     assert [row["snt_id"] for row in rows] == ["m00", "m01"]
     assert printed.count(f"{tmp_path / 'speech'}: 3 speakers, ") == 1
     assert printed.count("page:") == 1 and (out / "bundle/masknet.ckpt").is_file()
-    train(tree, out, N_epochs=3, **knobs)  # goes on as one process
+    train(tree, out, N_epochs=3, **hparams)  # goes on as one process
     epochs = [line for line in log_of(out) if "epoch" in line]
     assert [line["epoch"] for line in epochs] == [1, 2, 3]
     assert round(epochs[2]["train audio_hours"] * 3600) == 3 * 8 * 0.5

@@ -18,7 +18,11 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from papez_lobes.config.separator_files import read_knobs, separator_file, set_knobs
+from papez_lobes.config.separator_files import (
+    read_hyperparameters,
+    separator_file,
+    set_hyperparameters,
+)
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.pictures import png_bytes
 from papez_lobes.files import write_bytes
@@ -146,12 +150,12 @@ def _write_experiment(experiment, separator, folder):
         raise UserError(f"{experiment}: has no line '{INCLUDE}FILE'; name an experiment file")
     replaced = experiment.parent / lines[found[0]].removeprefix(INCLUDE).split()[0]
     file = separator_file("papez").parent / "ablations" / separator
-    values = read_knobs(replaced)
-    missing = sorted(values.keys() - read_knobs(file).keys())
+    values = read_hyperparameters(replaced)
+    missing = sorted(values.keys() - read_hyperparameters(file).keys())
     if missing:
         raise UserError(f"{experiment}: its separator has {missing[0]}, which the ablation's "
                         f"{separator} lacks; that one goes with experiments of papez.yaml")
-    text = set_knobs(file, values)
+    text = set_hyperparameters(file, values)
     lines[found[0]] = f"{INCLUDE}{separator}"
     write_bytes(folder / separator, text.encode())
     write_bytes(folder / "experiment.yaml", ("\n".join(lines) + "\n").encode())

@@ -31,7 +31,7 @@ from papez_lobes.training.curve import plot_curves
 from papez_lobes.training.logs import LOG_CONFIG, check_tensorboard, quiet_speechbrain, summary
 from papez_lobes.training.output_folder import claim_output_folder
 from papez_lobes.training.processes import on_main
-from papez_lobes.training.resuming import keep_knobs
+from papez_lobes.training.resuming import keep_hyperparameters
 
 logger = get_logger("train")  # SpeechBrain's: of the main process alone
 
@@ -66,7 +66,7 @@ def bundle_and_evaluate(brain, experiment, manifest, spent):
     separator = getattr(separator, "module", separator)  # DistributedDataParallel
     if not brain.test_only:  # which may have other hyperparameters than the trained model
         write_bundle(
-            out / "bundle", experiment.separator_file, experiment.knobs, separator.parts
+            out / "bundle", experiment.separator_file, experiment.hyperparameters, separator.parts
         )
     evaluation = evaluate(
         separator, manifest, hparams["num_spks"], hparams["sample_rate"], brain.device,
@@ -75,7 +75,7 @@ def bundle_and_evaluate(brain, experiment, manifest, spent):
     )
     about = provenance(
         None if brain.test_only else out / "bundle", command=shlex.join(sys.argv),
-        knobs=experiment.knobs, data=str(manifest), device=brain.device,
+        hyperparameters=experiment.hyperparameters, data=str(manifest), device=brain.device,
         dtype=brain.eval_precision, jobs=hparams["num_workers"],
     )
     write_examples(evaluation.first, out / "audio_results", hparams["sample_rate"])
@@ -110,8 +110,8 @@ if __name__ == "__main__":
         if hparams["branch_from"] is not None:
             on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
                     hparams["output_folder"])
-        on_main(keep_knobs, hparams["save_folder"], experiment.separator_file.name,
-                experiment.knobs)
+        on_main(keep_hyperparameters, hparams["save_folder"], experiment.separator_file.name,
+                experiment.hyperparameters)
         manifests = prepare_data(hparams)
         sb.create_experiment_directory(hparams["output_folder"], log_config=LOG_CONFIG)
         on_main(experiment.save)  # hyperparams.yaml

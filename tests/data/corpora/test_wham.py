@@ -33,14 +33,14 @@ def folders(manifest):
     return [path.split("/")[-2] for name, path in row.items() if name.endswith("_wav")]
 
 
-@pytest.mark.parametrize("knobs, wanted", [
+@pytest.mark.parametrize("hparams, wanted", [
     ({}, ["mix_both_anechoic", "s1_anechoic", "s2_anechoic"]),
     ({"reverberant": True}, ["mix_both_reverb", "s1_reverb", "s2_reverb"]),
     ({"reverberant": True, "dereverberate": True},
      ["mix_both_reverb", "s1_anechoic", "s2_anechoic"]),
 ])
-def test_whamr(whamr, tmp_path, knobs, wanted):
-    for manifest in prepare_wham(whamr, tmp_path, **knobs).values():
+def test_whamr(whamr, tmp_path, hparams, wanted):
+    for manifest in prepare_wham(whamr, tmp_path, **hparams).values():
         assert folders(manifest) == wanted
 
 
@@ -58,14 +58,14 @@ def test_one_speaker_in_noise(wham, tmp_path):
     assert folders(manifest) == ["mix_single", "s1"]
 
 
-def test_other_knobs_make_other_manifests(whamr, tmp_path, capsys):
+def test_other_hyperparameters_make_other_manifests(whamr, tmp_path, capsys):
     manifest = prepare_wham(whamr, tmp_path, reverberant=True)["tr"]
     assert prepare_wham(whamr, tmp_path)["tr"] == manifest
     assert folders(manifest)[0] == "mix_both_anechoic"
     assert "it is made again" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("knobs, said", [
+@pytest.mark.parametrize("hparams, said", [
     ({"reverberant": True}, r"no wav8k/min/tr/mix_both_reverb; check .* reverberant"),
     ({"mixture_type": "mix_clean"}, "no wav8k/min/tr/mix_clean; check"),
     ({"mixture_type": "clean"}, "must be one of mix_clean, mix_both, mix_single"),
@@ -75,9 +75,9 @@ def test_other_knobs_make_other_manifests(whamr, tmp_path, capsys):
     ({"dereverberate": True}, "set reverberant to True"),
     ({"mixture_type": "mix_single"}, "num_spks is 2; set it to 1"),
 ])
-def test_knobs_that_do_not_fit(wham, tmp_path, knobs, said):
+def test_hyperparameters_that_do_not_fit(wham, tmp_path, hparams, said):
     with pytest.raises(UserError, match=said) as caught:
-        prepare_wham(wham, tmp_path / "save", **knobs)
+        prepare_wham(wham, tmp_path / "save", **hparams)
     assert "\n" not in str(caught.value) and not (tmp_path / "save").exists()
 
 
