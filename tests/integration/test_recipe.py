@@ -161,7 +161,7 @@ def test_test_only_with_other_hyperparameters_leaves_the_bundle_alone(trained, t
     assert {path.name: path.read_bytes() for path in (out / "bundle").iterdir()} == before
     assert float(results_of(out)[1]["mean_depth"]) == 1
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["hparams"]["max_depth"] == 1 and "bundle" not in summary
+    assert summary["hyperparameters"]["max_depth"] == 1 and "bundle" not in summary
     assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 
