@@ -65,6 +65,10 @@ def write_case(folder, sources):
     return folder / "tt.csv"
 
 
+# SDR takes its time, and speaks of the pairs that SI-SNR has fixed: it is computed for these.
+WITH_SDR = [(0, 1), (1, 0), (1, 2, 0), (2, 1, 0)]
+
+
 @cache
 def noisy_case(speakers):
     """Sources [T, C], with noise, and the SDR of each source's noisy version."""
@@ -82,13 +86,17 @@ def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, orde
     sources, noisy, given = noisy_case(len(order))
     separator = separator_of(torch.from_numpy(noisy[:, list(order)] * 3))
     manifest = write_case(tmp_path, sources)
-    result = evaluate(separator, manifest, len(order), SAMPLE_RATE, examples=1)
+    measures = ("sdr",) if order in WITH_SDR else ()
+    result = evaluate(
+        separator, manifest, len(order), SAMPLE_RATE, measures=measures, examples=1)
     row, = result.rows
     for number in range(len(order)):
         pair = torch.from_numpy(noisy[:, number]), torch.from_numpy(sources[:, number])
         theirs = scale_invariant_signal_noise_ratio(*pair).item()
         assert row[f"si_snr_s{number + 1}"] == pytest.approx(theirs, abs=1e-3)
-    assert [row[f"sdr_s{i + 1}"] for i in range(len(order))] == pytest.approx(given, abs=0.02)
+    if measures:
+        found = [row[f"sdr_s{number + 1}"] for number in range(len(order))]
+        assert found == pytest.approx(given, abs=0.02)
     best = scale_invariant_signal_noise_ratio(
         torch.from_numpy(result.first[0].estimates.T.copy()), torch.from_numpy(sources.T.copy()))
     assert (best > 10).all()  # the signals that are kept are in the sources' order
