@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test lint bench
+.PHONY: demo test test-slow lint bench
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/demo/demo.py
 
 test: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -m slow
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --baseline benchmarks/authors_papez.py:AllSteps --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png

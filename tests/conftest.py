@@ -1,12 +1,36 @@
-"""One thread: the tests' models are tiny, and threads that wait for each other cost them most."""
+"""What all tests share: one thread, YAML texts that are parsed once, and tiny separators."""
 
+import copy
+import io
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; subprocesses inherit it
+# Before torch is imported; subprocesses inherit it. The tests' models are tiny, and threads that
+# wait for each other cost them most.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import ruamel.yaml
 
 from tests.tiny import build
+
+
+@pytest.fixture(scope="session", autouse=True)
+def each_yaml_text_is_parsed_once():
+    """Later readers of a text get a copy of its tree: parsing took most of the tests' time."""
+    parse, trees = ruamel.yaml.YAML.load, {}
+
+    def load(reader, stream):
+        text = stream if isinstance(stream, str) else stream.read()
+        key = text, tuple(reader.typ), reader.preserve_quotes
+        if key not in trees:
+            source = io.StringIO(text)
+            source.name = getattr(stream, "name", "<text>")
+            trees[key] = parse(reader, source)
+        return copy.deepcopy(trees[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ruamel.yaml.YAML, "load", load)
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules, separator_file
 from tests.oracles.authors_papez import AuthorsPapez, StepNorm
 
-TINY = {"N": 16, "H": 2, "M": 3, "K": 8, "R": 12, "ffn": 32}
+SIZES = {"N": 16, "H": 2, "M": 3, "K": 8, "R": 12, "ffn": 32}
 PAPER = {}
 LOGIT = -0.5  # of halting, on average: tokens stop after some steps, and not all at once
 
@@ -69,8 +69,8 @@ def assert_agree(model, ours, samples, dtype, tolerance):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("speakers", [2, 3])
 @pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9, 1.0])
-def test_tiny(tmp_path, speakers, threshold, dtype, tolerance):
-    model = random_authors(speakers, **TINY, C=speakers, threshold=threshold)
+def test_at_tiny_size_they_agree(tmp_path, speakers, threshold, dtype, tolerance):
+    model = random_authors(speakers, **SIZES, C=speakers, threshold=threshold)
     ours = convert(model, tmp_path, lightning=speakers == 3, heads=2, threshold=threshold)
     # tokens with every remainder by the chunk of 8; two of them (24 samples) in float64 only,
     # since an instance norm over two values amplifies any rounding
@@ -84,8 +84,8 @@ def test_tiny(tmp_path, speakers, threshold, dtype, tolerance):
 @pytest.mark.parametrize("sizes", [
     {"M": 0}, {"M": 16}, {"K": 2}, {"kernel": 2}, {"kernel": 10}, {"R": 1}, {"H": 16}, {"C": 1},
 ], ids=str)
-def test_other_sizes(tmp_path, sizes):
-    sizes = {**TINY, **sizes}
+def test_at_other_sizes_they_agree(tmp_path, sizes):
+    sizes = {**SIZES, **sizes}
     model = random_authors(4, **sizes)
     ours = convert(model, tmp_path, heads=sizes["H"])
     assert_agree(model, ours, 15 * sizes.get("kernel", 16), torch.float64, 1e-9)
@@ -94,16 +94,16 @@ def test_other_sizes(tmp_path, sizes):
 @pytest.mark.parametrize("dtype, tolerance, shortest", [
     (torch.float32, 1e-4, 160), (torch.float64, 1e-9, 24),
 ])
-def test_paper_size(tmp_path, dtype, tolerance, shortest):
+def test_at_the_papers_size_they_agree(tmp_path, dtype, tolerance, shortest):
     model = random_authors(5, **PAPER)
     ours = convert(model, tmp_path, lightning=True)
     for samples in (shortest, 1200, 3600):
         assert_agree(model, ours, samples, dtype, tolerance)
 
 
-def test_one_frame_is_one_that_we_take_too(tmp_path):
+def test_one_frame_is_refused_by_theirs_and_taken_by_ours(tmp_path):
     """The authors' instance norm refuses a single frame; ours gives that length back."""
-    model = random_authors(6, **TINY)
+    model = random_authors(6, **SIZES)
     ours = convert(model, tmp_path, heads=2)
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         model(noise(16))
@@ -114,7 +114,7 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_parameter_counts():
+def test_parameters_are_as_many_part_by_part():
     model = AuthorsPapez()
     modules = build_modules(separator_file("papez_official"))
     masknet = modules["masknet"]

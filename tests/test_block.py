@@ -1,3 +1,5 @@
+"""The recurrent block: its attention, memory, positions and refusals."""
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -82,7 +84,7 @@ def test_dropout_is_only_on_in_training():
     assert not torch.equal(*(step_of(block, tokens, memory, framing)[0] for _ in range(2)))
 
 
-def test_position_code_by_hand():
+def test_the_position_code_equals_its_formula():
     code = sinusoidal_positions(3, 4).double()
     angles = torch.tensor([2.0, 0.02]).double()  # position 2 at rates 1 and 10000 ** -0.5
     expected = torch.stack([angles.sin(), angles.cos()], dim=1).flatten()

@@ -1,3 +1,5 @@
+"""The learned encoder and decoder: frames, padding and refusals."""
+
 import pytest
 import torch
 

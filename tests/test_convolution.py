@@ -1,3 +1,5 @@
+"""The convolution over neighbouring tokens."""
+
 import pytest
 import torch
 

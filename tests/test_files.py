@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import stat
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,20 +14,23 @@ from papez_lobes.errors import UserError
 from papez_lobes.files import fingerprint, write_bytes
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file can become larger than 100 bytes."""
+    """No file can become larger than 100 bytes: not pytest's output either, so for a call only."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, small_disk, sync):
+def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, sync):
     path = tmp_path / "a.wav"
     path.write_bytes(b"as it was")
-    with pytest.raises(UserError, match=r"a\.wav: cannot be written \(File too large\)"):
+    refused = pytest.raises(UserError, match=r"a\.wav: cannot be written \(File too large\)")
+    with refused, small_disk():
         write_audio(path, np.zeros(8000), 8000, sync=sync)
     assert path.read_bytes() == b"as it was"
     assert os.listdir(tmp_path) == ["a.wav"]

@@ -1,3 +1,5 @@
+"""Chunks of tokens: split, gathered, scattered and joined."""
+
 import pytest
 import torch
 

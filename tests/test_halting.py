@@ -1,3 +1,5 @@
+"""Token halting: weights, remainders, bias and thresholds."""
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ def run(halting, probabilities):
     return weights, running
 
 
-def test_weights_by_hand():
+def test_weights_equal_those_computed_by_hand():
     weights, running = run(Halting(0.9), [0.3, 0.4, 0.5, 0.9])
     assert weights == [0.3, 0.4, 0.3, 0.0] and running == [True, True, False, False]
     assert run(Halting(0.9), [0.95]) == ([1.0], [False])
@@ -24,7 +26,7 @@ def test_weights_by_hand():
     assert run(Halting(0.75), [0.5, 0.25, 0.2])[1] == [True, True, False]
 
 
-def test_remainder_is_closed_or_lost():
+def test_the_remainder_is_closed_or_lost():
     assert run(Halting(0.9, close_remainder=True), [0.1, 0.1, 0.1])[0] == [0.1, 0.1, 0.8]
     weights, running = run(Halting(0.9, close_remainder=False), [0.1, 0.1, 0.1])
     assert weights == [0.1, 0.1, 0.1] and running[-1]

@@ -1,4 +1,4 @@
-"""The direction of imports, and separators of YAML that hold together."""
+"""The direction of imports, and what is installed."""
 
 import ast
 from pathlib import Path
@@ -72,6 +72,12 @@ def test_nothing_imports_the_command_or_what_is_not_installed():
         used = {used.split(".")[0] for used in imports(path)}
         assert not used & outside, path
         assert path.parent.name == "cli" or "cli" not in used, path
+
+
+def test_no_test_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        shared = [name for name in imports(path) if name.startswith("tests.")]
+        assert not [name for name in shared if ".test_" in name], path
 
 
 def test_every_module_of_the_package_is_placed():

@@ -1,3 +1,5 @@
+"""Working memory: its slots, their tags, and how chunks' memories are merged."""
+
 import pytest
 import torch
 

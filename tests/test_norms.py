@@ -1,3 +1,5 @@
+"""Norms over time and of each step: equal to torch's, masked, and in half precision."""
+
 import pytest
 import torch
 

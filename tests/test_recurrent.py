@@ -1,3 +1,5 @@
+"""The recurrence: each execution equals the plain one, and depths are what was asked for."""
+
 import pytest
 import torch
 
@@ -78,7 +80,7 @@ def test_all_halted_at_once_ends_the_loop(execution):
 
 
 @pytest.mark.parametrize("execution", ["masked", "packed"])
-def test_everything_halted_but_one_chunk(execution):
+def test_one_chunk_may_run_alone(execution):
     tokens, memory = inputs(1, 40, 3)
     tokens[..., -1] = 40.0
     tokens[0, 17, -1] = -40.0
@@ -111,7 +113,7 @@ def test_every_parameter_gets_a_gradient_when_all_steps_run(execution):
         assert (each.flatten(1).abs().sum(1) > 0).all(), name
 
 
-def test_trace_counts():
+def test_the_trace_counts_steps_tokens_and_chunks():
     depth = torch.tensor([[2, 1, 3], [1, 0, 0]])
     trace = Trace(depth, depth > 0, depth.float(), 0)
     assert trace.tokens_per_step.tolist() == [[3, 1], [2, 0], [1, 0]]

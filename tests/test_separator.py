@@ -1,3 +1,5 @@
+"""The separator: one item or a batch, any length, any level, half precision."""
+
 import copy
 
 import pytest
@@ -39,7 +41,7 @@ def test_what_is_not_a_number_stays_in_its_item(tiny, name, execution, broken):
 
 
 @pytest.mark.parametrize("name", ["papez", "papez_small"])
-def test_in_single_precision_too(tiny, name):
+def test_an_utterance_is_the_same_in_single_precision_too(tiny, name):
     """To 1e-5 of the signal's size, dense: near the threshold a rounding may flip a token."""
     separator, _ = tiny(name, halting_bias=-40.0)
     separator.float()

@@ -1,3 +1,5 @@
+"""The spectral encoder and decoder, and the masks between them."""
+
 import pytest
 import torch
 

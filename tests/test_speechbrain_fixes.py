@@ -1,6 +1,7 @@
 """SpeechBrain's separators as this project names them: the promises that Papez keeps hold there."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ def double():
 
 
 def build(name, seed=0, **hparams):
+    separator = copy.deepcopy(build_once(name, seed, **hparams))
+    torch.manual_seed(seed)
+    return separator
+
+
+@cache
+def build_once(name, seed, **hparams):
     torch.manual_seed(seed)
     return Separator(**build_modules(separator_path(name), VALUES[name] | hparams)).eval()
 

@@ -1,11 +1,18 @@
-"""Tiny separators for the unit tier, built from the project's own YAML files."""
+"""Tiny separators and bundles, built from the project's own YAML files."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
-from papez_lobes.config.separator_files import read_hyperparameters
+from papez_lobes.config.separator_files import (
+    build_modules,
+    read_hyperparameters,
+    set_hyperparameters,
+)
+from papez_lobes.inference.bundle import write_bundle
 
 ROOT = Path(__file__).parents[1]
 # Every separator file of the project
@@ -19,29 +26,63 @@ TINY = {  # for any separator: those that it has
 }
 
 
+# Few tokens: 500 a second. For tests of whole files and of trainings.
+COARSE = {"kernel_size": 32, "kernel_stride": 16, "chunk_tokens": 20, "num_steps": 3,
+          "num_slots": 2}
+
+
 def separator_path(name):
     """The project's file of a separator."""
     return ROOT / "hparams" / f"{name}.yaml"
 
 
+@cache
+def hyperparameters_of(path):
+    """Those of a file of the project, which no test changes."""
+    return read_hyperparameters(path)
+
+
 def tiny_hparams(path, **overrides):
     """The sizes of `TINY` that a separator file has, and overrides."""
-    known = read_hyperparameters(path)
+    known = hyperparameters_of(path)
     return {key: value for key, value in TINY.items() if key in known} | overrides
 
 
 def build(name="papez", seed=0, **overrides):
     """(separator, hparams) of hparams/<name>.yaml at tiny size, in float64 and eval mode.
 
-    Norms get random affine values, so that a forgotten one shows.
+    Norms get random affine values, so that a forgotten one shows. Each is built once and copied;
+    the random state is then as after building.
     """
+    *built, state = _build_once(name, seed, tuple(sorted(overrides.items())))
+    torch.set_rng_state(state)
+    return copy.deepcopy(tuple(built))
+
+
+@cache
+def _build_once(name, seed, overrides):
     torch.manual_seed(seed)
     path = separator_path(name)
     with open(path, encoding="utf-8") as stream:
-        hparams = load_hyperpyyaml(stream, tiny_hparams(path, **overrides))
+        hparams = load_hyperpyyaml(stream, tiny_hparams(path, **dict(overrides)))
     separator = hparams["Separator"]
     randomise_norms(separator)
-    return separator.double().eval(), hparams
+    return separator.double().eval(), hparams, torch.get_rng_state()
+
+
+def tiny_separator_file(folder, name="papez", **overrides):
+    """Write a separator file of tiny sizes into a folder; returns its path."""
+    path, source = folder / f"small_{name}.yaml", separator_path(name)
+    path.write_text(set_hyperparameters(source, tiny_hparams(source, **overrides)))
+    return path
+
+
+def write_tiny_bundle(folder, name="papez_small", **overrides):
+    """Write the bundle of a tiny, untrained separator with few tokens; returns its folder."""
+    torch.manual_seed(0)
+    path = separator_path(name)
+    hparams = tiny_hparams(path, **COARSE | overrides)
+    return write_bundle(folder, path, hparams, build_modules(path, hparams))
 
 
 def randomise_norms(module):

@@ -82,6 +82,14 @@ def write_small_whamr(folder, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
     return folder
 
 
+def write_small_speech(folder, num_speakers=3):
+    """Speech to mix on the fly: `<speaker>/a.wav` of 3 s."""
+    for speaker in range(num_speakers):
+        rng = np.random.default_rng(speaker)
+        write_audio(folder / f"{speaker}/a.wav", voice(speaker, 3.0, rng), SAMPLE_RATE)
+    return folder
+
+
 def write_small_folders(folder, counts=(8, 3, 3), seconds=(0.4, 0.8), seed=0):
     """A custom corpus: `{train,valid,test}/{s1,s2}`, without mixtures."""
     splits = [folder / split for split in ("train", "valid", "test")]

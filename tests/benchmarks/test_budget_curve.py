@@ -3,25 +3,20 @@
 import json
 
 import pytest
-import torch
 
 from benchmarks.budget_curve import budget_curve, main
-from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
-from papez_lobes.inference.bundle import load_bundle, write_bundle
+from papez_lobes.inference.bundle import load_bundle
+from tests.tiny import write_tiny_bundle
 from tests.trees import write_small_tree
-
-TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
 
 
 @pytest.fixture
 def case(tmp_path):
     """(manifest, bundle) of two mixtures and an untrained model."""
     tree = write_small_tree(tmp_path / "2speakers", counts=(1, 1, 2), seconds=(0.4, 0.6))
-    torch.manual_seed(0)
-    modules = build_modules(separator_file("papez_small"), TINY)
-    bundle = write_bundle(tmp_path / "model", separator_file("papez_small"), TINY, modules)
-    return prepare_wsj0mix(tree, tmp_path, 2, splits=("tt",))["tt"], bundle
+    manifest = prepare_wsj0mix(tree, tmp_path, 2, splits=("tt",))["tt"]
+    return manifest, write_tiny_bundle(tmp_path / "model")
 
 
 def test_every_depth_is_measured_and_the_settings_are_put_back(case, tmp_path, capsys):

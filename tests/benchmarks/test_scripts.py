@@ -9,15 +9,10 @@ import pytest
 import torch
 
 from benchmarks import mixing_speed, operators, score_against_latency
-from papez_lobes.config.separator_files import separator_file, set_hyperparameters
 from papez_lobes.data.audio import write_audio
 from papez_lobes.profiling.models import ModelSpec, build_model
+from tests.tiny import COARSE, tiny_separator_file
 from tests.trees import SAMPLE_RATE, voice
-
-TINY = {
-    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
-    "kernel_size": 32, "kernel_stride": 16,
-}
 
 
 def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
@@ -30,11 +25,10 @@ def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
 
 def test_operators_are_profiled(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(operators, "SIDES", (64,))
-    path = tmp_path / "small.yaml"
-    path.write_text(set_hyperparameters(separator_file("papez"), TINY))
+    path = tiny_separator_file(tmp_path, **COARSE)
     operators.main([str(path), "--seconds", "0.5", "--mean-depth", "1.5"])
     printed = capsys.readouterr().out
-    assert "small, mean depth 1.5, 0.5 s, float32, threads 1: " in printed
+    assert "small_papez, mean depth 1.5, 0.5 s, float32, threads 1: " in printed
     assert "Self CPU %" in printed and "aten::" in printed
 
 

@@ -6,17 +6,10 @@ import re
 import pytest
 
 from papez_lobes.cli.main import main
-from papez_lobes.config.separator_files import (
-    read_hyperparameters,
-    separator_file,
-    set_hyperparameters,
-)
+from papez_lobes.profiling import timing
 from papez_lobes.profiling.comparison import Comparison
+from tests.tiny import COARSE, tiny_separator_file
 
-TINY = {
-    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2,
-    "kernel_size": 32, "kernel_stride": 16,
-}
 KEYS = {
     "model": str, "seconds": (int, float), "dtype": str, "threads": int, "device": str,
     "rtf": float, "mean_depth": (float, type(None)), "params": int,
@@ -26,16 +19,19 @@ KEYS = {
 
 @pytest.fixture
 def small(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(set_hyperparameters(separator_file("papez"), TINY))
-    return path
+    return tiny_separator_file(tmp_path, **COARSE)
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch):
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.001)
 
 
 def bench(*argv):
     return main(["bench", *map(str, argv), "--rounds", "2", "--threads", "1"])
 
 
-def test_measurements_tables_and_figure(small, tmp_path, capsys):
+def test_measurements_are_written_as_json_table_and_figure(small, tmp_path, capsys):
     out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "md", "png")}
     assert bench(
         small, "--seconds", 0.5, 1, "--mean-depth", 1.5, "--train", "--train-seconds", 0.5,
@@ -54,7 +50,7 @@ def test_measurements_tables_and_figure(small, tmp_path, capsys):
     assert [row["kind"] for row in rows if row["task"] == "train"]
     printed = capsys.readouterr().out
     assert out["md"].read_text() in printed
-    assert re.search(r"\| small, mean depth 1\.5 \|", printed)
+    assert re.search(r"\| small_papez, mean depth 1\.5 \|", printed)
     assert out["png"].read_bytes().startswith(b"\x89PNG")
 
 
@@ -92,15 +88,8 @@ def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
 
 
 def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
-    tiny = {"N_encoder_out": 16, "bottleneck_dim": 16, "hidden_dim": 16, "rnn_dim": 16,
-            "num_heads": 2, "ffn_dim": 16, "num_repeats": 1, "intra_layers": 1, "inter_layers": 1,
-            "segment_layers": 1, "memory_layers": 1}
-    files = [small]
-    for name in ("convtasnet", "dprnn", "sepformer", "resepformer", "skim"):
-        own = separator_file(name)
-        hparams = {key: value for key, value in tiny.items() if key in read_hyperparameters(own)}
-        files.append(tmp_path / f"{name}.yaml")
-        files[-1].write_text(set_hyperparameters(own, hparams))
+    names = ("convtasnet", "dprnn", "sepformer", "resepformer", "skim")
+    files = [small, *(tiny_separator_file(tmp_path, name) for name in names)]
     out = tmp_path / "out.json"
     options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
     assert bench(*files, "--seconds", 0.3, *options) == 0

@@ -3,21 +3,14 @@
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from papez_lobes.cli.main import main
-from papez_lobes.config.separator_files import build_modules, separator_file
-from papez_lobes.inference.bundle import write_bundle
-
-TINY = {"N_encoder_out": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 2, "num_slots": 2}
+from tests.tiny import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    torch.manual_seed(0)
-    papez = separator_file("papez")
-    modules = build_modules(papez, TINY)
-    return write_bundle(tmp_path_factory.mktemp("b") / "bundle", papez, TINY, modules)
+    return write_tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", "papez")
 
 
 def write(path, samples, rate=8000, subtype="PCM_16"):
@@ -32,7 +25,7 @@ def separate(bundle, out, *files):
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
-def test_any_rate_width_and_number_of_channels(bundle, tmp_path, rate, channels, subtype):
+def test_any_rate_width_and_channels_are_separated(bundle, tmp_path, rate, channels, subtype):
     rng = np.random.default_rng(0)
     noise = 0.1 * rng.standard_normal((rate // 4, channels))
     path = write(tmp_path / "ein Gemisch ü.wav", noise, rate, subtype)
@@ -53,7 +46,7 @@ def test_estimates_sum_to_the_mixture_as_far_as_they_can(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("samples", [np.zeros(3000), np.zeros(1), np.ones(1), np.full(5, 0.5)])
-def test_silence_and_single_samples(bundle, tmp_path, samples):
+def test_silence_and_single_samples_are_separated(bundle, tmp_path, samples):
     assert separate(bundle, tmp_path / "out", write(tmp_path / "a.wav", samples)) == 0
     estimate, _ = soundfile.read(tmp_path / "out/a_s1.wav")
     assert len(estimate) == len(samples) and np.isfinite(estimate).all()

@@ -13,14 +13,14 @@ from papez_lobes.config.separator_files import read_hyperparameters, separator_f
 from papez_lobes.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation/hparams"
-TINY = [
+SMALL = [
     "--data_folder", "/data", "--N_encoder_out", "16", "--num_heads", "2", "--ffn_dim", "16",
     "--num_steps", "3", "--output_folder",
 ]
 
 
 def load(tmp_path, *argv, file="papez.yaml"):
-    return load_experiment([str(RECIPE / file), *TINY, str(tmp_path), *argv])
+    return load_experiment([str(RECIPE / file), *SMALL, str(tmp_path), *argv])
 
 
 def test_hyperparameters_of_both_files_reach_the_modules(tmp_path):
@@ -63,7 +63,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["name", "file"])
-def test_another_separator(tmp_path, by):
+def test_another_separator_is_named_or_its_file_is(tmp_path, by):
     skim = separator_file("skim")
     if by == "file":
         skim = tmp_path / "my skim.yaml"
@@ -130,7 +130,7 @@ def test_what_is_saved_stands_alone_and_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("argv", [["--help"], [str(RECIPE / "papez.yaml"), "-h"]])
-def test_help(argv, capsys):
+def test_help_lists_the_options_and_trains_nothing(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         load_experiment(argv)
     assert not ended.value.code
@@ -242,7 +242,7 @@ def test_a_list_may_be_written_with_spaces(tmp_path):
     assert experiment.hparams["noise_snr_db"] == [-5, 5]
 
 
-def test_files_that_are_none(tmp_path):
+def test_a_file_that_is_no_experiment_is_refused(tmp_path):
     bad = tmp_path / "bad.yaml"
     for content, message in [
         (None, "no such file"), ("", "holds no keys"), ("a: [", "not valid YAML"),

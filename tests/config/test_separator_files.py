@@ -14,7 +14,7 @@ from papez_lobes.errors import UserError
 PAPEZ = separator_file("papez")
 
 
-def test_separator_by_name_or_path(tmp_path):
+def test_a_separator_is_found_by_name_or_path(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(PAPEZ.read_text(encoding="utf-8"), encoding="utf-8")
     assert separator_file(mine) == mine
@@ -22,7 +22,7 @@ def test_separator_by_name_or_path(tmp_path):
     assert separator_file("papez_official").name == "papez_official.yaml"
 
 
-def test_separators_of_an_installed_package(tmp_path, monkeypatch):
+def test_separators_of_an_installed_package_are_found(tmp_path, monkeypatch):
     installed = tmp_path / "papez_lobes" / "hparams"
     installed.mkdir(parents=True)
     (installed / "other.yaml").write_text("Encoder: 1\n")
@@ -34,7 +34,7 @@ def test_separators_of_an_installed_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["sandglasset", "nowhere/papez.yaml"])
-def test_separator_missing_lists_what_there_is(name):
+def test_a_missing_separator_lists_what_there_is(name):
     with pytest.raises(UserError, match=r"no such .*papez, .*papez_official"):
         separator_file(name)
 

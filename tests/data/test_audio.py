@@ -42,7 +42,7 @@ def test_reads_what_was_written(tmp_path, noise, suffix, subtype, error):
     np.testing.assert_allclose(samples, noise, atol=error, rtol=0)
 
 
-def test_odd_names_and_both_kinds_of_path(tmp_path, noise):
+def test_odd_names_and_both_kinds_of_path_are_read(tmp_path, noise):
     path = tmp_path / "Zoë's folder, 100 %" / "ein Stück $1.wav"
     write_audio(str(path), noise, RATE)
     np.testing.assert_array_equal(read_audio(str(path)), read_audio(path))
@@ -77,12 +77,12 @@ def test_resampling_keeps_a_tone_in_place(tmp_path):
     np.testing.assert_allclose(samples[200:-200], wanted[200:-200], atol=1e-3)
 
 
-def test_one_sample(tmp_path):
+def test_one_sample_is_read_back(tmp_path):
     write_audio(tmp_path / "a.wav", np.array([0.5]), RATE)
     assert read_audio(tmp_path / "a.wav").tolist() == [0.5]
 
 
-def test_gsm(tmp_path):
+def test_gsm_is_read_whole_and_in_pieces(tmp_path):
     tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(1600) / RATE)
     path = tmp_path / "a.gsm"
     soundfile.write(path, tone, RATE, **GSM)
@@ -346,7 +346,7 @@ def test_a_flac_without_a_length_is_one_line(tmp_path, noise):
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_rates_depths_channels_and_lengths(tmp_path, rate, subtype, channels):
+def test_all_rates_depths_channels_and_lengths_are_read(tmp_path, rate, subtype, channels):
     for frames in (1, 77):
         path = tmp_path / f"{frames}.wav"
         soundfile.write(path, np.full((frames, channels), 0.25), rate, subtype=subtype)

@@ -58,8 +58,9 @@ def test_workers_copies_and_processes_draw_the_same_mixtures(corpus, tmp_path):
     dataset.set_epoch(3)
     wanted = torch.stack([dataset[index]["mix_sig"] for index in range(6)])
     assert torch.equal(loaded(dataset), wanted)
-    for context in ("fork", "spawn"):
-        assert torch.equal(loaded(dataset, num_workers=2, multiprocessing_context=context), wanted)
+    for method, workers in (("fork", 2), ("spawn", 1)):
+        options = {"num_workers": workers, "multiprocessing_context": method}
+        assert torch.equal(loaded(dataset, **options), wanted)
     again = mixtures(corpus, tmp_path / "elsewhere", **everything(corpus))
     again.set_epoch(3)
     assert torch.equal(torch.stack([again[index]["mix_sig"] for index in range(6)]), wanted)

@@ -49,7 +49,7 @@ def test_a_store_of_common_voice_follows_its_table(common_voice, tmp_path):
     assert set(store) - set(build_store(common_voice, tmp_path / "store", 8000)) == {f"{0:064x}"}
 
 
-def test_common_voice_by_its_table(common_voice):
+def test_common_voice_is_read_by_its_table(common_voice):
     speakers, skipped = scan_speakers(common_voice)
     assert list(speakers) == [f"{number:064x}" for number in range(3)]
     assert [len(utterances) for utterances in speakers.values()] == [3, 3, 3]

@@ -22,7 +22,7 @@ def by_definition(samples, up, down):
 @pytest.mark.parametrize("from_rate, to_rate, up, down", [
     (16000, 8000, 1, 2), (8000, 16000, 2, 1), (44100, 8000, 80, 441), (12000, 16000, 4, 3),
 ])
-def test_the_filter_is_matlabs(from_rate, to_rate, up, down):
+def test_the_filter_is_that_of_matlab(from_rate, to_rate, up, down):
     rng = np.random.default_rng(0)
     for count in (1, 7, 500):
         samples = rng.standard_normal(count)
@@ -42,14 +42,14 @@ def test_resampled_length_is_the_ceiling_for_every_length(rates):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
-def test_no_samples_and_one_sample(dtype):
+def test_no_samples_and_one_sample_are_resampled(dtype):
     for rates in ((48000, 8000), (8000, 16000), (44100, 8000)):
         assert resample(np.zeros(0, dtype), *rates).shape == (0,)
         one = resample(np.ones(1, dtype), *rates)
         assert np.isfinite(one).all() and len(one) == -(-rates[1] // rates[0])
 
 
-def test_same_rate_changes_nothing():
+def test_the_same_rate_changes_nothing():
     samples = np.random.default_rng(0).standard_normal(100)
     np.testing.assert_array_equal(resample(samples, 8000, 8000), samples)
 

@@ -9,25 +9,23 @@ import soundfile
 import torch
 
 from papez_lobes.cli.main import main
-from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.evaluate import evaluate
-from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle, write_bundle
+from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle
 from papez_lobes.separator import Separator
+from tests.tiny import write_tiny_bundle
 from tests.trees import SAMPLE_RATE, write_small_tree
 
-TINY = {"bottleneck_dim": 16, "num_heads": 2, "ffn_dim": 16, "num_steps": 3, "num_slots": 2}
+pytestmark = pytest.mark.usefixtures("in_one_process", "blank_pictures")
 
 
 @pytest.fixture
 def case(tmp_path):
     """(manifest, bundle) of three mixtures and an untrained model."""
     tree = write_small_tree(tmp_path / "2speakers", counts=(1, 1, 3), seconds=(0.3, 0.5))
-    torch.manual_seed(0)
-    modules = build_modules(separator_file("papez_small"), TINY)
-    bundle = write_bundle(tmp_path / "model", separator_file("papez_small"), TINY, modules)
-    return prepare_wsj0mix(tree, tmp_path, 2, splits=("tt",))["tt"], bundle
+    manifest = prepare_wsj0mix(tree, tmp_path, 2, splits=("tt",))["tt"]
+    return manifest, write_tiny_bundle(tmp_path / "model")
 
 
 class FailsOnce(torch.nn.Module):

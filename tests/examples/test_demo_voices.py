@@ -65,7 +65,7 @@ def test_voices_hold_speech_and_credits_only(packages, tmp_path):
     assert notices == [f"COPYRIGHT.{package}" for package in voices.VOICES["allison"]]
 
 
-def test_second_call_does_nothing(packages, tmp_path, monkeypatch):
+def test_a_second_call_does_nothing(packages, tmp_path, monkeypatch):
     folder = voices.fetch_voices(tmp_path / "cache")
     asked = packages.read_text()
     assert voices.fetch_voices(tmp_path / "cache") == folder

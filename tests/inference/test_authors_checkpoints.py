@@ -73,7 +73,7 @@ def test_sizes_are_read_from_the_tensors(state, tmp_path, out, capsys):
     lambda state: {**state, "masknet.transformer.timing_signal": torch.zeros(1, 5, 16)},
     lambda state: {key: value.double() for key, value in state.items()},
 ], ids=["lightning", "distributed", "both", "timing signal", "float64"])
-def test_spellings_of_one_checkpoint(state, tmp_path, out, wrap):
+def test_all_spellings_of_a_checkpoint_give_the_same_weights(state, tmp_path, out, wrap):
     assert convert(save(state, tmp_path), out) == 0
     plain = load_bundle(out).state_dict()
     assert convert(save(wrap(state), tmp_path), out) == 0
@@ -81,12 +81,12 @@ def test_spellings_of_one_checkpoint(state, tmp_path, out, wrap):
     assert all(torch.equal(plain[key], other[key]) for key in plain)
 
 
-def test_half_precision(state, tmp_path, out):
+def test_half_precision_becomes_single_precision(state, tmp_path, out):
     assert convert(save({k: v.half() for k, v in state.items()}, tmp_path), out) == 0
     assert all(p.dtype == torch.float32 for p in load_bundle(out).parameters())
 
 
-def test_without_memory(tmp_path, out):
+def test_a_model_without_memory_is_converted(tmp_path, out):
     state = AuthorsPapez(N=16, H=2, M=0, K=8, R=2, ffn=8).state_dict()
     assert convert(save(state, tmp_path), out) == 0
     assert read_hyperparameters(out / "hyperparams.yaml")["num_slots"] == 0
@@ -95,7 +95,7 @@ def test_without_memory(tmp_path, out):
 # Files that are no checkpoint
 
 
-def test_missing_file_and_folder(tmp_path, out, capsys):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path, out, capsys):
     assert "no such file" in refusal(tmp_path / "none.ckpt", out, capsys)
     assert "a folder; name a file" in refusal(tmp_path, out, capsys)
 
@@ -108,7 +108,7 @@ def test_missing_file_and_folder(tmp_path, out, capsys):
     (lambda data: b"N_encoder_out: 256\n", "not a torch checkpoint"),
     (lambda data: bytes(1000), "not a torch checkpoint"),
 ], ids=["empty", "half", "one byte short", "wave", "text", "zeros"])
-def test_bytes_that_are_no_checkpoint(state, tmp_path, out, capsys, damage, message):
+def test_bytes_that_are_no_checkpoint_are_refused(state, tmp_path, out, capsys, damage, message):
     path = save(state, tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     assert message in refusal(path, out, capsys)
@@ -121,7 +121,7 @@ class Runs:
         return (print, ("ran",))
 
 
-def test_pickles_that_need_more_than_tensors(state, tmp_path, out, capsys):
+def test_pickles_that_need_more_than_tensors_are_refused(state, tmp_path, out, capsys):
     expected = "save its state dict alone"
     lightning = save({"state_dict": state, "hyper_parameters": AuthorsPapez(N=8, H=1)}, tmp_path)
     line = refusal(lightning, out, capsys)
@@ -138,7 +138,7 @@ def test_pickles_that_need_more_than_tensors(state, tmp_path, out, capsys):
     ({"state_dict": {}}, "encoder.0.weight is missing"),
     ({"conv.weight": torch.zeros(3)}, "encoder.0.weight is missing"),
 ], ids=["list", "tensor", "empty", "empty lightning", "another model"])
-def test_other_contents(tmp_path, out, capsys, content, message):
+def test_other_contents_are_refused(tmp_path, out, capsys, content, message):
     assert message in refusal(save(content, tmp_path), out, capsys)
 
 
@@ -149,18 +149,18 @@ def test_other_contents(tmp_path, out, capsys, content, message):
     "encoder.3.bias", "masknet.embed.2.weight", ATTENTION, POSITIONS, "memory_slots",
     "decoder.3.weight",
 ])
-def test_missing_tensor(state, tmp_path, out, capsys, key):
+def test_a_missing_tensor_is_named(state, tmp_path, out, capsys, key):
     del state[key]
     assert f"{key} is missing" in refusal(save(state, tmp_path), out, capsys)
 
 
-def test_unexpected_tensor(state, tmp_path, out, capsys):
+def test_an_unexpected_tensor_is_named(state, tmp_path, out, capsys):
     state["masknet.extra.weight"] = torch.zeros(1)
     line = refusal(save(state, tmp_path), out, capsys)
     assert "masknet.extra.weight is unexpected" in line
 
 
-def test_tensor_held_twice(state, tmp_path, out, capsys):
+def test_a_tensor_that_is_held_twice_is_named(state, tmp_path, out, capsys):
     state["model.encoder.0.bias"] = state["encoder.0.bias"]
     assert "holds encoder.0.bias twice" in refusal(save(state, tmp_path), out, capsys)
 
@@ -177,25 +177,25 @@ def test_tensor_held_twice(state, tmp_path, out, capsys):
     lambda value: value.flatten()[0],
     lambda value: value[..., :0],
 ], ids=["more axes", "a number", "nothing"])
-def test_wrong_shape(state, tmp_path, out, capsys, key, spoil):
+def test_a_wrong_shape_is_named(state, tmp_path, out, capsys, key, spoil):
     state[key] = spoil(state[key])
     assert f"{key} is [" in refusal(save(state, tmp_path), out, capsys)
 
 
 @pytest.mark.parametrize("key", ["encoder.3.bias", "masknet.dislodge.1.weight", "decoder.0.weight"])
-def test_one_row_too_many(state, tmp_path, out, capsys, key):
+def test_one_row_too_many_is_named(state, tmp_path, out, capsys, key):
     state[key] = torch.cat([state[key], state[key][:1]])
     assert f"{key} is [" in refusal(save(state, tmp_path), out, capsys)
 
 
 @pytest.mark.parametrize("value", ["text", torch.zeros(16, dtype=torch.long)])
-def test_not_a_tensor_of_numbers(state, tmp_path, out, capsys, value):
+def test_what_is_no_tensor_of_numbers_is_named(state, tmp_path, out, capsys, value):
     state["encoder.0.bias"] = value
     line = refusal(save(state, tmp_path), out, capsys)
     assert "encoder.0.bias is not a tensor of floating point numbers" in line
 
 
-def test_masks_that_are_no_multiple_of_the_width(state, tmp_path, out, capsys):
+def test_masks_that_are_no_multiple_of_the_width_are_refused(state, tmp_path, out, capsys):
     state["masknet.dislodge.0.weight"] = state["masknet.dislodge.0.weight"][:-1]
     assert "47 rows, not a multiple of 16" in refusal(save(state, tmp_path), out, capsys)
 
@@ -205,7 +205,7 @@ def test_masks_that_are_no_multiple_of_the_width(state, tmp_path, out, capsys):
     lambda slots: slots.flip(-1),
     lambda slots: slots + torch.nn.functional.one_hot(torch.tensor(0), 3),
 ])
-def test_learned_slots_would_be_lost(state, tmp_path, out, capsys, change):
+def test_learned_slots_are_refused_as_they_would_be_lost(state, tmp_path, out, capsys, change):
     state["memory_slots"] = change(state["memory_slots"])
     line = refusal(save(state, tmp_path), out, capsys)
     assert "memory_slots is not the authors' constant" in line
@@ -216,7 +216,7 @@ def test_learned_slots_would_be_lost(state, tmp_path, out, capsys, change):
     lambda code: torch.cat([code[..., 0::2], code[..., 1::2]], dim=-1),
     lambda code: code + 0.01,
 ])
-def test_other_positions_would_be_lost(state, tmp_path, out, capsys, change):
+def test_other_positions_are_refused_as_they_would_be_lost(state, tmp_path, out, capsys, change):
     state[POSITIONS] = change(state[POSITIONS])
     line = refusal(save(state, tmp_path), out, capsys)
     assert f"{POSITIONS} is not the sinusoidal code" in line
@@ -230,18 +230,18 @@ def test_other_positions_would_be_lost(state, tmp_path, out, capsys, change):
     (("--num-heads", "0"), "num_heads is 0"),
     (("--halting-threshold", "1.5"), "halting_threshold is 1.5: it must be in (0, 1]"),
 ])
-def test_arguments_that_do_not_fit(state, tmp_path, out, capsys, options, message):
+def test_arguments_that_do_not_fit_are_refused(state, tmp_path, out, capsys, options, message):
     assert message in refusal(save(state, tmp_path), out, capsys, *options)
 
 
-def test_wrong_sample_rate(state, tmp_path, out, capsys):
+def test_a_wrong_sample_rate_is_refused(state, tmp_path, out, capsys):
     assert convert(save(state, tmp_path), out, "--sample-rate", "0") == 2
     assert capsys.readouterr().err == (
         "papez convert: sample_rate is 0: it must be at least 1 Hz\n"
     )
 
 
-def test_never_replaces_what_is_no_bundle(state, tmp_path, capsys):
+def test_it_never_replaces_what_is_no_bundle(state, tmp_path, capsys):
     path = save(state, tmp_path)
     before = path.read_bytes()
     for out in (path, tmp_path):  # the checkpoint itself, and the folder that holds it

@@ -1,7 +1,9 @@
 """Bundles: what plain SpeechBrain loads from them, and what a mistake leaves behind."""
 
+import copy
 import logging
 import os
+import shutil
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,15 +27,22 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def modules():
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """(modules, their bundle), of which each test gets a copy."""
     torch.manual_seed(1)
-    return build_modules(PAPEZ, SMALL)
+    modules = build_modules(PAPEZ, SMALL)
+    return modules, write_bundle(tmp_path_factory.mktemp("b") / "bundle", PAPEZ, SMALL, modules)
 
 
 @pytest.fixture
-def bundle(tmp_path, modules):
-    return write_bundle(tmp_path / "bundle", PAPEZ, SMALL, modules)
+def modules(original):
+    return copy.deepcopy(original[0])
+
+
+@pytest.fixture
+def bundle(tmp_path, original):
+    return Path(shutil.copytree(original[1], tmp_path / "bundle"))
 
 
 @pytest.fixture
@@ -66,7 +75,7 @@ def tree(folder):
 # Round trips
 
 
-def test_stock_interface_gives_the_same_bits(bundle, modules, mixture):
+def test_speechbrains_interface_gives_the_same_bits(bundle, modules, mixture):
     loaded = SepformerSeparation.from_hparams(source=str(bundle))
     assert_same_weights(modules, loaded.mods)
     assert (loaded.hparams.num_spks, loaded.hparams.sample_rate) == (2, 8000)
@@ -86,7 +95,7 @@ def process_group():
 
 
 @pytest.mark.usefixtures("process_group")
-def test_trained_for_one_step_and_wrapped(tmp_path, modules, mixture):
+def test_modules_that_were_trained_and_wrapped_are_written_unwrapped(tmp_path, modules, mixture):
     wrapped = {part: DistributedDataParallel(module) for part, module in modules.items()}
     parameters = [p for module in wrapped.values() for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
@@ -113,18 +122,18 @@ def test_views_are_saved_compact(tmp_path, modules):
     assert (tmp_path / "bundle" / "encoder.ckpt").stat().st_size < 100_000
 
 
-def test_writing_leaves_the_random_state(tmp_path, modules):
+def test_writing_leaves_the_random_state_alone(tmp_path, modules):
     before = torch.random.get_rng_state()
     write_bundle(tmp_path / "bundle", PAPEZ, SMALL, modules)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_bundle_of_a_bundle(bundle, tmp_path, modules):
+def test_a_bundle_written_from_a_bundle_is_the_same(bundle, tmp_path, modules):
     again = write_bundle(tmp_path / "again", bundle / "hyperparams.yaml", SMALL, modules)
     assert (again / "hyperparams.yaml").read_text() == (bundle / "hyperparams.yaml").read_text()
 
 
-def test_override_limits_the_loop(bundle, mixture):
+def test_an_override_limits_the_loop(bundle, mixture):
     full = load_bundle(bundle)
     assert "max_depth: !ref <num_steps>" in (bundle / "hyperparams.yaml").read_text()
     for shallow in (
@@ -153,7 +162,7 @@ def test_nothing_is_written_when_it_is_read(bundle, tmp_path, monkeypatch, mixtu
 
 
 @pytest.mark.parametrize("source", ["bundle", "./bundle/", Path("bundle")])
-def test_relative_sources(bundle, tmp_path, monkeypatch, source):
+def test_relative_sources_are_loaded(bundle, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     load_bundle(source)
     SepformerSeparation.from_hparams(source=source)
@@ -161,7 +170,7 @@ def test_relative_sources(bundle, tmp_path, monkeypatch, source):
 
 
 @pytest.mark.parametrize("strategy", [LocalStrategy.COPY, LocalStrategy.NO_LINK])
-def test_without_symbolic_links(bundle, tmp_path, monkeypatch, strategy):
+def test_it_loads_without_symbolic_links(bundle, tmp_path, monkeypatch, strategy):
     monkeypatch.delattr(Path, "symlink_to")  # Windows, mostly
     SepformerSeparation.from_hparams(
         source=str(bundle), savedir=tmp_path / "copy", local_strategy=strategy
@@ -169,7 +178,7 @@ def test_without_symbolic_links(bundle, tmp_path, monkeypatch, strategy):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
-def test_read_only_bundle(bundle):
+def test_a_read_only_bundle_is_loaded(bundle):
     writable = stat.S_IMODE(bundle.stat().st_mode)
     bundle.chmod(0o500)
     try:
@@ -194,7 +203,7 @@ def test_loading_is_quiet(bundle, capfd, caplog):
     ({"Encoder": 3}, "no option 'Encoder'"),
     ({"dropout": torch.tensor(0.1)}, "dropout is tensor"),
 ])
-def test_wrong_hyperparameters(tmp_path, modules, hparams, message):
+def test_wrong_hyperparameters_are_refused(tmp_path, modules, hparams, message):
     with pytest.raises(UserError) as error:
         write_bundle(tmp_path / "out", PAPEZ, hparams, modules)
     assert message in str(error.value)
@@ -207,7 +216,7 @@ def test_wrong_hyperparameters(tmp_path, modules, hparams, message):
     ("a: [1\n", "not valid YAML"),
     (None, "no such file"),
 ])
-def test_wrong_separator_file(tmp_path, modules, text, message):
+def test_a_wrong_separator_file_is_refused(tmp_path, modules, text, message):
     file = tmp_path / "x.yaml"
     if text is not None:
         file.write_text(text, encoding="utf-8")
@@ -217,13 +226,13 @@ def test_wrong_separator_file(tmp_path, modules, text, message):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_half_a_bundle(bundle, name):
+def test_half_a_bundle_is_refused(bundle, name):
     (bundle / name).unlink()
     with pytest.raises(UserError, match=f"incomplete one: {name} is missing"):
         load_bundle(bundle)
 
 
-def test_no_bundle_never_asks_a_server(tmp_path, monkeypatch):
+def test_a_missing_bundle_is_not_asked_of_a_server(tmp_path, monkeypatch):
     def unreachable(*args, **kwargs):
         raise AssertionError("went online")
 
@@ -237,7 +246,7 @@ def test_no_bundle_never_asks_a_server(tmp_path, monkeypatch):
     (lambda data: b"", "the file is empty"),
     (lambda data: b"RIFF" + bytes(99), "not a torch checkpoint"),
 ])
-def test_damaged_weights(bundle, damage, message):
+def test_damaged_weights_are_named(bundle, damage, message):
     path = bundle / "masknet.ckpt"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError) as error:
@@ -245,7 +254,7 @@ def test_damaged_weights(bundle, damage, message):
     assert str(path) in str(error.value) and message in str(error.value)
 
 
-def test_weights_of_another_model(bundle):
+def test_weights_of_another_model_are_refused(bundle):
     (bundle / "decoder.ckpt").write_bytes((bundle / "encoder.ckpt").read_bytes())
     with pytest.raises(UserError, match=r"decoder\.ckpt: does not fit .*deconv\.weight is missing"):
         load_bundle(bundle)
@@ -258,25 +267,25 @@ def test_weights_of_another_model(bundle):
     ({"halting_threshold": "high"}, "hyperparams.yaml: "),
     ({"Block": {"dim": 3}}, "no option 'Block'"),
 ])
-def test_wrong_overrides(bundle, overrides, message):
+def test_wrong_overrides_are_refused(bundle, overrides, message):
     with pytest.raises(UserError) as error:
         load_bundle(bundle, overrides)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
-def test_wrong_device(bundle, device):
+def test_a_wrong_device_is_refused(bundle, device):
     with pytest.raises(UserError, match=f"device '{device}' cannot be used"):
         load_bundle(bundle, device=device)
 
 
-def test_weights_that_do_not_fit_the_hyperparameters(tmp_path, modules):
+def test_weights_that_do_not_fit_the_hyperparameters_are_refused(tmp_path, modules):
     with pytest.raises(UserError, match=r"masknet does not fit: .*norm1\.weight is \[5, 16\]"):
         write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_steps": 6, "max_depth": 6}, modules)
     assert not any(tmp_path.iterdir())
 
 
-def test_hyperparameters_that_nothing_can_be_built_from(tmp_path, modules):
+def test_hyperparameters_that_nothing_can_be_built_from_are_refused(tmp_path, modules):
     with pytest.raises(UserError) as error:
         write_bundle(tmp_path / "out", PAPEZ, {**SMALL, "num_heads": 3}, modules)
     assert str(error.value).startswith(
@@ -288,7 +297,7 @@ def test_hyperparameters_that_nothing_can_be_built_from(tmp_path, modules):
 # Whole or not at all
 
 
-def test_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
+def test_it_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
     (bundle / "README.md").write_text("mine")
     (bundle / "examples").mkdir()
     (bundle / "examples" / "a.txt").write_text("a")
@@ -301,7 +310,7 @@ def test_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
     assert os.listdir(bundle.parent) == ["bundle"]
 
 
-def test_fills_an_empty_folder_and_makes_parents(tmp_path, modules):
+def test_it_fills_an_empty_folder_and_makes_parents(tmp_path, modules):
     (tmp_path / "empty").mkdir()
     write_bundle(tmp_path / "empty", PAPEZ, SMALL, modules)
     write_bundle(tmp_path / "a" / "b", PAPEZ, SMALL, modules)
@@ -310,7 +319,7 @@ def test_fills_an_empty_folder_and_makes_parents(tmp_path, modules):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "hyperparams.yaml"])
-def test_refuses_to_replace_anything_else(tmp_path, modules, name):
+def test_it_refuses_to_replace_anything_else(tmp_path, modules, name):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / name).write_text("mine")

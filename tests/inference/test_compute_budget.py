@@ -1,3 +1,5 @@
+"""Setting a mean depth or a real-time factor."""
+
 import pytest
 import torch
 

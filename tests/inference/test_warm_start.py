@@ -1,5 +1,8 @@
 """Training that begins with a bundle for another number of speakers."""
 
+import copy
+from functools import cache
+
 import pytest
 import torch
 
@@ -8,9 +11,26 @@ from papez_lobes.convolution import TemporalConvolution
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
-from tests.tiny import SEPARATORS, tiny_hparams
+from tests.tiny import SEPARATORS, separator_path, tiny_hparams
 
 GROWS = {"papez", "papez_official"}  # in a hidden layer too
+
+
+@cache
+def built_once(path, num_spks):
+    return built(path, num_spks)
+
+
+@pytest.fixture(scope="module")
+def bundle_of(tmp_path_factory):
+    """The bundle of a separator for so many speakers, written once."""
+
+    @cache
+    def write(path, num_spks):
+        hparams, trained = built_once(path, num_spks)
+        return write_bundle(tmp_path_factory.mktemp("bundles") / "bundle", path, hparams, trained)
+
+    return write
 
 
 def built(path, num_spks, **hparams):
@@ -22,17 +42,16 @@ def built(path, num_spks, **hparams):
 
 def masks_of(modules):
     with torch.no_grad():
-        mixture = torch.randn(1, 3000, generator=torch.Generator().manual_seed(5))
+        mixture = torch.randn(1, 900, generator=torch.Generator().manual_seed(5))
         return modules["masknet"](modules["encoder"](mixture))
 
 
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("begun, num_spks", [(2, 3), (3, 2), (1, 2), (2, 2)])
-def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, tmp_path):
-    hparams, trained = built(path, begun)
-    write_bundle(tmp_path / "bundle", path, hparams, trained)
-    _, new = built(path, num_spks)
-    start_from(tmp_path / "bundle", new, num_spks)
+def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, bundle_of):
+    _, trained = built_once(path, begun)
+    new = copy.deepcopy(built_once(path, num_spks)[1])
+    start_from(bundle_of(path, begun), new, num_spks)
     shared = min(begun, num_spks)
     before, after = masks_of(trained)[:shared], masks_of(new)
     assert len(after) == num_spks and after.isfinite().all()
@@ -42,15 +61,13 @@ def test_masks_of_the_speakers_that_both_have_stay(path, begun, num_spks, tmp_pa
 
 
 @pytest.mark.parametrize("option", ["ffn_dim", "kernel_size", "num_steps"])
-def test_hyperparameters_that_change_as_the_speakers_do_are_no_fit(option, tmp_path):
-    path = next(path for path in SEPARATORS if path.stem == "papez")
-    hparams, trained = built(path, 2)
-    write_bundle(tmp_path / "bundle", path, hparams, trained)
+def test_hyperparameters_that_change_as_the_speakers_do_are_no_fit(option, bundle_of):
+    path = separator_path("papez")
     size = {"ffn_dim": 16, "kernel_size": 16, "num_steps": 2}[option]
     _, new = built(path, 3, **{option: size * 3 // 2})
     before = [value.clone() for value in new["masknet"].state_dict().values()]
     with pytest.raises(UserError, match="does not fit the separator"):
-        start_from(tmp_path / "bundle", new, 3)
+        start_from(bundle_of(path, 2), new, 3)
     assert all(map(torch.equal, before, new["masknet"].state_dict().values()))
 
 

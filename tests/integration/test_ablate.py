@@ -2,17 +2,19 @@
 
 import json
 
+import pytest
 from ablate import main
 
-from tests.integration.test_recipe import TINY
+from tests.recipe_runs import TINY_TRAINING, as_words
 from tests.trees import write_small_tree
 
+pytestmark = pytest.mark.slow
 
-def test_two_ablations_one_table(tmp_path, capfd):
+
+def test_two_ablations_train_resume_and_make_one_table(tmp_path, capfd):
     tree, out = write_small_tree(tmp_path / "2speakers", counts=(4, 2, 2)), tmp_path / "out"
-    options = {**TINY, "data_folder": tree, "N_epochs": 1, "save_audio": 0}
-    options.pop("num_slots")
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    own = {"data_folder": tree, "N_epochs": 1, "save_audio": 0, "num_slots": None}
+    words = as_words({**TINY_TRAINING, **own})
     command = ["slots_0", "learned_memory", "--out", str(out), "--", *words]
     main(command)
     rows = json.loads((out / "ablations.json").read_text())

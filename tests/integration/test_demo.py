@@ -7,6 +7,8 @@ import pytest
 from papez_lobes.data.audio import audio_info, write_audio
 from tests.trees import SAMPLE_RATE, voice
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def speech(tmp_path):

@@ -10,11 +10,11 @@ from speechbrain.dataio.batch import PaddedBatch
 
 from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.separator import Separator
-from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.losses import pit_si_snr_loss
 from tests.tiny import tiny_hparams
+from tests.trainings import brain_hparams
 
+pytestmark = pytest.mark.slow
 OPTIONS = {"papez": {"halting_bias": -1.0}, "resepformer": {}}
 
 
@@ -32,8 +32,7 @@ def gradients_of(name, own):
     torch.manual_seed(0)
     path = separator_file(name)
     modules = {"separator": Separator(**build_modules(path, tiny_hparams(path, **OPTIONS[name])))}
-    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": 0.0, "sample_rate": 8000,
-               "seed": 0, "loss_threshold": None, "average": WeightAverage(modules)}
+    hparams = brain_hparams(modules)
     options = {"device": "cpu", "distributed_backend": "gloo", "noprogressbar": True}
     brain = Separation(modules, None, hparams, options)
     brain._wrap_distributed()
@@ -53,7 +52,7 @@ def work(rank, name, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=300),
     )
     gradients = gradients_of(name, items()[2 * rank : 2 * rank + 2])
     torch.save(gradients, f"{folder}/{rank}.pt")

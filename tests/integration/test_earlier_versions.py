@@ -12,9 +12,10 @@ import torch
 from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.inference.bundle import load_bundle
-from tests.integration.test_recipe import log_of, train
+from tests.recipe_runs import log_of, train
 from tests.trees import write_small_tree
 
+pytestmark = pytest.mark.slow
 FIXTURES = Path(__file__).parents[1] / "fixtures/a1a0150"
 WIDTHS = {
     "papez": {"N_encoder_out": 16},

@@ -1,12 +1,7 @@
 """The recipe from its command line, at tiny size: train, resume, test, bundle, and mistakes."""
 
-import csv
 import json
-import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,40 +12,10 @@ from speechbrain.inference.separation import SepformerSeparation
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
 from papez_lobes.training.si_snr import score
+from tests.recipe_runs import log_of, results_of, train
 from tests.trees import write_small_tree
 
-RECIPE = Path(__file__).parents[2] / "recipes/WSJ0Mix/separation"
-TINY = {
-    "N_encoder_out": 16, "num_heads": 2, "ffn_dim": 32, "chunk_tokens": 20, "num_slots": 2,
-    "num_steps": 3, "dropout": 0.0, "kernel_size": 32, "kernel_stride": 16,
-    "batch_size": 4, "lr": 0.003, "num_workers": 0, "device": "cpu", "save_audio": 2,
-}
-
-
-def train(data, out, *argv, file="papez.yaml", check=True, **hparams):
-    """Run train.py as a user does, without options that are None; returns the process."""
-    options = {"data_folder": data, "output_folder": out, **TINY, **hparams}
-    words = [word for key, value in options.items() if value is not None
-             for word in (f"--{key}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "train.py", f"hparams/{file}", *words, *argv],
-        cwd=RECIPE, capture_output=True, text=True, timeout=300,
-    )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
-def log_of(out):
-    """Numbers of train_log.txt: a list of {name: value}, a line each."""
-    pairs = re.compile(r"([a-z][\w -]*?): (-?[\d.]+(?:e[-+]\d+)?)")
-    lines = (out / "train_log.txt").read_text().splitlines()
-    return [{key.strip(" -"): float(value) for key, value in pairs.findall(line)} for line in lines]
-
-
-def results_of(out):
-    with open(out / "test_results.csv", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return rows[:-1], rows[-1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +130,7 @@ def test_test_only_with_other_hyperparameters_leaves_the_bundle_alone(trained, t
     assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 
-def test_three_speakers(tmp_path):
+def test_three_speakers_are_trained_and_bundled(tmp_path):
     tree = write_small_tree(tmp_path / "3speakers", num_spks=3, counts=(4, 2, 2))
     train(tree, tmp_path / "out", N_epochs=1, num_spks=3)
     model = SepformerSeparation.from_hparams(source=str(tmp_path / "out/bundle"))
@@ -174,7 +139,7 @@ def test_three_speakers(tmp_path):
     assert float(rows[0]["si_snr_s3"])
 
 
-def test_three_speakers_from_a_bundle_for_two(trained, tmp_path):
+def test_three_speakers_begin_with_a_bundle_for_two(trained, tmp_path):
     tree = write_small_tree(tmp_path / "3speakers", num_spks=3, counts=(4, 2, 2))
     begun = {"start_from": trained[1] / "bundle", "lr": 1e-12, "weight_decay": 0.0}
     train(tree, tmp_path / "out", N_epochs=1, num_spks=3, **begun)

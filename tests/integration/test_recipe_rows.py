@@ -19,6 +19,7 @@ from tests.trees import (
     write_small_whamr,
 )
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "recipes").glob("*/*/hparams/*.yaml"))
 TREES = {
@@ -63,7 +64,7 @@ def tree_of(tmp_path_factory):
 @pytest.mark.parametrize(
     "row", ROWS, ids=lambda row: f"{row['Dataset']}-{Path(row['Hparam_file']).stem}"
 )
-def test_row(row, tree_of, tmp_path):
+def test_a_rows_training_learns_and_its_bundle_loads_in_speechbrain(row, tree_of, tmp_path):
     tree, out = tree_of(row["Dataset"]), tmp_path / "out"
     where = [f"--data_folder={tree}", f"--output_folder={out}"]
     done = subprocess.run(

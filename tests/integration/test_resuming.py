@@ -2,16 +2,15 @@
 
 import signal
 import subprocess
-import sys
 import time
 
-import numpy as np
+import pytest
 import torch
 
-from papez_lobes.data.audio import write_audio
-from tests.integration.test_recipe import RECIPE, TINY, log_of, train
-from tests.trees import SAMPLE_RATE, voice, write_small_tree
+from tests.recipe_runs import RECIPE, SIZES, log_of, train, training_command
+from tests.trees import write_small_speech, write_small_tree
 
+pytestmark = pytest.mark.slow
 # everything that is random: mixtures and their segments, dropout, depth limits
 OPTIONS = {
     "N_epochs": 2, "mixtures_per_epoch": 60, "segment_seconds": 0.5, "batch_size": 2,
@@ -21,19 +20,9 @@ OPTIONS = {
 }
 
 
-def write_speech(folder):
-    for speaker in range(3):
-        rng = np.random.default_rng(speaker)
-        write_audio(folder / f"{speaker}/a.wav", voice(speaker, 3.0, rng), SAMPLE_RATE)
-    return folder
-
-
 def killed_within_an_epoch(tree, out, speech):
-    folders = {"data_folder": tree, "output_folder": out, "speech_folder": speech}
-    options = {**TINY, **folders, **OPTIONS}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "train.py", "hparams/papez.yaml", *words], cwd=RECIPE,
+        training_command(tree, out, speech_folder=speech, **OPTIONS), cwd=RECIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
@@ -52,7 +41,7 @@ def weights_of(out):
 
 def test_killed_within_an_epoch_it_resumes_to_the_same_weights_and_log(tmp_path):
     tree = write_small_tree(tmp_path / "2speakers", counts=(0, 2, 2))
-    speech = write_speech(tmp_path / "speech")
+    speech = write_small_speech(tmp_path / "speech")
     killed_within_an_epoch(tree, tmp_path / "killed", speech)
     resumed = train(tree, tmp_path / "killed", speech_folder=speech, **OPTIONS)
     assert "Going into epoch 1" in resumed.stderr + (tmp_path / "killed/log.txt").read_text()
@@ -71,10 +60,10 @@ def test_other_hyperparameters_than_the_checkpoints_are_refused_in_one_line(tmp_
     for option, value in (("num_slots", 4), ("ffn_dim", 16)):
         done = train(tree, tmp_path / "out", N_epochs=2, check=False, **{option: value})
         assert done.returncode == 2 and "Traceback" not in done.stderr
-        assert f"holds checkpoints of {option} {TINY[option]}, not {value}" in done.stderr
+        assert f"holds checkpoints of {option} {SIZES[option]}, not {value}" in done.stderr
 
 
-def test_batches_by_length_warm_up_and_tensorboard(tmp_path):
+def test_batches_by_length_warm_up_and_tensorboard_work_together(tmp_path):
     tree = write_small_tree(tmp_path / "2speakers", counts=(9, 2, 2))
     options = {"N_epochs": 2, "max_batch_seconds": 1.7, "warmup_steps": 3, "loss_threshold": -30.0,
                "tensorboard": True}

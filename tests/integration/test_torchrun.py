@@ -4,9 +4,12 @@ import socket
 import subprocess
 import sys
 
-from tests.integration.test_recipe import RECIPE, TINY, log_of, results_of, train
-from tests.integration.test_resuming import write_speech
-from tests.trees import write_small_tree
+import pytest
+
+from tests.recipe_runs import RECIPE, TINY_TRAINING, as_words, log_of, results_of, train
+from tests.trees import write_small_speech, write_small_tree
+
+pytestmark = pytest.mark.slow
 
 
 def free_port():
@@ -24,17 +27,17 @@ def torchrun(words):
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for rank in range(2)
     ]
-    printed = [node.communicate(timeout=240)[0] for node in nodes]
+    printed = [node.communicate(timeout=300)[0] for node in nodes]
     return [node.returncode for node in nodes], "".join(printed)
 
 
 def test_two_machines_train_on_the_fly_and_write_one_result(tmp_path):
     tree, out = write_small_tree(tmp_path / "2speakers", counts=(0, 2, 2)), tmp_path / "out"
-    hparams = {"batch_size": 2, "speech_folder": write_speech(tmp_path / "speech"),
+    hparams = {"batch_size": 2, "speech_folder": write_small_speech(tmp_path / "speech"),
              "segment_seconds": 0.5, "mixtures_per_epoch": 8, "min_train_depth": 1,
              "training_minutes": 5}
-    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 2, **hparams}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    folders = {"data_folder": tree, "output_folder": out}
+    words = as_words({**TINY_TRAINING, **folders, "N_epochs": 2, **hparams})
     codes, printed = torchrun(["hparams/papez.yaml", *words])
     assert codes == [0, 0], printed[-3000:]
     epochs = [line for line in log_of(out) if "epoch" in line]
@@ -61,9 +64,8 @@ def test_a_mistake_is_a_line_and_ends_both(tmp_path):
 def test_one_batch_by_length_a_process_trains(tmp_path):
     """Each process gets a single batch an epoch, which SpeechBrain's sampler took for a number."""
     tree, out = write_small_tree(tmp_path / "2speakers", counts=(4, 2, 2)), tmp_path / "out"
-    options = {**TINY, "data_folder": tree, "output_folder": out, "N_epochs": 1,
-               "max_batch_seconds": 2.0}
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    own = {"data_folder": tree, "output_folder": out, "N_epochs": 1, "max_batch_seconds": 2.0}
+    words = as_words({**TINY_TRAINING, **own})
     codes, printed = torchrun(["hparams/papez.yaml", *words])
     assert codes == [0, 0], printed[-3000:]
     assert (out / "bundle/masknet.ckpt").is_file()

@@ -1,3 +1,5 @@
+"""Multiply-accumulates and parameters that are counted."""
+
 import pytest
 import torch
 from torch import nn

@@ -10,21 +10,13 @@ from speechbrain.dataio.batch import PaddedBatch
 from papez_lobes.errors import UserError
 from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
-
-
-def item(name, samples, speakers=2):
-    torch.manual_seed(samples)
-    sources = torch.randn(samples, speakers)
-    return {"id": name, "mix_sig": sources.sum(-1), "sources": sources}
+from tests.trainings import Items, brain_hparams, item
 
 
 def make_brain(separator, ponder_cost=0.0):
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
-    hparams = {"loss": pit_si_snr_loss, "save_audio": 0, "ponder_cost": ponder_cost,
-               "loss_threshold": None, "step_schedule": WarmupDecay(), "seed": 0,
-               "sample_rate": 8000, "average": WeightAverage(separator.parts)}
+    hparams = brain_hparams(separator.parts, ponder_cost=ponder_cost)
     brain = Separation({"separator": separator}, None, hparams, {"device": "cpu"})
     brain.on_stage_start(sb.Stage.TEST)
     return brain
@@ -109,24 +101,6 @@ def test_ponder_cost_needs_a_recurrence(tiny):
         brain.compute_objectives((estimates, None), batch, sb.Stage.TRAIN)
 
 
-class Items(torch.utils.data.Dataset):
-    """Mixtures, of which those with a number in `broken` are NaN."""
-
-    def __init__(self, count, broken=()):
-        self.items = [item(str(number), 300 + number) for number in range(count)]
-        for number in broken:
-            self.items[number]["mix_sig"][5] = torch.nan
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        return self.items[index]
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-
 def fit(separator, data, schedule=None, ema_decay=0.0, **options):
     """One epoch of a step an item, without validation; the brain, and each step's rate."""
     rates, trained = [], []
@@ -137,10 +111,10 @@ def fit(separator, data, schedule=None, ema_decay=0.0, **options):
             super().step(closure)
             trained.append([weight.detach().clone() for weight in separator.parameters()])
 
-    hparams = {"loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
-               "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
-               "average": WeightAverage(separator.parts, ema_decay),
-               "lr_scheduler": ExponentialScheduler(0.1, 1.0)}
+    hparams = brain_hparams(
+        separator.parts, ema_decay, step_schedule=schedule or WarmupDecay(),
+        lr_scheduler=ExponentialScheduler(0.1, 1.0),
+    )
     run_opts = {"device": "cpu", "noprogressbar": True, **options}
     brain = Separation({"separator": separator}, lambda p: Recording(p, lr=0.1), hparams, run_opts)
     brain.fit(range(1, 2), data, train_loader_kwargs={"batch_size": 1})

@@ -10,7 +10,6 @@ from speechbrain.nnet.schedulers import ReduceLROnPlateau
 from speechbrain.utils.train_logger import FileTrainLogger
 
 from papez_lobes.errors import UserError
-from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.branching import branch_from
 from papez_lobes.training.checkpoints import AtomicCheckpointer
@@ -21,7 +20,7 @@ from papez_lobes.training.logs import check_tensorboard
 from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.muon import MuonAdamW
 from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
-from tests.training.test_brain import Items
+from tests.trainings import Items, brain_hparams
 
 
 def prepare(folder, separator, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
@@ -34,16 +33,15 @@ def prepare(folder, separator, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None,
             rates.append(self.param_groups[0]["lr"])
             super().step(closure)
 
-    counter, average = TimedEpochCounter(epochs), WeightAverage(separator.parts, ema_decay)
-    parts = {"separator": separator, "counter": counter, "average": average}
-    hparams = {
-        "loss": pit_si_snr_loss, "ponder_cost": 0.0, "loss_threshold": None, "seed": 0,
-        "step_schedule": schedule or WarmupDecay(), "sample_rate": 8000,
-        "train_curve": TrainingCurve(folder / CURVE), "tensorboard": False, "average": average,
-        "epoch_counter": counter, "train_log": folder / "train_log.txt",
-        "train_logger": FileTrainLogger(folder / "train_log.txt"),
-        "lr_scheduler": scheduler or ExponentialScheduler(lr, 0.5),
-    }
+    counter = TimedEpochCounter(epochs)
+    hparams = brain_hparams(
+        separator.parts, ema_decay, step_schedule=schedule or WarmupDecay(),
+        train_curve=TrainingCurve(folder / CURVE), tensorboard=False, epoch_counter=counter,
+        train_log=folder / "train_log.txt",
+        train_logger=FileTrainLogger(folder / "train_log.txt"),
+        lr_scheduler=scheduler or ExponentialScheduler(lr, 0.5),
+    )
+    parts = {"separator": separator, "counter": counter, "average": hparams["average"]}
     brain = Separation(
         {"separator": separator}, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
         {"device": "cpu", "noprogressbar": True, **options},

@@ -1,3 +1,5 @@
+"""The epoch counter that stops after a time."""
+
 from speechbrain.utils.checkpoints import Checkpointer
 
 from papez_lobes.training import epochs

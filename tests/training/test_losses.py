@@ -1,3 +1,5 @@
+"""SI-SNR and its permutation-invariant loss."""
+
 import itertools
 
 import pytest
@@ -17,7 +19,7 @@ def orthogonal(batch=2, samples=4000, speakers=3, seed=0):
 
 @pytest.mark.parametrize("gain", [1.0, -0.01, 300.0])
 @pytest.mark.parametrize("noise_db", [0.0, -10.0, -37.5])
-def test_closed_form(gain, noise_db):
+def test_si_snr_equals_its_closed_form(gain, noise_db):
     basis = orthogonal()
     source, noise = basis[..., :1], basis[..., 1:2]
     estimate = gain * (source + 10 ** (noise_db / 20) * noise) + 5.0  # a constant does not count
@@ -90,7 +92,7 @@ def test_silence_gives_finite_values_and_gradients(estimate, source):
     assert loss.isfinite().all() and estimates.grad.isfinite().all()
 
 
-def test_a_number_that_is_none_reaches_the_loss():
+def test_nan_reaches_the_loss():
     estimates = torch.full((1, 50, 2), float("nan"))
     assert pit_si_snr_loss(estimates, torch.randn(1, 50, 2)).isnan().all()
 

@@ -69,7 +69,7 @@ def test_without_matrices_it_is_adamw():
         assert torch.equal(one, other)
 
 
-def test_goes_on_from_its_state():
+def test_it_goes_on_from_its_state():
     whole, half = model_of(), model_of()
     optimizer = optimizer_of(whole)
     learn(whole, optimizer, seed=1)

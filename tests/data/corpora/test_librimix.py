@@ -79,7 +79,7 @@ def test_metadata_that_is_none_is_refused(tree, tmp_path):
     refused("more than once under this name", tree, tmp_path / "save", 2)
 
 
-def test_types_and_numbers_of_speakers(tree, tmp_path):
+def test_types_and_numbers_of_speakers_have_their_folders(tree, tmp_path):
     save = tmp_path / "save"
     refused(r"mixtures of 2 speaker\(s\), but num_spks is 3", tree, save, 3)
     refused("has no wav8k/min/train-360/mix_both; check", tree, save, 2, mixture_type="mix_both")
@@ -92,7 +92,7 @@ def test_types_and_numbers_of_speakers(tree, tmp_path):
     assert len(items(prepare_librimix(three, save, 3)["tt"], "s3_wav")) == 1
 
 
-def test_one_speaker_in_noise(tree, tmp_path):
+def test_one_speaker_in_noise_has_one_source(tree, tmp_path):
     rng = np.random.default_rng(0)
     shutil.rmtree(tree / "wav8k/min/metadata")
     for split in ("train-360", "dev", "test"):

@@ -39,19 +39,19 @@ def folders(manifest):
     ({"reverberant": True, "dereverberate": True},
      ["mix_both_reverb", "s1_anechoic", "s2_anechoic"]),
 ])
-def test_whamr(whamr, tmp_path, hparams, wanted):
+def test_whamr_manifests_name_the_folders_that_were_asked_for(whamr, tmp_path, hparams, wanted):
     for manifest in prepare_wham(whamr, tmp_path, **hparams).values():
         assert folders(manifest) == wanted
 
 
-def test_wham(wham, tmp_path):
+def test_wham_manifests_name_its_mixtures_and_sources(wham, tmp_path):
     manifests = prepare_wham(wham, tmp_path / "save")
     assert [path.name for path in manifests.values()] == [
         "wham_tr.csv", "wham_cv.csv", "wham_tt.csv"]
     assert folders(manifests["tr"]) == ["mix_both", "s1", "s2"]
 
 
-def test_one_speaker_in_noise(wham, tmp_path):
+def test_one_speaker_in_noise_has_one_source(wham, tmp_path):
     for folder in list(wham.glob("wav8k/min/*/mix_both")):
         folder.rename(folder.with_name("mix_single"))
     manifest = prepare_wham(wham, tmp_path / "save", 1, mixture_type="mix_single")["tr"]
@@ -75,7 +75,7 @@ def test_other_hyperparameters_make_other_manifests(whamr, tmp_path, capsys):
     ({"dereverberate": True}, "set reverberant to True"),
     ({"mixture_type": "mix_single"}, "num_spks is 2; set it to 1"),
 ])
-def test_hyperparameters_that_do_not_fit(wham, tmp_path, hparams, said):
+def test_hyperparameters_that_do_not_fit_are_refused(wham, tmp_path, hparams, said):
     with pytest.raises(UserError, match=said) as caught:
         prepare_wham(wham, tmp_path / "save", **hparams)
     assert "\n" not in str(caught.value) and not (tmp_path / "save").exists()

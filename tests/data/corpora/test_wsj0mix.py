@@ -140,7 +140,7 @@ def test_manifests_are_read_by_speechbrain(tree, tmp_path):
 
 
 @pytest.mark.parametrize("num_spks, rate", [(1, 8000), (3, 16000)])
-def test_other_numbers_of_speakers_and_rates(speech, tmp_path, num_spks, rate):
+def test_other_numbers_of_speakers_and_rates_are_prepared(speech, tmp_path, num_spks, rate):
     plans = draw_plans(speech, {"tt": 2}, num_spks, SHORT)
     tree = render_plans(plans, tmp_path, speech, [rate])
     assert tree == tmp_path / f"{num_spks}speakers"
@@ -216,7 +216,7 @@ def test_skip_prep_trusts_what_is_there(tree, tmp_path):
     assert prepare_wsj0mix(tree, tmp_path, 2, skip_prep=True) == manifests
 
 
-def test_mix_command(speech, tmp_path, capsys):
+def test_the_mix_command_writes_a_tree_whose_splits_share_no_file(speech, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["mix", str(speech), str(out), "--count", "tr=3", "tt=2", "--seconds", "0.3", "0.4"]
     assert main(words) in (0, None)
@@ -245,7 +245,7 @@ def used_files(plan_file):
     (["--split-by", "speaker"], "too few for 2 different ones"),
     (["--seed", "-1"], "0 or more"),
 ])
-def test_mix_command_refuses_in_one_line(speech, tmp_path, capsys, wrong, said):
+def test_the_mix_command_refuses_in_one_line(speech, tmp_path, capsys, wrong, said):
     try:
         status = main(["mix", str(speech), str(tmp_path / "out"), *wrong])
     except SystemExit as stop:

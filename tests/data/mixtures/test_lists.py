@@ -42,7 +42,7 @@ def speakers():
     }
 
 
-def test_names_are_wsj0mixs(write):
+def test_names_are_those_of_wsj0mix(write):
     assert [plan.name for plan in read_list(write(PUBLISHED))] == [
         "445c0206_0.60431_22gc0105_-0.60431", "440c0201_2.1_051o020b_-2.1"]
     three, = read_list(write("a/x.wav 1.234567 b/y.wav -1.234567 c/z.wav 0"))
@@ -69,7 +69,7 @@ def test_lists_survive_reading_and_writing(write, tmp_path):
     assert out.read_text() == PUBLISHED
 
 
-def test_line_ends_blank_lines_and_marks_of_other_systems(write, tmp_path):
+def test_line_ends_blank_lines_and_marks_of_other_systems_are_read(write, tmp_path):
     path = tmp_path / "windows.txt"
     path.write_bytes(b"\xef\xbb\xbf" + PUBLISHED.replace("\n", "\r\n").encode() + b"\r\n")
     assert read_list(path) == read_list(write(PUBLISHED))
@@ -108,7 +108,7 @@ def test_only_whole_utterances_fit_a_list(speakers, tmp_path):
 
 
 @pytest.mark.parametrize("num_spks", [1, 2, 3, 4])
-def test_draws_are_wsj0mixs(speakers, num_spks, tmp_path):
+def test_draws_are_those_of_wsj0mix(speakers, num_spks, tmp_path):
     plans = draw_utterances(speakers, 30, num_spks, seed=3)
     assert plans == draw_utterances(speakers, 30, num_spks, seed=3)
     assert plans[:7] == draw_utterances(speakers, 7, num_spks, seed=3)
@@ -128,7 +128,7 @@ def test_splits_by_speaker_share_none(speakers):
     assert sum(map(len, heard)) == len(set.union(*heard)) == 9
 
 
-def test_too_little_speech_for_a_list(speakers):
+def test_too_little_speech_for_a_list_is_refused(speakers):
     with pytest.raises(UserError, match=r"9 speaker\(s\): too few for mixtures of 10"):
         draw_utterances(speakers, 1, 10)
     with pytest.raises(UserError, match="not as many different ones"):

@@ -44,7 +44,7 @@ def corpus(tmp_path_factory):
     return folder, scan_speakers(folder)[0]
 
 
-def test_same_seed_same_mixtures(corpus):
+def test_the_same_seed_gives_the_same_mixtures(corpus):
     _, speakers = corpus
     plans = plan_mixtures(speakers, 20, 3, seed=7)
     assert plans == plan_mixtures(speakers, 20, 3, seed=7)
@@ -87,7 +87,7 @@ def test_names_are_unique_and_safe(corpus):
     assert not any(set(name) & set(" /'\\,\"$") for name in names)
 
 
-def test_too_few_speakers(corpus):
+def test_too_few_speakers_are_refused(corpus):
     _, speakers = corpus
     with pytest.raises(UserError, match=r"5 speaker.*too few for mixtures of 6"):
         plan_mixtures(speakers, 1, 6)

@@ -101,7 +101,7 @@ def test_rates_and_versions_are_as_calculated(wsj0, lists, tmp_path, capsys, num
             prepare_wsj0mix(tree, tmp_path / "save", num_spks, rate, version, splits=["tt"])
 
 
-def test_names_of_files_are_wsj0mixs(wsj0, lists, tmp_path):
+def test_names_of_files_are_those_of_wsj0mix(wsj0, lists, tmp_path):
     mix(wsj0, tmp_path, "--list", f"tt={lists / 'mix_2_spk_tt.txt'}")
     mix(wsj0, tmp_path, "--list", f"tt={lists / 'mix_3_spk_tt.txt'}")
     assert sorted(os.listdir(tmp_path / "2speakers/wav8k/min/tt/s2")) == [

@@ -1,0 +1,22 @@
+"""Evaluation without the processes that it measures in, and without its pictures."""
+
+from contextlib import nullcontext
+
+import pytest
+
+
+@pytest.fixture
+def in_one_process(monkeypatch):
+    """Compute SDR here: a process to do it in takes longer to start."""
+    monkeypatch.setattr("papez_lobes.evaluation.evaluate._workers", lambda jobs: nullcontext())
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Write an empty file for every mixture's picture: drawing takes longer than all the rest."""
+
+    def blank(path, *arguments):
+        path.touch()
+        return path
+
+    monkeypatch.setattr("papez_lobes.evaluation.page.draw_separation", blank)
