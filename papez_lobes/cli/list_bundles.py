@@ -1,12 +1,13 @@
 """List the trained separators that come with the package."""
 
 import argparse
+from pathlib import Path
 
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
 from papez_lobes.tables import format_number, markdown_table
 
-HEAD = ("bundle", "speakers", "Hz", "parameters", "size", "test SI-SNRi, dB")
+HEAD = ("bundle", "speakers", "Hz", "parameters", "size", "SI-SNRi, dB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,12 @@ def run(arguments: argparse.Namespace) -> None:
         size = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
         rows.append((folder.name, known["num_spks"], known["sample_rate"],
                      f"{parameters / 1e6:.2f} M", f"{size / 1e6:.1f} MB",
-                     format_number(read_score(folder))))
+                     describe_score(folder)))
     print(markdown_table(HEAD, rows), end="")
 
 
-def read_score(folder) -> float | None:
-    """Read a bundle's SI-SNRi on its test mixtures from the metadata of its card.
+def describe_score(folder: Path) -> str:
+    """Read a bundle's SI-SNRi, and of which mixtures it is, from the metadata of its card.
 
     The card is the bundle's README.md. Its metadata are in the format of the Hugging Face hub: a
     YAML block between two lines `---` at the top, with `model-index` for results.
@@ -47,24 +48,25 @@ def read_score(folder) -> float | None:
 
     Returns
     -------
-    float or None
-        dB; None if the card does not say it.
+    str
+        In dB; a dash if the card does not say it.
 
     Example
     -------
-    >>> read_score(resource_folder("pretrained") / "papez-small-8k") > 0
-    True
+    >>> describe_score(resource_folder("pretrained") / "papez-small-8k-3spk")
+    '4.41 (test)'
     """
     from ruamel.yaml import YAML
 
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     if not text.startswith("---\n"):
-        return None
+        return format_number(None)
     metadata = YAML(typ="safe").load(text.split("---\n")[1])
     for model in metadata.get("model-index", []):
         for result in model["results"]:
             for metric in result["metrics"]:
                 if metric["type"] == "si-snri":
-                    return metric["value"]
-    return None
+                    mixtures = result["dataset"]["type"].rpartition("-")[2]
+                    return f"{format_number(metric['value'])} ({mixtures})"
+    return format_number(None)

@@ -46,4 +46,6 @@ def test_the_bundles_are_listed(capsys):
     assert cells[0][3] == "1.10 M" and cells[0][4].endswith(" MB")
     for name, *_, score in cells:
         card = (resource_folder("pretrained") / name / "README.md").read_text(encoding="utf-8")
-        assert f"+{score} dB" in card.split("---\n", 2)[2]  # the text says the same
+        number, mixtures = score.rstrip(")").split(" (")
+        text = card.split("---\n", 2)[2]
+        assert f"+{number} dB" in text and mixtures in text  # the text says the same
