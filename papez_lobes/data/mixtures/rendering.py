@@ -46,6 +46,11 @@ class FileRecordings:
         return _level_of_file(find_audio(self.root, path))
 
 
+def _as_recordings(recordings):
+    """Recordings of files where a folder is given."""
+    return FileRecordings(recordings) if isinstance(recordings, (str, Path)) else recordings
+
+
 @lru_cache(LEVELS_KEPT)
 def _level_of_file(file):
     return speech_level(read_audio(file), audio_info(file).sample_rate)
@@ -88,8 +93,7 @@ def render(
     UserError
         A file cannot be read, or a source is silent.
     """
-    if isinstance(recordings, (str, Path)):
-        recordings = FileRecordings(recordings)
+    recordings = _as_recordings(recordings)
     parts = [render_source(source, sample_rate, recordings, dtype) for source in plan.sources]
     length = {"min": min, "max": max}[version](map(len, parts))
     if plan.seconds is not None:
@@ -130,8 +134,7 @@ def render_source(
     UserError
         One of its recordings has no active level, or the pieces are silent.
     """
-    if isinstance(recordings, (str, Path)):
-        recordings = FileRecordings(recordings)
+    recordings = _as_recordings(recordings)
     gain = 10 ** (source.gain_db / 20)
     parts = []
     for piece in source.pieces:
