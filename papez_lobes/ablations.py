@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from papez_lobes.block import RecurrentBlock
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 from papez_lobes.framing import OverlappingChunks
 from papez_lobes.halting import Halting
 from papez_lobes.memory import WorkingMemory
@@ -58,7 +58,7 @@ class NetworkHalting(Halting):
         close_remainder: bool = True,
     ):
         super().__init__(threshold, bias, close_remainder)
-        check_whole("halting_dim", hidden_dim)
+        check_options(halting_dim=hidden_dim)
         self.network = nn.Sequential(
             nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1)
         )
@@ -167,7 +167,7 @@ class SeparateBlocks(nn.Module):
         chunk_tokens: int, dropout: float = 0.0, attend_padding: bool = False,
     ):
         super().__init__()
-        check_whole("num_steps", num_steps)
+        check_options(num_steps=num_steps)
         self.steps = nn.ModuleList(
             RecurrentBlock(
                 dim, num_heads, ffn_dim, 1, num_slots, chunk_tokens, dropout, attend_padding

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.config.checks import check_dropout, check_flag, check_heads, check_whole
+from papez_lobes.config.checks import check_heads, check_options
 from papez_lobes.framing import DenseFraming, OverlappingChunks
 from papez_lobes.norms import StepLayerNorm
 from papez_lobes.packing import PackedFraming
@@ -76,9 +76,7 @@ class ChunkAttention(nn.Module):
         self, dim: int, num_heads: int, num_slots: int, chunk_tokens: int, dropout: float = 0.0
     ):
         super().__init__()
-        check_whole("the width (N_encoder_out, bottleneck_dim)", dim)
-        check_whole("num_slots", num_slots, 0)
-        check_whole("chunk_tokens", chunk_tokens)
+        check_options(dim=dim, num_slots=num_slots, chunk_tokens=chunk_tokens)
         check_heads(num_heads, dim)
         if chunk_tokens % 2:
             raise ValueError(f"chunk_tokens is {chunk_tokens}: it must be even and at least 2")
@@ -189,10 +187,9 @@ class RecurrentBlock(nn.Module):
         chunk_tokens: int, dropout: float = 0.0, attend_padding: bool = False,
     ):
         super().__init__()
-        check_whole("ffn_dim", ffn_dim)
-        check_whole("num_steps", num_steps)
-        check_dropout(dropout)
-        check_flag("attend_padding", attend_padding)
+        check_options(
+            ffn_dim=ffn_dim, num_steps=num_steps, dropout=dropout, attend_padding=attend_padding
+        )
         self.num_steps = num_steps
         self.num_slots = num_slots
         self.attend_padding = attend_padding

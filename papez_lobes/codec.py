@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.norms import TimeNorm
 
@@ -27,8 +27,7 @@ def num_frames(num_samples, kernel_size, stride):
 
 def check_stride(kernel_size: int, kernel_stride: int):
     """Raise ValueError if kernel or stride is not a whole number, or if samples are skipped."""
-    check_whole("kernel_size", kernel_size)
-    check_whole("kernel_stride", kernel_stride)
+    check_options(kernel_size=kernel_size, kernel_stride=kernel_stride)
     if kernel_stride > kernel_size:
         raise ValueError(
             f"kernel_stride is {kernel_stride}, kernel_size {kernel_size}: "
@@ -65,7 +64,7 @@ class Encoder(nn.Module):
 
     def __init__(self, out_channels: int, kernel_size: int, stride: int):
         super().__init__()
-        check_whole("N_encoder_out", out_channels)
+        check_options(N_encoder_out=out_channels)
         check_stride(kernel_size, stride)
         self.conv = nn.Conv1d(1, out_channels, kernel_size, stride)
         self.norm = TimeNorm(out_channels)
@@ -132,7 +131,7 @@ class Decoder(nn.Module):
 
     def __init__(self, in_channels: int, kernel_size: int, stride: int):
         super().__init__()
-        check_whole("N_encoder_out", in_channels)
+        check_options(N_encoder_out=in_channels)
         check_stride(kernel_size, stride)
         self.pointwise = nn.Linear(in_channels, in_channels)
         self.norm = TimeNorm(in_channels)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 
 
 class TemporalConvolution(nn.Module):
@@ -28,8 +28,7 @@ class TemporalConvolution(nn.Module):
 
     def __init__(self, dim: int, kernel_size: int = 7):
         super().__init__()
-        check_whole("the width (N_encoder_out, bottleneck_dim)", dim)
-        check_whole("convolution_size", kernel_size)
+        check_options(dim=dim, convolution_size=kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"convolution_size is {kernel_size}: it must be odd")
         self.weight = nn.Parameter(torch.zeros(dim, 1, kernel_size))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from papez_lobes.config.checks import check_flag, check_number
+from papez_lobes.config.checks import check_options
 
 
 @dataclass
@@ -63,11 +63,9 @@ class Halting(nn.Module):
         self, threshold: float = 0.9, bias: float = 0.0, close_remainder: bool = True
     ):
         super().__init__()
-        check_number("halting_threshold", threshold)
-        check_number("halting_bias", bias)
-        check_flag("close_remainder", close_remainder)
-        if not 0 < threshold <= 1:
-            raise ValueError(f"halting_threshold is {threshold}: it must be in (0, 1]")
+        check_options(
+            halting_threshold=threshold, halting_bias=bias, close_remainder=close_remainder
+        )
         self.threshold = threshold
         self.bias = bias
         self.close_remainder = close_remainder

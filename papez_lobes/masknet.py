@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 from papez_lobes.lengths import to_counts, to_mask
 from papez_lobes.norms import NormedMLP
 
@@ -54,7 +54,7 @@ class MaskNet(nn.Module):
         convolution: nn.Module | None = None,
     ):
         super().__init__()
-        check_whole("num_spks", num_spks)
+        check_options(num_spks=num_spks)
         if memory.num_slots != transformer.block.num_slots:
             raise ValueError(
                 f"num_slots is {memory.num_slots} for the memory and "

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 
 
 class WorkingMemory(nn.Module):
@@ -30,8 +30,7 @@ class WorkingMemory(nn.Module):
 
     def __init__(self, num_slots, dim):
         super().__init__()
-        check_whole("the width (N_encoder_out, bottleneck_dim)", dim)
-        check_whole("num_slots", num_slots, 0)
+        check_options(dim=dim, num_slots=num_slots)
         if num_slots > dim:
             raise ValueError(
                 f"num_slots is {num_slots}: it must be between 0 and the width of the features, "

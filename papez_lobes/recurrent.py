@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 from papez_lobes.pruning import Pruning
 
 
@@ -92,9 +92,7 @@ class RecurrentTransformer(nn.Module):
     ):
         super().__init__()
         max_depth = block.num_steps if max_depth is None else max_depth
-        for key, depth in (("max_depth", max_depth), ("min_train_depth", min_train_depth)):
-            if depth is not None:
-                check_whole(key, depth)
+        check_options(max_depth=max_depth, min_train_depth=min_train_depth)
         if max_depth > block.num_steps:
             raise ValueError(
                 f"max_depth is {max_depth}: it must be between 1 and num_steps, {block.num_steps}"

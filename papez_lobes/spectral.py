@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.codec import check_stride, num_frames
-from papez_lobes.config.checks import check_whole
+from papez_lobes.config.checks import check_options
 from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import NormedMLP
@@ -211,7 +211,7 @@ class SpectralMaskNet(MaskNet):
         self, kernel_size: int, dim: int, num_spks: int, memory: nn.Module,
         transformer: nn.Module, convolution: nn.Module | None = None,
     ):
-        check_whole("num_spks", num_spks)
+        check_options(num_spks=num_spks)
         bins = num_bins(kernel_size)
         if memory.dim != bins:
             raise ValueError(f"the memory's width is {memory.dim}: it must be the number of "

@@ -17,18 +17,8 @@ from ruamel.yaml.error import YAMLError
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
-from papez_lobes.config.options import (
-    FLAG,
-    LIST,
-    NUMBER,
-    OPTIONS,
-    PATH,
-    TEXT,
-    WHOLE,
-    Option,
-    check_known,
-    find_option,
-)
+from papez_lobes.config.checks import FLAG, LIST, NUMBER, PATH, TEXT, WHOLE, Option
+from papez_lobes.config.options import OPTIONS, check_known, find_option, parse_value
 from papez_lobes.config.yaml_files import one_line, plain, tag_of
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
@@ -120,7 +110,7 @@ def read_options(
 
 
 def names_file(texts: list[str]) -> bool:
-    """Whether the words after `--separator` name a separator, and are not options of it."""
+    """True if the words after `--separator` name a separator, and are no options of it."""
     return len(texts) == 1 and not texts[0].lstrip().startswith("{")
 
 
@@ -169,7 +159,7 @@ def usage(trees: Mapping[str, Mapping]) -> str:
 
 
 def _is_built(node):
-    """Whether a node is not a value that the command line can replace."""
+    """True if a node is not a value that the command line can replace."""
     return isinstance(node, dict) or tag_of(node) not in ("", "!ref", "!tuple", "!PLACEHOLDER")
 
 
@@ -186,11 +176,11 @@ def _read_value(name, texts, option):
         return texts
     text, *more = texts
     if more and text.startswith("[") and option.kind not in (PATH, TEXT):
-        return option.parse(name, " ".join(texts))  # a list that was written with spaces
+        return parse_value(name, " ".join(texts), option)  # a list that was written with spaces
     if more:
         raise ValueError(f"{more[0]!r} follows {text!r}, the value of --{name}; write --option "
                          "value, with quotes around a value that holds spaces")
-    return option.parse(name, text)
+    return parse_value(name, text, option)
 
 
 def _read_mapping(texts, separator_options):

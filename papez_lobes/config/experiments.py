@@ -24,8 +24,9 @@ from papez_lobes.config.command_line import (
     split_words,
     usage,
 )
-from papez_lobes.config.options import PATH, check_known, find_option
-from papez_lobes.config.separator_files import read_hyperparameters, separator_file, set_options
+from papez_lobes.config.checks import PATH
+from papez_lobes.config.options import check_known, find_option
+from papez_lobes.config.separator_files import hyperparameters_of, separator_file, set_options
 from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
@@ -105,10 +106,11 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
     included = _included(tree, file)
     named = [texts[0] for name, texts in given if name == SEPARATOR and names_file(texts)]
     path = separator_file(os.path.expanduser(named[-1])) if named else included
+    parts = read_tree(path)
     if any(name == "help" for name, _ in given):
-        print(usage({str(file): tree, str(path): read_tree(path)}))
+        print(usage({str(file): tree, str(path): parts}))
         sys.exit()
-    defaults = read_hyperparameters(path)
+    defaults = hyperparameters_of(parts)
     experiment, separator, run = read_options(given, tree, defaults)
     if named and tree.get("experiment_name") == included.stem:  # it is named after its separator
         experiment.setdefault("experiment_name", path.stem)
@@ -119,7 +121,7 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
     node = tree[SEPARATOR] if isinstance(tree[SEPARATOR], dict) else {}
     for name in node:
         check_known(name, defaults, f"{file}, `{SEPARATOR}` ({path.name})")
-    parts = set_options(path, {**node, **separator})
+    set_options(parts, path, {**node, **separator})
     tree[SEPARATOR] = resolve(parts, path)
     _check(tree, file)
     return Experiment(

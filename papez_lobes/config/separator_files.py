@@ -6,13 +6,17 @@ Nodes with another tag (`!new:`, `!name:`) are built from hyperparameters.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from ruamel.yaml import Loader
 from torch import nn
 
-from papez_lobes.config.checks import check_dropout, check_heads
+from papez_lobes.config.checks import check_heads
 from papez_lobes.config.options import check_known, find_option
+from papez_lobes.config.trust import CheckedLoader, check_trusted
 from papez_lobes.config.yaml_files import (
+    NO_VALUE,
     build,
     dump,
     fill_in,
@@ -27,7 +31,6 @@ from papez_lobes.resources import resource_folder
 
 BUNDLE_FORMAT = "bundle_format"  # of a bundle's hyperparams.yaml: no hyperparameter
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
-_NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
 
 
 def separator_file(name_or_path: str | Path) -> Path:
@@ -98,10 +101,18 @@ def read_hyperparameters(path: str | Path) -> dict:
     >>> hyperparameters["num_steps"], hyperparameters["max_depth"], "Encoder" in hyperparameters
     (16, 16, False)
     """
-    values = {key: plain(node) for key, node in fill_in(read_tree(path)).items()}
-    return {
-        key: value for key, value in values.items() if is_plain(value) and key != BUNDLE_FORMAT
-    }
+    return hyperparameters_of(read_tree(path))
+
+
+def hyperparameters_of(tree: Mapping) -> dict:
+    """Like `read_hyperparameters`, from the nodes of a file."""
+    values = {}
+    for key, node in tree.items():
+        with suppress(*NO_VALUE):
+            value = value_of(node, tree)
+            if is_plain(value) and key != BUNDLE_FORMAT:
+                values[key] = value
+    return values
 
 
 def set_hyperparameters(
@@ -114,8 +125,8 @@ def set_hyperparameters(
     path : str or pathlib.Path
         The YAML file.
     hyperparameters : mapping
-        Values; hyperparameters that are not named keep the file's. A `!ref` stays where it gives
-        the wanted value, so that a later override of what it refers to reaches it.
+        Values of the hyperparameters that change. A `!ref` stays where it gives the wanted value,
+        so that it still follows what it refers to.
     drop : iterable of str
         Top-level keys to leave out, where the file has them.
 
@@ -134,16 +145,15 @@ def set_hyperparameters(
     >>> [line.split(" # ")[0].strip() for line in text.splitlines() if line.startswith("max_")]
     ['max_depth: !ref <num_steps>']
     """
-    tree, known = read_tree(path), read_hyperparameters(path)
+    tree = read_tree(path)
+    known = hyperparameters_of(tree)
     _check_needed(tree, path)
     for key in hyperparameters:
         check_known(key, known, str(path))
     for key in drop:
         tree.pop(key, None)
     # plain values first: a reference is compared with what it then gives
-    for key in sorted(known, key=lambda key: tag_of(tree[key]) == "!ref"):
-        if key not in hyperparameters:
-            continue
+    for key in sorted(hyperparameters, key=lambda key: tag_of(tree[key]) == "!ref"):
         value, now = plain(hyperparameters[key]), value_of(tree[key], tree)
         if not is_plain(value):
             raise UserError(f"{path}: {key} is {value!r}: it must be a number, text, True, False, "
@@ -153,18 +163,19 @@ def set_hyperparameters(
     return dump(tree)
 
 
-def set_options(path: str | Path, options: Mapping | None = None) -> dict:
-    """The nodes of a separator file with hyperparameters set, and with references filled in.
+def set_options(tree: dict, path: str | Path, options: Mapping | None = None) -> dict:
+    """Set hyperparameters among the nodes of a separator file, and fill in references.
+
+    It changes the tree in place and returns it.
 
     Raises
     ------
     UserError
         The file has no such hyperparameter, or one is out of its range.
     """
-    options, known = dict(options or {}), read_hyperparameters(path)
+    options, known = dict(options or {}), hyperparameters_of(tree)
     for name in options:
         check_known(name, known, str(path))
-    tree = read_tree(path)
     tree.update(options)
     fill_in(tree)
     values = {name: plain(tree[name]) for name in known}
@@ -172,8 +183,6 @@ def set_options(path: str | Path, options: Mapping | None = None) -> dict:
     try:
         for name, value in values.items():
             find_option(name).check(name, value)
-        if "dropout" in values:
-            check_dropout(values["dropout"])
         if "num_heads" in values and width is not None:
             check_heads(values["num_heads"], width)
     except ValueError as error:
@@ -181,7 +190,9 @@ def set_options(path: str | Path, options: Mapping | None = None) -> dict:
     return tree
 
 
-def build_modules(path: str | Path, hyperparameters: Mapping | None = None) -> dict[str, nn.Module]:
+def build_modules(
+    path: str | Path, hyperparameters: Mapping | None = None, trust: bool = False
+) -> dict[str, nn.Module]:
     """Build the untrained Encoder, MaskNet and Decoder of a separator file or bundle.
 
     Arguments
@@ -190,11 +201,14 @@ def build_modules(path: str | Path, hyperparameters: Mapping | None = None) -> d
         The YAML file.
     hyperparameters : mapping, optional
         Values for some of its hyperparameters.
+    trust : bool
+        True: the file may build any class and call any function, and so run any code. False: it
+        may build the modules of `papez_lobes.config.trust` only.
 
     Returns
     -------
     dict
-        `encoder`, `masknet` and `decoder`, as `papez_lobes.separator.separate` takes them.
+        `encoder`, `masknet` and `decoder`, as `papez_lobes.separator.Separator` takes them.
 
     Raises
     ------
@@ -206,26 +220,24 @@ def build_modules(path: str | Path, hyperparameters: Mapping | None = None) -> d
     >>> sorted(build_modules(separator_file("papez"), {"num_steps": 2}))
     ['decoder', 'encoder', 'masknet']
     """
-    hparams = load_hparams(path, hyperparameters)
+    hparams = load_hparams(path, hyperparameters, trust)
     return {part: hparams[node] for part, node in PARTS.items()}
 
 
-def load_hparams(path: str | Path, hyperparameters: Mapping | None = None) -> dict:
+def load_hparams(
+    path: str | Path, hyperparameters: Mapping | None = None, trust: bool = False
+) -> dict:
     """Like `build_modules`, but returns all that the file holds."""
-    hparams = build(set_options(path, hyperparameters), path)
+    tree = read_tree(path)
+    try:
+        if not trust:
+            check_trusted(tree)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    loader = Loader if trust else CheckedLoader
+    hparams = build(set_options(tree, path, hyperparameters), path, loader)
     _check_needed(hparams, path)
     return hparams
-
-
-def has_parts(path: str | Path) -> bool:
-    """Whether a YAML file has the nodes of a separator: Encoder, MaskNet and Decoder.
-
-    Example
-    -------
-    >>> has_parts(separator_file("papez"))
-    True
-    """
-    return set(PARTS.values()) <= set(read_tree(path))
 
 
 def _separators():
@@ -238,6 +250,7 @@ def _separators():
 
 
 def _check_needed(keys, path):
-    for name in _NEEDED:
+    """Refuse a file that lacks what SpeechBrain's interface needs."""
+    for name in ("num_spks", "sample_rate", *PARTS.values()):
         if name not in keys:
             raise UserError(f"{path}: not a separator file: {name!r} is missing")

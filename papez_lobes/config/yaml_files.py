@@ -4,6 +4,7 @@ import ast
 import io
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import ruamel.yaml
@@ -14,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from papez_lobes.errors import UserError
 
 REFERENCE = re.compile(r"<([^<>]+)>")
+NO_VALUE = (ValueError, TypeError, KeyError, RecursionError)  # what `value_of` raises without one
 ARITHMETIC = (ast.Expression, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
 # HyperPyYAML itself does so after its first file is written out: there, text in parentheses would
 # be written without quotes, and read back as a tuple.
@@ -52,9 +54,9 @@ def resolve(tree: dict, path: str | Path) -> dict:
     return _yaml().load(_call(resolve_references, tree, path).getvalue())
 
 
-def build(tree: dict, path: str | Path) -> dict:
+def build(tree: dict, path: str | Path, loader: type = ruamel.yaml.Loader) -> dict:
     """What the nodes describe, built; UserError, naming the file, if a constructor fails."""
-    return _call(load_hyperpyyaml, tree, path)
+    return _call(partial(load_hyperpyyaml, loader=loader), tree, path)
 
 
 def fill_in(tree: dict) -> dict:
@@ -96,7 +98,7 @@ def tag_of(node) -> str:
 
 def plain(value):
     """ruamel.yaml's numbers, texts and lists, which remember their spelling, as Python's."""
-    for kind in (bool, int, float, str):
+    for kind in (bool, int, float, str):  # in this order, since a bool is an int too
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, list) and not tag_of(value):
@@ -105,7 +107,7 @@ def plain(value):
 
 
 def is_plain(value) -> bool:
-    """Whether a value is None, a number, a flag, a text, or a list of these."""
+    """True if a value is None, a number, a flag, a text, or a list of these."""
     if type(value) is list:
         return all(map(is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
@@ -151,7 +153,7 @@ def _fill_in(node, tree):
     elif tag_of(node) == "!ref":
         try:
             return value_of(node, tree)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except NO_VALUE:
             return node  # of something that is built, or wrong: HyperPyYAML says so
     elif tag_of(node) == "!tuple":
         # HyperPyYAML reads it by YAML 1.1, where 1e-5 is text and 1.0e-05 a number

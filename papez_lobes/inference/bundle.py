@@ -28,10 +28,10 @@ from papez_lobes.config.separator_files import (
     BUNDLE_FORMAT,
     PARTS,
     build_modules,
-    has_parts,
     load_hparams,
     set_hyperparameters,
 )
+from papez_lobes.config.yaml_files import read_tree
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
@@ -147,18 +147,20 @@ def is_bundle(folder: str | Path) -> bool:
     >>> is_bundle(bundle_folder("papez-small-8k"))
     True
     """
-    return all(Path(folder, name).is_file() for name in FILES) and (
-        has_parts(Path(folder, HYPERPARAMS)))
+    if not all(Path(folder, name).is_file() for name in FILES):
+        return False
+    return set(PARTS.values()) <= set(read_tree(Path(folder, HYPERPARAMS)))
 
 
 def load_bundle(
     folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
     dtype: str = "float32", interface: type[SepformerSeparation] = SepformerSeparation,
+    trust: bool = False,
 ) -> SepformerSeparation:
     """Load a bundle into SpeechBrain's interface: like `from_hparams`, but strict and offline.
 
-    The bundle is read in place, and nothing is written. Like every HyperPyYAML file,
-    `hyperparams.yaml` may build any class, so load only bundles that you trust.
+    The bundle is read in place, and nothing is written. Unless it is trusted, it cannot run code
+    (docs/security.md).
 
     Arguments
     ---------
@@ -173,6 +175,8 @@ def load_bundle(
         Precision, see `papez_lobes.fast.precision.lower_precision`.
     interface : type
         `SepformerSeparation` or a subclass.
+    trust : bool
+        True: `hyperparams.yaml` may build any class and call any function, and so run any code.
 
     Returns
     -------
@@ -182,21 +186,43 @@ def load_bundle(
     Raises
     ------
     UserError
-        The bundle is missing, incomplete or damaged, or an override, the device or the dtype is
-        wrong.
+        The bundle is missing, incomplete or damaged, or would run code, or an override, the device
+        or the dtype is wrong.
     """
-    folder = bundle_folder(folder)
     device = checked_device(device)
+    modules, hparams = _build(folder, overrides, trust)
+    hparams["savedir"] = None  # as SpeechBrain's loader sets it
+    model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
+    lower_precision(model.mods, dtype, device)  # last, since moving a module undoes it
+    return model
+
+
+def load_modules(
+    folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
+    dtype: str = "float32", trust: bool = False,
+) -> tuple[dict[str, torch.nn.Module], dict]:
+    """Like `load_bundle`, but returns encoder, masknet and decoder, and all of the file's values.
+
+    The modules are in eval mode and without gradients.
+    """
+    device = checked_device(device)
+    modules, hparams = _build(folder, overrides, trust)
+    for module in modules.values():
+        module.to(device).eval().requires_grad_(False)
+    lower_precision(modules, dtype, device)
+    return modules, hparams
+
+
+def _build(folder, overrides, trust):
+    """The parts of a bundle with their weights, and all values of its hyperparams.yaml."""
+    folder = bundle_folder(folder)
     _check_complete(folder)
-    hparams = load_hparams(folder / HYPERPARAMS, overrides)
+    hparams = load_hparams(folder / HYPERPARAMS, overrides, trust)
     modules = {part: hparams[node] for part, node in PARTS.items()}
     states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
     what = f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS
     load_states(folder, states, modules, what)
-    hparams["savedir"] = None  # as SpeechBrain's loader sets it
-    model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
-    lower_precision(model.mods, dtype, device)
-    return model
+    return modules, hparams
 
 
 def load_states(
@@ -284,7 +310,7 @@ def _misfit(hyperparams, states):
     """Describe why weights do not fit the modules that a file builds; None if they do."""
     try:
         with torch.random.fork_rng(devices=[]):  # training may continue
-            modules = build_modules(hyperparams)
+            modules = build_modules(hyperparams, trust=True)  # the file is the trainer's own
     except UserError as error:  # without the name of a temporary file
         return f"nothing can be built: {str(error).removeprefix(f'{hyperparams}: ')}"
     for part, state in states.items():

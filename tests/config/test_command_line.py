@@ -5,18 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from papez_lobes.config.checks import FLAG, NUMBER, PATH, TEXT, WHOLE
 from papez_lobes.config.command_line import MODULE_LISTS, RUN_OPTIONS, split_words
 from papez_lobes.config.experiments import NEEDED, load_experiment
-from papez_lobes.config.options import (
-    FLAG,
-    NUMBER,
-    OPTIONS,
-    PATH,
-    PATH_ENDINGS,
-    TEXT,
-    WHOLE,
-    find_option,
-)
+from papez_lobes.config.options import OPTIONS, PATH_ENDINGS, find_option, parse_value
 from papez_lobes.config.yaml_files import read_tree, tag_of
 from papez_lobes.errors import UserError
 
@@ -118,7 +110,7 @@ def test_a_home_folder_is_found_in_every_path(experiment, monkeypatch):
     name for name, option in OPTIONS.items() if option.kind == TEXT and not option.choices))
 def test_a_text_is_what_was_given(name):
     for text in TEXTS:
-        assert find_option(name).parse(name, text) == text
+        assert parse_value(name, text, find_option(name)) == text
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -136,12 +128,12 @@ def test_a_flag_of_speechbrain_takes_no_value(experiment, name):
 @pytest.mark.parametrize("name", sorted(n for n, option in OPTIONS.items() if option.kind == FLAG))
 def test_other_flags_take_true_and_false_in_any_case(name):
     for text in ("true", "True", "TRUE"):
-        assert find_option(name).parse(name, text) is True
+        assert parse_value(name, text, find_option(name)) is True
     for text in ("false", "False", "FALSE"):
-        assert find_option(name).parse(name, text) is False
+        assert parse_value(name, text, find_option(name)) is False
     for text in ("yes", "no", "1", "", "null"):
         with pytest.raises(ValueError, match=f"{name} is '{text}': it must be True or False"):
-            find_option(name).parse(name, text)
+            parse_value(name, text, find_option(name))
 
 
 @pytest.mark.parametrize("name", sorted(set(RUN_OPTIONS) - set(FLAGS)))
