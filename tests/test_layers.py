@@ -43,8 +43,8 @@ def test_rooms_import_only_the_rooms_below_them():
     allowed = {
         "config": {"config", "devices", "errors", "resources"},
         "data": {"data", "errors", "files"},
-        "fast": {"fast", "errors", "processor", *LOBES} - {"config"},
-        "training": {"training", "data", "fast", "errors", "files", "lengths", "processor"},
+        "fast": {"fast", "devices", "errors", *LOBES} - {"config"},
+        "training": {"training", "data", "devices", "fast", "errors", "files", "lengths"},
         "evaluation": {
             "evaluation", "training", "data", "devices", "errors", "files", "separator",
             "tables",
@@ -82,8 +82,7 @@ def test_no_test_imports_another():
 
 def test_every_module_of_the_package_is_placed():
     assert {path.stem for path in PACKAGE.glob("*.py")} == {
-        *(set(LOBES) - {"config"}), "__init__", "devices", "files", "processor", "resources",
-        "tables",
+        *(set(LOBES) - {"config"}), "__init__", "devices", "files", "resources", "tables",
     }
 
 

@@ -1,8 +1,8 @@
 """Computing by blocks of rows, for inference on a CPU.
 
-What each row decides alone is computed for a few thousand rows at a time. Intermediate results
-then stay in the caches. They also stay below 32 MB: larger ones the C library takes from the
-system anew each time, page by page.
+Functions of single rows are computed for a few thousand rows at a time. Intermediate results then
+stay in the caches. They also stay below 32 MB: the C library takes larger ones from the system
+anew each time, page by page.
 """
 
 from collections.abc import Callable
@@ -15,23 +15,10 @@ NUMBERS_AT_A_TIME = 2**20
 
 
 def row_blocks(x: torch.Tensor, dim: int = 0, at_a_time: int | None = None) -> list[slice]:
-    """Slices of the rows of a tensor.
+    """Slices of the rows of a tensor, which `dim` counts.
 
-    There is one slice of all rows where gradients are enabled, since the graph keeps everything
-    anyway, and on a GPU.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Any shape.
-    dim : int
-        The axis that counts rows.
-    at_a_time : int, optional
-        Rows of a slice; default: `ROWS_AT_A_TIME`.
-
-    Returns
-    -------
-    list of slice
+    With gradients there is one slice of all rows, since the graph keeps all results anyway. On a
+    GPU there is one too.
 
     Example
     -------
@@ -49,20 +36,13 @@ def row_blocks(x: torch.Tensor, dim: int = 0, at_a_time: int | None = None) -> l
 
 
 def sequence_blocks(sequences: torch.Tensor, width: int) -> list[slice]:
-    """Slices of sequences [n, T, ...] whose every place holds `width` numbers.
-
-    Example
-    -------
-    >>> with torch.no_grad():
-    ...     len(sequence_blocks(torch.zeros(12, 260), 768))
-    3
-    """
+    """Slices of sequences [n, T, ...] with `width` numbers at each of their T places."""
     numbers = sequences.shape[1] * width
     return row_blocks(sequences, at_a_time=max(1, NUMBERS_AT_A_TIME // numbers))
 
 
 class Buffers:
-    """Memory for results of a step, which all steps of a recurrence use in turn.
+    """Memory for the results of a step, which all steps of a recurrence use in turn.
 
     Example
     -------
@@ -76,8 +56,7 @@ class Buffers:
         self._kept = {}
 
     def take(self, name: str, like: torch.Tensor, rows: int) -> torch.Tensor:
-        """An uninitialised [rows, ...] with the other axes of `like`. It overwrites the one of
-        that name before it."""
+        """An uninitialised [rows, ...] like a tensor. It overwrites the last one of that name."""
         kept, shape = self._kept.get(name), like.shape[1:]
         fits = kept is not None and kept.dtype == like.dtype and kept.shape[1:] == shape
         if not fits or len(kept) < rows:
@@ -100,10 +79,6 @@ def by_rows(
         The axis that counts rows.
     make : callable, optional
         From the first block's result and n to the tensor that takes all results.
-
-    Returns
-    -------
-    torch.Tensor
 
     Example
     -------

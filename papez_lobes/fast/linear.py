@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.fast.private import cpu_has, pack_weight, packed_linear
+from papez_lobes.devices import cpu_has
+from papez_lobes.fast.private import pack_weight, packed_linear
 
 _INT8_MAX = 127
 
@@ -17,11 +18,11 @@ def rectified(linear: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 class PrepackedLinear(nn.Linear):
-    """A linear map in float32 with a weight that lies as oneDNN's product reads it.
+    """A linear map in float32 with a weight in the order in which oneDNN's product reads it.
 
-    It is faster than torch's by a tenth and more, and equal but for rounding. Whatever changes
-    the weight (training, loading, moving) drops the packed one. Where that is missing or cannot
-    be used (with gradients, under autocast), torch's product is used.
+    It is at least a tenth faster than torch's, and equal but for rounding. Training, loading and
+    moving drop the packed weight. Without it, with gradients and under autocast, torch's product
+    is used.
 
     Arguments
     ---------
@@ -57,6 +58,7 @@ class PrepackedLinear(nn.Linear):
         return F.relu(super().forward(x))
 
     def _is_usable(self, x):
+        """True if the packed weight may be used for this input."""
         return (
             self._packed is not None and x.dtype == torch.float32 and x.numel() > 0
             and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
@@ -120,6 +122,7 @@ class Int8Linear(nn.Module):
         return self._apply_packed(torch.ops.quantized.linear_relu_dynamic, x)
 
     def _apply_packed(self, operation, x):
+        """Run a quantised product."""
         # without units for sums of 8-bit products, full 8 bits would overflow their 16
         reduced = not cpu_has("vnni")
         return operation(x.float(), self._packed, reduced)

@@ -1,22 +1,21 @@
-"""Memory that was freed: what the C library does with it, where that is glibc."""
+"""Freed memory: kept by the process or given back, where the C library is glibc."""
 
 import ctypes
 
-# Of its mallopt (malloc.h)
+# Parameters of its mallopt (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> bool:
     """Let the process keep what it frees, up to 2 GiB.
 
-    A training step on a CPU frees what its graph held, some hundred megabytes, and the next one
-    takes as much again. The C library gives it back to the system in between and gets it anew
-    page by page, with thousands of page faults a step.
+    A training step on a CPU frees some hundred megabytes, and the next step needs as much again.
+    By default glibc returns this memory to the system, which costs thousands of page faults a step.
 
     Returns
     -------
     bool
-        Whether this C library can be told so.
+        True if glibc accepted the settings.
 
     Example
     -------
@@ -26,23 +25,13 @@ def keep_freed_memory():
     return all([_glibc("mallopt", *pair) for pair in wanted.items()])
 
 
-def give_back_freed_memory():
-    """Give it back to the system, so that using it again shows.
-
-    Returns
-    -------
-    bool
-        Whether there was any.
-
-    Example
-    -------
-    >>> given = give_back_freed_memory()
-    """
+def give_back_freed_memory() -> bool:
+    """Return freed memory to the system, so that using it again is measured; True if any was."""
     return bool(_glibc("malloc_trim", 0))
 
 
 def _glibc(name, *arguments):
-    """What that function gives; 0 where the C library has none of that name."""
+    """Call a function of glibc; 0 where the C library has none of that name."""
     try:
         return getattr(ctypes.CDLL(None), name)(*arguments)
     except (AttributeError, OSError, TypeError):  # another C library, another system

@@ -7,11 +7,11 @@ from types import MethodType
 import torch
 from torch import nn
 
+from papez_lobes.devices import choose_quantised_engine, cpu_has, has_products_in, has_type
 from papez_lobes.errors import UserError
 from papez_lobes.fast import private
 from papez_lobes.fast.linear import Int8Linear, PrepackedLinear
 from papez_lobes.fast.lobes import BlockwiseAttention, swap_in
-from papez_lobes.processor import has_products_in
 
 logger = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "int8")
@@ -39,8 +39,7 @@ def lower_precision(
     Raises
     ------
     UserError
-        If the dtype is unknown; for int8 on a GPU, without a quantised engine, or without linear
-        maps.
+        The dtype is unknown, or the device or the separator cannot be used with it.
 
     Example
     -------
@@ -54,37 +53,42 @@ def lower_precision(
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r}: it must be one of {', '.join(DTYPES)}")
     kind = torch.device(device).type
-    if dtype == "int8":
-        _check_int8(kind)
+    _check_supported(dtype, device, kind)
     if kind == "cpu":
         swap_in(modules)
     if dtype == "int8":
         if not sum(_replace_linear(module, Int8Linear) for module in modules.values()):
             raise UserError("int8: this separator has no linear maps of torch's to compute in int8")
-        if private.cpu_has("avx512_bf16") or private.cpu_has("amx_tile"):
+        if cpu_has("avx512_bf16") or cpu_has("amx_tile"):
             _attend_in(modules, torch.bfloat16)
     elif dtype == "float32":
         if kind == "cpu" and private.packs_linear_maps():
             for module in modules.values():
                 _replace_linear(module, PrepackedLinear)
     else:
-        if kind == "cpu" and not has_products_in(getattr(torch, dtype), unknown=True):
-            logger.warning(
-                f"{dtype}: this CPU has no instructions for it, which makes it many times slower "
-                "than float32; int8 is for any CPU"
-            )
         for module in modules.values():
             forward = torch.autocast(kind, getattr(torch, dtype))(type(module).forward)
             module.forward = MethodType(forward, module)  # a copy of the module has its own
 
 
-def _check_int8(kind):
-    if kind != "cpu":
-        raise UserError(f"int8 is for CPUs, not for {kind}; take bfloat16 or float16 there")
-    if not private.has_quantised_engine():
-        raise UserError(
-            "int8: this build of torch has no quantised engine for this CPU; take float32"
-        )
+def _check_supported(dtype, device, kind):
+    """Refuse a precision that the device does not have, and warn of one that is emulated."""
+    if dtype == "int8":
+        if kind != "cpu":
+            raise UserError(f"int8 is for CPUs, not for {kind}; take bfloat16 or float16 there")
+        if not choose_quantised_engine():
+            raise UserError(
+                "int8: this build of torch has no quantised engine for this CPU; take float32"
+            )
+    elif dtype != "float32":
+        number = getattr(torch, dtype)
+        if not torch.amp.is_autocast_available(kind) or not has_type(number, device):
+            raise UserError(f"{dtype}: device '{device}' does not compute in it; take float32")
+        if kind == "cpu" and not has_products_in(number, unknown=True):
+            logger.warning(
+                f"{dtype}: this CPU has no instructions for it, which makes it many times slower "
+                "than float32; int8 is for any CPU"
+            )
 
 
 def _replace_linear(module, make):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
-from papez_lobes.processor import has_products_in
+from papez_lobes.devices import has_products_in
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients, steepest at zero
 ITERATIONS = 5

@@ -1,16 +1,17 @@
 """Other precisions: near the numbers of single precision, and what cannot be is refused."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from papez_lobes.devices import has_products_in
 from papez_lobes.errors import UserError
 from papez_lobes.fast import precision, private
 from papez_lobes.fast.linear import Int8Linear, PrepackedLinear
 from papez_lobes.fast.precision import DTYPES, lower_precision
-from papez_lobes.processor import has_products_in
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -45,11 +46,47 @@ def test_what_cannot_be_is_refused():
         lower_precision({}, "int8", "cuda:0")
 
 
-def test_int8_without_an_engine_is_a_line(monkeypatch):
-    """As on Apple silicon, where torch has none."""
-    monkeypatch.setattr(private, "has_quantised_engine", lambda: False)
-    with pytest.raises(UserError, match="int8: this build of torch has no quantised engine"):
-        lower_precision({"linear": nn.Sequential(nn.Linear(4, 4))}, "int8")
+@pytest.mark.parametrize("engines", [["none", "qnnpack"], ["qnnpack"], ["none"], []], ids=str)
+def test_int8_where_torch_has_chosen_no_engine(monkeypatch, engines):
+    """As on Apple silicon: another engine is chosen, or one line says what is missing."""
+    state = SimpleNamespace(engine="none", supported_engines=engines)
+    prepack = torch.ops.quantized.linear_prepack
+
+    def need_an_engine(*arguments):
+        if state.engine == "none":
+            raise RuntimeError("Didn't find engine for operation quantized::linear_prepack NoQEngine")
+        return prepack(*arguments)
+
+    monkeypatch.setattr(torch.backends, "quantized", state)
+    monkeypatch.setattr(torch.ops.quantized, "linear_prepack", need_an_engine)
+    maps, x = nn.Sequential(nn.Linear(8, 8)), torch.randn(20, 8)
+    plain = copy.deepcopy(maps)
+    if "qnnpack" not in engines:
+        with pytest.raises(UserError, match="int8: this build of torch has no quantised engine"):
+            lower_precision({"maps": maps}, "int8")
+        assert type(maps[0]) is nn.Linear
+        return
+    lower_precision({"maps": maps}, "int8")
+    assert state.engine == "qnnpack"
+    with torch.inference_mode():
+        assert (maps(x) - plain(x)).norm() < 0.03 * plain(x).norm()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_that_the_device_lacks_is_a_line(monkeypatch, dtype):
+    """As bfloat16 on older GPUs of Apple's."""
+    zeros = torch.zeros
+
+    def without_halves(*size, **options):
+        if options["dtype"] == getattr(torch, dtype):
+            raise TypeError("BFloat16 is not supported on MPS")
+        return zeros(*size, **options)
+
+    monkeypatch.setattr(torch, "zeros", without_halves)
+    linear = nn.Linear(4, 4)
+    with pytest.raises(UserError, match=f"{dtype}: device 'mps' does not compute in it"):
+        lower_precision({"linear": linear}, dtype, "mps")
+    assert "forward" not in vars(linear)
 
 
 def test_without_oneDNN_float32_keeps_torchs_linear_maps(tiny, monkeypatch):
