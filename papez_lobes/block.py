@@ -13,12 +13,7 @@ from papez_lobes.packing import PackedFraming
 
 
 def sinusoidal_positions(length: int, dim: int) -> torch.Tensor:
-    """The position code of Vaswani et al. (2017, Sec. 3.5), with sin on even channels.
-
-    Returns
-    -------
-    torch.Tensor
-        [length, dim].
+    """The position code [length, dim] of Vaswani et al. (2017, Sec. 3.5), sin on even channels.
 
     Example
     -------
@@ -31,31 +26,20 @@ def sinusoidal_positions(length: int, dim: int) -> torch.Tensor:
     return code.flatten(1)[:, :dim].float()
 
 
-def attend_by_products(query, key, value, mask=None, dropout_p=0.0):
-    """`torch.nn.functional.scaled_dot_product_attention`, written as matrix products.
-
-    In bfloat16 on a CPU, torch's own is slower, and its backward pass takes five times as long.
-
-    Example
-    -------
-    >>> q, k, v = torch.randn(3, 2, 4, 7, 8)
-    >>> mask = (torch.arange(7) < 5).view(1, 7)
-    >>> fused = F.scaled_dot_product_attention(q, k, v, mask)
-    >>> bool(torch.allclose(attend_by_products(q, k, v, mask), fused, atol=1e-6))
-    True
-    """
+def _attend_by_products(query, key, value, mask, dropout):
+    """`torch.nn.functional.scaled_dot_product_attention`, written as matrix products."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
     if mask is not None:
         scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
-    weights = F.dropout(scores.softmax(dim=-1), dropout_p, training=dropout_p > 0)
+    weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
     return torch.matmul(weights, value)
 
 
 class ChunkAttention(nn.Module):
     """Self-attention within each chunk, over [M memory slots | K tokens].
 
-    Two linear maps are applied where they cost least, which changes no number. Each token is
-    projected once, not once per chunk, and the projected position code is added in the chunks.
+    Two linear maps are applied where they cost least, which does not change the result. Each token
+    is projected once, not once per chunk, and the projected position code is added in the chunks.
     The two outputs of a token are averaged before the output projection.
 
     Arguments
@@ -137,8 +121,9 @@ class ChunkAttention(nn.Module):
         )
         dropout = self.dropout if self.training else 0.0
         if sequences.dtype == torch.bfloat16 and sequences.device.type == "cpu":
+            # there torch's own is slower, and its backward pass takes five times as long
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-            attended = attend_by_products(query, key, value, mask, dropout)
+            attended = _attend_by_products(query, key, value, mask, dropout)
         else:
             attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         return attended.transpose(1, 2).flatten(2)
@@ -235,6 +220,7 @@ class RecurrentBlock(nn.Module):
         return tokens, memory
 
     def _update_tokens(self, tokens, attended, step):
+        """The rest of the layer for tokens, after attention."""
         return self._update(tokens, self.dropout(self.attention.out_proj(attended)), step)
 
     def _update(self, x, attended, step):
@@ -243,4 +229,5 @@ class RecurrentBlock(nn.Module):
         return self.norm2(x + self.dropout(self._feed_forward(x)), step)
 
     def _feed_forward(self, x):
+        """The feed-forward layers, with the rectifier and dropout between them."""
         return self.linear2(self.dropout(F.relu(self.linear1(x))))

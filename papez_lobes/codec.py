@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.config.checks import check_options
-from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
+from papez_lobes.lengths import check_mixture, length_mask, to_counts, to_mask, to_relative
 from papez_lobes.norms import TimeNorm
 
 
@@ -96,9 +96,8 @@ class Encoder(nn.Module):
         frames = num_frames(size, kernel_size, stride)
         mask = None
         if lengths is not None:
-            counts = to_counts(lengths, size)
-            mixture = mixture.masked_fill(~to_mask(counts, size), 0)
-            frame_counts = num_frames(counts, kernel_size, stride)
+            mixture = mixture.masked_fill(~length_mask(lengths, size), 0)
+            frame_counts = num_frames(to_counts(lengths, size), kernel_size, stride)
             mask = to_mask(frame_counts, frames)
         mixture = F.pad(mixture, (0, (frames - 1) * stride + kernel_size - size))
         features = self.conv(mixture.unsqueeze(1)).transpose(1, 2)  # [B, L, N]
@@ -155,9 +154,7 @@ class Decoder(nn.Module):
             [B, (L - 1) * stride + kernel_size], at least as long as what was encoded. The caller
             cuts it.
         """
-        mask = None if lengths is None else to_mask(
-            to_counts(lengths, features.shape[2]), features.shape[2]
-        )
+        mask = length_mask(lengths, features.shape[2])
         features = F.leaky_relu(self.norm(self.pointwise(features.transpose(1, 2)), mask), 0.01)
         if mask is not None:
             features = features.masked_fill(~mask.unsqueeze(-1), 0)

@@ -1,18 +1,22 @@
-"""What goes in: mixtures, and the true lengths of padded items (relative, counts, masks)."""
+"""Mixtures that modules take, and the true lengths of padded items: relative, counts, masks."""
 
 import torch
 
 
 def check_mixture(mixture):
-    """Raises ValueError if a mixture is not a non-empty floating point [B, T]."""
-    if mixture.dim() != 2 or mixture.numel() == 0 or not mixture.is_floating_point():
+    """Raise ValueError unless a mixture is a non-empty floating point tensor [B, T]."""
+    if (
+        not torch.is_tensor(mixture) or mixture.dim() != 2 or mixture.numel() == 0
+        or not mixture.is_floating_point()
+    ):
+        kind = getattr(mixture, "dtype", type(mixture).__name__)
         raise ValueError(
-            "expected a floating point mixture [batch, samples] with at least one sample, "
-            f"got {mixture.dtype} {list(mixture.shape)}"
+            "expected a floating point mixture [batch, samples], a tensor [B, T] with at least one "
+            f"sample, got {kind} {list(getattr(mixture, 'shape', ()))}"
         )
 
 
-def to_counts(lengths, size):
+def to_counts(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """Relative lengths to counts of valid positions.
 
     Arguments
@@ -32,15 +36,15 @@ def to_counts(lengths, size):
     >>> to_counts(torch.tensor([1.0, 0.5]), 8)
     tensor([8, 4])
     """
-    return (lengths.double() * size).round().long().clamp(1, size)
+    return (_widest(lengths) * size).round().long().clamp(1, size)
 
 
-def to_relative(counts, size):
-    """The inverse of `to_counts`, exact for axes of up to 2**52 positions (float64)."""
-    return counts.double() / size
+def to_relative(counts: torch.Tensor, size: int) -> torch.Tensor:
+    """The inverse of `to_counts`, exact for axes of up to 2**22 positions; 2**52 on a CPU."""
+    return _widest(counts) / size
 
 
-def to_mask(counts, size):
+def to_mask(counts: torch.Tensor, size: int) -> torch.Tensor:
     """[B, size], bool: True where a position is valid.
 
     Example
@@ -50,3 +54,13 @@ def to_mask(counts, size):
             [ True, False, False]])
     """
     return torch.arange(size, device=counts.device) < counts.unsqueeze(1)
+
+
+def length_mask(lengths: torch.Tensor | None, size: int) -> torch.Tensor | None:
+    """`to_mask` of relative lengths [B]; None if there are none."""
+    return None if lengths is None else to_mask(to_counts(lengths, size), size)
+
+
+def _widest(x):
+    """In float64 on a CPU and in float32 elsewhere, since not every device has float64."""
+    return x.double() if x.device.type == "cpu" else x.float()

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from papez_lobes.config.checks import check_options
-from papez_lobes.lengths import to_counts, to_mask
+from papez_lobes.lengths import length_mask
 from papez_lobes.norms import NormedMLP
 
 
@@ -87,10 +87,9 @@ class MaskNet(nn.Module):
         torch.Tensor or (torch.Tensor, papez_lobes.recurrent.Trace)
             Masks [C, B, N, L] in (-1, 1).
         """
-        num_slots, mask, joint_mask = self.memory.num_slots, None, None
-        if lengths is not None:
-            mask = to_mask(to_counts(lengths, features.shape[2]), features.shape[2])  # [B, L]
-            joint_mask = F.pad(mask, (num_slots, 0), value=True)  # [B, M + L]
+        num_slots = self.memory.num_slots
+        mask = length_mask(lengths, features.shape[2])  # [B, L]
+        joint_mask = None if mask is None else F.pad(mask, (num_slots, 0), value=True)  # [B, M + L]
         joint = self.embed(self.memory(features.transpose(1, 2)), joint_mask)  # [B, M + L, N]
         memory, tokens = joint[:, :num_slots], joint[:, num_slots:]
         if self.convolution is not None:
@@ -101,4 +100,5 @@ class MaskNet(nn.Module):
         return (masks, trace) if return_trace else masks
 
     def _bound(self, masks):
+        """The range of masks [B, L, C, N]: (-1, 1)."""
         return torch.tanh(masks)

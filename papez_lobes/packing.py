@@ -10,14 +10,14 @@ import torch
 
 from papez_lobes.framing import OverlappingChunks
 
-# Chunks of like length are attended together, padded to the longest of them. A further group is
-# made where it saves that many rows of padding, or of masks.
+# Chunks of similar length are attended together, padded to the longest of them. Another group is
+# made where it saves this many rows of padding, or of masks.
 ROWS_WORTH_A_GROUP = 512
 
 
 @dataclass
 class ChunkGroup:
-    """Chunks of like length, which are attended together.
+    """Chunks of similar length, which are attended together.
 
     Arguments
     ---------
@@ -108,8 +108,7 @@ class PackedFraming:
         self.slot_items = filled.div(self.num_chunks, rounding_mode="floor")
 
     def _group(self):
-        """Chunks with running tokens in groups of like length: (chunks, length) of each. There is
-        at least one such chunk."""
+        """Chunks with running tokens, at least one, grouped by length: (chunks, length) of each."""
         order = self.sizes.argsort(descending=True, stable=True)
         order = order[:int((self.sizes > 0).sum())]
         sizes, begin, groups = self.sizes[order].tolist(), 0, []
@@ -160,23 +159,19 @@ class PackedFraming:
 
     def scatter(self, attended: list) -> tuple[torch.Tensor, torch.Tensor]:
         """Like `DenseFraming.scatter`, to tokens [n, N] and memory [B, M, N]."""
-        return self.scatter_rows(torch.cat([chunks.flatten(0, 1) for chunks in attended]))
-
-    def scatter_rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`scatter` from the rows of all attended chunks, one group after another."""
+        rows = torch.cat([chunks.flatten(0, 1) for chunks in attended])
         return self.mean_of_copies(rows, self.copy_rows), self.mean_memory(rows)
 
     @staticmethod
     def mean_of_copies(rows: torch.Tensor, copies: list) -> torch.Tensor:
-        """The mean of some tokens' copies [n, N], which are at `copies` [n] among the rows."""
+        """The mean [n, N] of some tokens' copies, given the rows [n] of each copy."""
         total = rows.index_select(0, copies[0])
         for copy in copies[1:]:
             total = total + rows.index_select(0, copy)
         return total / len(copies)
 
     def mean_memory(self, rows: torch.Tensor) -> torch.Tensor:
-        """The mean [B, M, N] over each item's chunks, of the rows of all attended chunks; like
-        `papez_lobes.memory.merge_memory`."""
+        """The mean of the memory over each item's chunks, [B, M, N]; like `merge_memory`."""
         written = take_rows(rows, self.slot_copies)
         memory = rows.new_zeros(self.shape[0], self.num_slots, rows.shape[1])
         memory = memory.index_add(0, self.slot_items, written)

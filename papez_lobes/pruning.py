@@ -5,72 +5,40 @@ hard : it leaves. From the next step on it is no query and no key, and no memory
     it (the paper).
 
 Hard pruning has two executions that agree. *Masked* keeps all tokens and masks keys, so that
-shapes never change. *Packed* computes the running tokens and nothing else.
+shapes never change. *Packed* computes only the running tokens. *Auto* is packed on a CPU and masked
+elsewhere, since constant shapes save more time on a GPU than the pruned work would.
 """
 
 import torch
 
 from papez_lobes.authors_padding import AuthorsFraming
+from papez_lobes.config.checks import check_options
 from papez_lobes.framing import DenseFraming, MaskedFraming
 from papez_lobes.packing import PackedFraming
 
-POLICIES = ("soft", "hard")
-EXECUTIONS = ("auto", "packed", "masked")
 
-
-class Pruning:
-    """The choice of policy and execution.
-
-    Arguments
-    ---------
-    policy : str
-        'soft' or 'hard'.
-    execution : str
-        Of `hard`: 'packed', 'masked' or 'auto', which is packed on a CPU and masked elsewhere. On
-        a GPU constant shapes save more time than the pruned work would.
-    attend_padding : bool
-        See `papez_lobes.block.RecurrentBlock`.
+def check_pruning(pruning: str, execution: str, attend_padding: bool) -> None:
+    """Raise ValueError if a policy or execution is unknown, or does not go with the padding.
 
     Example
     -------
-    >>> Pruning("hrad")
+    >>> check_pruning("hrad", "auto", False)
     Traceback (most recent call last):
     ValueError: pruning is 'hrad': it must be one of soft, hard
     """
-
-    def __init__(self, policy: str, execution: str = "auto", attend_padding: bool = False):
-        if policy not in POLICIES:
-            raise ValueError(f"pruning is {policy!r}: it must be one of {', '.join(POLICIES)}")
-        if execution not in EXECUTIONS:
-            raise ValueError(
-                f"execution is {execution!r}: it must be one of {', '.join(EXECUTIONS)}"
-            )
-        if policy == "hard" and attend_padding:
-            raise ValueError(
-                "pruning is 'hard' and attend_padding is True: padding never halts, so it can "
-                "only be attended under 'soft' pruning; set attend_padding: False"
-            )
-        self.policy = policy
-        self.execution = execution
-        self.attend_padding = attend_padding
-
-    def start(self, valid: torch.Tensor, chunks, num_slots: int) -> DenseFraming | PackedFraming:
-        """The framing of the first step.
-
-        Arguments
-        ---------
-        valid : torch.Tensor
-            [B, L], bool: True on tokens, False on padding.
-        chunks : papez_lobes.framing.OverlappingChunks
-            How tokens are cut into chunks.
-        num_slots : int
-            Memory slots M.
-        """
-        packed = self.execution == "packed" or (
-            self.execution == "auto" and valid.device.type == "cpu"
+    check_options(pruning=pruning, execution=execution)
+    if pruning == "hard" and attend_padding:
+        raise ValueError(
+            "pruning is 'hard' and attend_padding is True: padding never halts, so it can only be "
+            "attended under 'soft' pruning; set attend_padding: False"
         )
-        if self.policy == "soft":
-            framing = AuthorsFraming if self.attend_padding else DenseFraming
-        else:
-            framing = PackedFraming if packed else MaskedFraming
-        return framing(valid, chunks, num_slots)
+
+
+def choose_framing(
+    pruning: str, execution: str, attend_padding: bool, device: torch.device
+) -> type[DenseFraming] | type[PackedFraming]:
+    """The class of framings for a policy and an execution."""
+    if pruning == "soft":
+        return AuthorsFraming if attend_padding else DenseFraming
+    packed = execution == "packed" or (execution == "auto" and device.type == "cpu")
+    return PackedFraming if packed else MaskedFraming

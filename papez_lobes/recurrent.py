@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from papez_lobes.config.checks import check_options
-from papez_lobes.pruning import Pruning
+from papez_lobes.pruning import check_pruning, choose_framing
 
 
 @dataclass
@@ -67,7 +67,7 @@ class RecurrentTransformer(nn.Module):
     pruning : str
         'soft' or 'hard'; see `papez_lobes.pruning`.
     execution : str
-        'packed', 'masked' or 'auto'; see `papez_lobes.pruning.Pruning`.
+        'packed', 'masked' or 'auto'; see `papez_lobes.pruning`.
     max_depth : int, optional
         Depth limit in steps, 1 to the block's `num_steps` (default). It can be changed on a
         trained model.
@@ -98,13 +98,13 @@ class RecurrentTransformer(nn.Module):
                 f"max_depth is {max_depth}: it must be between 1 and num_steps, {block.num_steps}"
             )
         if min_train_depth is not None and min_train_depth > max_depth:
-            raise ValueError(
-                f"min_train_depth is {min_train_depth}: it must be between 1 and max_depth, "
-                f"{max_depth}, or null"
-            )
+            raise ValueError(f"min_train_depth is {min_train_depth}: it must be between 1 and "
+                             f"max_depth, {max_depth}, or null")
+        check_pruning(pruning, execution, block.attend_padding)
         self.block = block
         self.halting = halting
-        self.pruning = Pruning(pruning, execution, block.attend_padding)
+        self.pruning = pruning
+        self.execution = execution
         self.max_depth = max_depth
         self.min_train_depth = min_train_depth
 
@@ -133,8 +133,10 @@ class RecurrentTransformer(nn.Module):
         valid = mask
         if mask is None:
             valid = torch.ones(batch, length, dtype=torch.bool, device=tokens.device)
-        framing = self.pruning.start(valid, self.block.chunks, self.block.num_slots)
-        positions = self.block.project_positions()
+        block = self.block
+        kind = choose_framing(self.pruning, self.execution, block.attend_padding, tokens.device)
+        framing = kind(valid, block.chunks, block.num_slots)
+        positions = block.project_positions()
         wide = torch.promote_types(tokens.dtype, torch.float32)  # sums are not in half precision
         output = tokens.new_zeros(batch * length, dim, dtype=wide)
         expected_depth = tokens.new_zeros(batch * length, dtype=wide)
@@ -148,10 +150,10 @@ class RecurrentTransformer(nn.Module):
             depth = framing.add_to(depth, state.running.long())
             last = step == depth_limit - 1
             weights, state = self.halting(self.halting.logits(tokens), state, last)
-            tokens, memory = self.block(tokens, memory, framing, positions, step)
+            tokens, memory = block(tokens, memory, framing, positions, step)
             output = self._add_weighted(output, weights, tokens, framing)
             expected_depth = framing.add_to(expected_depth, weights * (step + 1))
-            macs += self.block.count_macs(framing)
+            macs += block.count_macs(framing)
             if last or not state.running.any():
                 break
             framing, tokens, state = framing.prune(tokens, state)
@@ -163,6 +165,7 @@ class RecurrentTransformer(nn.Module):
         return output.unflatten(0, shape), trace
 
     def _draw_depth_limit(self):
+        """The depth limit of a batch, which is random in training with `min_train_depth`."""
         if not self.training or self.min_train_depth is None:
             return self.max_depth
         return int(torch.randint(self.min_train_depth, self.max_depth + 1, ()))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.lengths import to_counts, to_mask
+from papez_lobes.lengths import check_mixture, length_mask, to_counts
 
 
 class Separator(nn.Module):
@@ -73,7 +73,14 @@ class Separator(nn.Module):
             Estimates [B, T, C], zeros beyond an item's length; with `return_trace` also the
             trace, which is None where the mask network has no recurrence or items are run one by
             one.
+
+        Raises
+        ------
+        ValueError
+            The mixture is not a non-empty floating point tensor [B, T].
         """
+        check_mixture(mixture)
+        size = mixture.shape[1]
         if lengths is not None and bool((lengths == 1).all()):
             lengths = None  # there is no padding
         if lengths is not None and not self._takes_lengths():
@@ -83,14 +90,13 @@ class Separator(nn.Module):
         features, feature_lengths = self._encode(mixture, lengths)  # [B, N, L]
         masks, trace = self._estimate_masks(features, feature_lengths, return_trace)
         estimates = self._decode(masks * features, feature_lengths)  # [C, B, T' >= T]
-        estimates = _fit(estimates, mixture.shape[1]).permute(1, 2, 0)  # [B, T, C]
+        estimates = F.pad(estimates, (0, size - estimates.shape[-1])).permute(1, 2, 0)  # [B, T, C]
         if lengths is not None:
-            size = mixture.shape[1]
-            valid = to_mask(to_counts(lengths, size), size)
-            estimates = estimates.masked_fill(~valid.unsqueeze(-1), 0)
+            estimates = estimates.masked_fill(~length_mask(lengths, size).unsqueeze(-1), 0)
         return (estimates, trace) if return_trace else estimates
 
     def _takes_lengths(self):
+        """True if all parts can be told the lengths of the items."""
         return all(getattr(part, "takes_lengths", False) for part in self.parts.values())
 
     def _encode(self, mixture, lengths):
@@ -113,23 +119,18 @@ class Separator(nn.Module):
         return self.decoder(masked.flatten(0, 1), **options).view(speakers, batch, -1)
 
     def _separate_one_by_one(self, mixture, lengths):
-        counts = to_counts(lengths, mixture.shape[1]).tolist()
+        """Estimates [B, T, C] of items that are separated by themselves."""
+        size = mixture.shape[1]
+        counts = to_counts(lengths, size).tolist()
         items = [self(item[None, :count]) for item, count in zip(mixture, counts)]
-        return torch.cat([
-            F.pad(item, (0, 0, 0, mixture.shape[1] - item.shape[1])) for item in items
-        ])
-
-
-def _fit(estimates, size):
-    """Cut or zero-pad the last axis to `size` samples."""
-    return F.pad(estimates, (0, size - estimates.shape[-1]))
+        return torch.cat([F.pad(item, (0, 0, 0, size - item.shape[1])) for item in items])
 
 
 def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
     """Scale estimates so that they sum to the mixture.
 
-    SI-SNR leaves scale and sign free. Here each speaker gets one gain, by least squares. This is
-    for listening and for files; scores do not need it.
+    SI-SNR leaves scale and sign free. Here each speaker gets one gain, by least squares, for
+    listening and for files. Scores do not need it.
 
     Arguments
     ---------
@@ -150,10 +151,11 @@ def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tenso
     >>> bool(torch.allclose(matched, sources, atol=1e-3))
     True
     """
-    wide = estimates.double()
+    # In float64, which not every device has. Equal levels make the equations well conditioned.
+    wide = estimates.cpu().double()
     level = wide.square().mean(dim=1, keepdim=True).sqrt()
-    wide = wide / level.clamp(min=torch.finfo(estimates.dtype).tiny)  # well conditioned
+    wide = wide / level.clamp(min=torch.finfo(estimates.dtype).tiny)
     gram = wide.transpose(1, 2) @ wide
-    projection = wide.transpose(1, 2) @ mixture.double().unsqueeze(-1)  # [B, C, 1]
+    projection = wide.transpose(1, 2) @ mixture.cpu().double().unsqueeze(-1)  # [B, C, 1]
     gains = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ projection
-    return (wide * gains.transpose(1, 2)).to(estimates.dtype)
+    return (wide * gains.transpose(1, 2)).to(estimates.dtype).to(estimates.device)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from papez_lobes.codec import check_stride, num_frames
 from papez_lobes.config.checks import check_options
-from papez_lobes.lengths import check_mixture, to_counts, to_mask, to_relative
+from papez_lobes.lengths import check_mixture, length_mask, to_counts, to_relative
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import NormedMLP
 
@@ -105,8 +105,7 @@ class SpectralEncoder(_Fourier):
         size = mixture.shape[1]
         frames = self._frames(size)
         if lengths is not None:
-            counts = to_counts(lengths, size)
-            mixture = mixture.masked_fill(~to_mask(counts, size), 0)
+            mixture = mixture.masked_fill(~length_mask(lengths, size), 0)
         behind = (frames - 1) * self.stride + self.kernel_size - self.margin - size
         mixture = F.pad(mixture, (self.margin, behind)).to(self._dtype(mixture))
         windows = mixture.unfold(1, self.kernel_size, self.stride) * self.window
@@ -115,7 +114,7 @@ class SpectralEncoder(_Fourier):
         features = torch.cat([real, imaginary, -imaginary, real], dim=-1).transpose(1, 2)
         if lengths is None:
             return features
-        return features, to_relative(self._frames(counts), frames)
+        return features, to_relative(self._frames(to_counts(lengths, size)), frames)
 
     def _frames(self, size):
         return num_frames(size + 2 * self.margin, self.kernel_size, self.stride)
@@ -232,8 +231,8 @@ class SpectralMaskNet(MaskNet):
         power = real.square() + imaginary.square()
         bins, count = power.shape[1:]
         if lengths is not None:
+            power = power.masked_fill(~length_mask(lengths, count).unsqueeze(1), 0)
             count = to_counts(lengths, count)
-            power = power.masked_fill(~to_mask(count, power.shape[2]).unsqueeze(1), 0)
         level = _root(power.sum(dim=(1, 2)) / (count * bins))[:, None, None].clamp(min=SILENCE)
         return (_root(power) / level + FLOOR) ** POWER
 
