@@ -12,8 +12,8 @@ from papez_lobes.lengths import to_mask
 def authors_count(num_tokens, chunk_tokens: int):
     """The number of chunks of the authors' padding, of which one or two may hold zeros only.
 
-    L tokens become L + gap + P, in hops of P, with gap = K - (P + L mod K) mod K. Takes ints and
-    tensors of them.
+    L tokens become L + gap + P, in hops of P, with gap = K - (P + L mod K) mod K. L may be a
+    tensor.
 
     Example
     -------
@@ -29,16 +29,8 @@ class AuthorsFraming(DenseFraming):
     """Chunks of all tokens and of the authors' padding: zeros at every step, attended, and
     counted in the mean over the memory.
 
-    An item has as many chunks in a batch as alone.
-
-    Arguments
-    ---------
-    running : torch.Tensor
-        [B, L], bool: False on what pads an item to the length of the batch.
-    chunks : papez_lobes.framing.OverlappingChunks
-        How tokens are cut into chunks.
-    num_slots : int
-        Memory slots M.
+    An item has as many chunks in a batch as alone. Arguments are those of
+    `papez_lobes.framing.DenseFraming`.
     """
 
     def __init__(self, running: torch.Tensor, chunks: OverlappingChunks, num_slots: int):

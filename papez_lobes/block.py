@@ -40,20 +40,8 @@ class ChunkAttention(nn.Module):
 
     Two linear maps are applied where they cost least, which does not change the result. Each token
     is projected once, not once per chunk, and the projected position code is added in the chunks.
-    The two outputs of a token are averaged before the output projection.
-
-    Arguments
-    ---------
-    dim : int
-        Channels N.
-    num_heads : int
-        Heads H; H divides N.
-    num_slots : int
-        Memory slots M.
-    chunk_tokens : int
-        Tokens of a chunk K, even.
-    dropout : float
-        Of the attention weights.
+    The two outputs of a token are averaged before the output projection. For the arguments see
+    `RecurrentBlock`.
     """
 
     def __init__(
@@ -207,7 +195,7 @@ class RecurrentBlock(nn.Module):
         tokens, memory, framing, positions
             As `ChunkAttention.forward`.
         step : int
-            Which step, from 0: it has its own gains and biases in the layer norms.
+            Selects the gains and biases of the layer norms.
 
         Returns
         -------

@@ -115,9 +115,7 @@ class Decoder(nn.Module):
     ---------
     in_channels : int
         Channels N of the features.
-    kernel_size : int
-        The encoder's.
-    stride : int
+    kernel_size, stride : int
         The encoder's.
 
     Example

@@ -54,14 +54,9 @@ def merge_memory(
     Arguments
     ---------
     chunk_memory : torch.Tensor
-        [B, S, M, N].
+        [B, S, M, N], which is merged to [B, M, N].
     chunk_mask : torch.Tensor, optional
         [B, S], bool. An item without any chunk that counts gets zeros.
-
-    Returns
-    -------
-    torch.Tensor
-        [B, M, N].
 
     Example
     -------

@@ -44,17 +44,8 @@ class ChunkGroup:
 class PackedFraming:
     """Chunks of the running tokens; see `papez_lobes.framing.DenseFraming` for the interface.
 
-    Tokens are rows [n, N] here. Which chunks a token is in, and its places there, are those of
-    the full sequence.
-
-    Arguments
-    ---------
-    running : torch.Tensor
-        [B, L], bool: tokens that take part, at least one.
-    chunks : papez_lobes.framing.OverlappingChunks
-        How tokens are cut into chunks.
-    num_slots : int
-        Memory slots M.
+    Tokens are rows [n, N] here. The chunks of a token, and its places in them, are those of the
+    full sequence. Arguments are those of `DenseFraming`, where at least one token runs.
 
     Example
     -------
@@ -75,9 +66,8 @@ class PackedFraming:
         self.num_chunks = chunks.count(length)  # of each item
         self.token_index = running.flatten().nonzero().squeeze(1)  # [n]: item * L + time
         time = self.token_index % length
-        # Block s of an item is the last part of its chunk s, and block s - 1 the part before it.
-        # Each item has one more block than its tokens take. That block is empty, so that the sum
-        # over neighbouring blocks never mixes two items.
+        # Chunk s of an item is its blocks s - 1 and s. Each item has one more block than its tokens
+        # take. That block is empty, so that a sum of neighbouring blocks never mixes two items.
         item = self.token_index.div(length, rounding_mode="floor")
         block = item * self.num_chunks + time // chunks.hop
         block_sizes = torch.bincount(block, minlength=batch * self.num_chunks)

@@ -51,7 +51,12 @@ class _Fourier(nn.Module):
         self.register_buffer("window", self._scale(window).float(), persistent=False)
 
     def _scale(self, window):
+        """The encoder's window is used as it is."""
         return window
+
+    def _widen(self, x):
+        """In the window's precision or a wider one: transforms are not computed in less."""
+        return x.to(torch.promote_types(x.dtype, self.window.dtype))
 
 
 class SpectralEncoder(_Fourier):
@@ -82,32 +87,14 @@ class SpectralEncoder(_Fourier):
     """
 
     def forward(self, mixture, lengths=None):
-        """Encode a batch of waveforms.
-
-        Arguments
-        ---------
-        mixture : torch.Tensor
-            [B, T], floating point, T >= 1.
-        lengths : torch.Tensor, optional
-            [B], relative. Samples beyond an item's length count as zeros, whatever they hold.
-
-        Returns
-        -------
-        torch.Tensor or (torch.Tensor, torch.Tensor)
-            Features [B, N, L] with N = 4 F; with `lengths` also their relative lengths [B].
-
-        Raises
-        ------
-        ValueError
-            If the mixture is not a non-empty floating point [B, T].
-        """
+        """Like `papez_lobes.codec.Encoder.forward`: mixture [B, T] to features [B, 4 F, L]."""
         check_mixture(mixture)
         size = mixture.shape[1]
         frames = self._frames(size)
         if lengths is not None:
             mixture = mixture.masked_fill(~length_mask(lengths, size), 0)
         behind = (frames - 1) * self.stride + self.kernel_size - self.margin - size
-        mixture = F.pad(mixture, (self.margin, behind)).to(self._dtype(mixture))
+        mixture = self._widen(F.pad(mixture, (self.margin, behind)))
         windows = mixture.unfold(1, self.kernel_size, self.stride) * self.window
         spectra = torch.fft.rfft(windows)  # [B, L, F]
         real, imaginary = spectra.real, spectra.imag
@@ -117,21 +104,14 @@ class SpectralEncoder(_Fourier):
         return features, to_relative(self._frames(to_counts(lengths, size)), frames)
 
     def _frames(self, size):
+        """The number of frames of so many samples, with the zeros around them."""
         return num_frames(size + 2 * self.margin, self.kernel_size, self.stride)
-
-    def _dtype(self, mixture):
-        return torch.promote_types(mixture.dtype, self.window.dtype)
 
 
 class SpectralDecoder(_Fourier):
     """Features of one speaker to a waveform: inverse transforms, overlapped and added.
 
-    Arguments
-    ---------
-    kernel_size : int
-        The encoder's.
-    stride : int
-        The encoder's.
+    Arguments are those of the encoder.
 
     Example
     -------
@@ -140,22 +120,12 @@ class SpectralDecoder(_Fourier):
     """
 
     def forward(self, features, lengths=None):
-        """Decode the features of one speaker.
+        """Like `papez_lobes.codec.Decoder.forward`: features [B, 4 F, L] to [B, L * stride].
 
-        Arguments
-        ---------
-        features : torch.Tensor
-            [B, 4 F, L]: two spectra, which are added up.
-        lengths : torch.Tensor, optional
-            [B], relative to L. Not used: frames beyond an item's length do not reach its samples.
-
-        Returns
-        -------
-        torch.Tensor
-            [B, L * stride], at least as long as what was encoded. The caller cuts it.
+        The features are two spectra, which are added up. Lengths are not needed, since frames
+        beyond an item's length do not reach its samples.
         """
-        features = features.to(torch.promote_types(features.dtype, self.window.dtype))
-        first, second = features.chunk(2, dim=1)
+        first, second = self._widen(features).chunk(2, dim=1)
         spectrum = (first + second).transpose(1, 2)  # [B, L, 2 F]
         spectra = torch.complex(*spectrum.chunk(2, dim=-1))  # [B, L, F]
         windows = torch.fft.irfft(spectra, self.kernel_size) * self.window
@@ -181,16 +151,10 @@ class SpectralMaskNet(MaskNet):
     ---------
     kernel_size : int
         The codec's.
-    dim : int
-        Channels N of the tokens.
-    num_spks : int
-        Speakers C >= 1.
+    dim, num_spks, transformer, convolution
+        See `papez_lobes.masknet.MaskNet`.
     memory : papez_lobes.memory.WorkingMemory
         The first state of the memory slots; its width is the number of frequencies.
-    transformer : papez_lobes.recurrent.RecurrentTransformer
-        The recurrence.
-    convolution : torch.nn.Module, optional
-        See `papez_lobes.masknet.MaskNet`.
 
     Example
     -------
@@ -237,10 +201,12 @@ class SpectralMaskNet(MaskNet):
         return (_root(power) / level + FLOOR) ** POWER
 
     def _bound(self, masks):
+        """Masks [B, L, C, 2 F] have no bounds; those of an untrained network are near one half."""
         real, imaginary = masks.chunk(2, dim=-1)
         real = real + 0.5
         return torch.cat([real, real, imaginary, imaginary], dim=-1)
 
 
 def _root(power):
+    """The square root, with a finite gradient at zero."""
     return (power + EPS).sqrt()

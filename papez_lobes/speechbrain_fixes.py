@@ -40,23 +40,7 @@ class Encoder(dual_path.Encoder):
         super().__init__(kernel_size, out_channels)
 
     def forward(self, mixture):
-        """Encode a batch of waveforms.
-
-        Arguments
-        ---------
-        mixture : torch.Tensor
-            [B, T], floating point, T >= 1.
-
-        Returns
-        -------
-        torch.Tensor
-            Features [B, N, L].
-
-        Raises
-        ------
-        ValueError
-            If the mixture is not a non-empty floating point [B, T].
-        """
+        """Mixture [B, T], T >= 1, to features [B, N, L]; ValueError if it is no mixture."""
         check_mixture(mixture)
         missing = self.conv1d.kernel_size[0] - mixture.shape[1]
         return super().forward(F.pad(mixture, (0, max(missing, 0))))
@@ -81,17 +65,6 @@ class ResourceEfficientSeparator(resepformer.ResourceEfficientSeparator):
     """
 
     def forward(self, features):
-        """Estimate masks.
-
-        Arguments
-        ---------
-        features : torch.Tensor
-            [B, N, L].
-
-        Returns
-        -------
-        torch.Tensor
-            Masks [C, B, N, L].
-        """
+        """Features [B, N, L] to masks [C, B, N, L]."""
         masks_of = super().forward
         return torch.cat([masks_of(item) for item in features.split(1)], dim=1)
