@@ -15,6 +15,7 @@ from pathlib import Path
 from speechbrain.utils.run_opts import RunOptions
 from torch.utils.data import DataLoader
 
+from papez_lobes.config.checks import PATH
 from papez_lobes.config.command_line import (
     RUN_OPTIONS,
     SEPARATOR,
@@ -24,7 +25,6 @@ from papez_lobes.config.command_line import (
     split_words,
     usage,
 )
-from papez_lobes.config.checks import PATH
 from papez_lobes.config.options import check_known, find_option
 from papez_lobes.config.separator_files import hyperparameters_of, separator_file, set_options
 from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of

@@ -91,8 +91,10 @@ def parse_value(name: str, text: str, option: Option):
 
     Example
     -------
-    >>> parse_value("data_folder", "speech #1", Option(PATH)), parse_value("lr", "1", Option(NUMBER))
-    ('speech #1', 1)
+    >>> parse_value("data_folder", "speech #1", Option(PATH))
+    'speech #1'
+    >>> parse_value("lr", "1e-3", Option(NUMBER))
+    0.001
     """
     value = text
     if option.kind == PATH:

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ruamel.yaml import Loader
 from torch import nn
 
 from papez_lobes.config.checks import check_heads
 from papez_lobes.config.options import check_known, find_option
-from papez_lobes.config.trust import CheckedLoader, check_trusted
+from papez_lobes.config.trust import build_lobes, find_danger
 from papez_lobes.config.yaml_files import (
     NO_VALUE,
     build,
     dump,
     fill_in,
     is_plain,
+    one_line,
     plain,
     read_tree,
     tag_of,
@@ -229,15 +229,17 @@ def load_hparams(
 ) -> dict:
     """Like `build_modules`, but returns all that the file holds."""
     tree = read_tree(path)
+    danger = find_danger(tree)
+    if danger and not trust:
+        raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True")
+    set_options(tree, path, hyperparameters)
+    _check_needed(tree, path)
+    if danger:
+        return build(tree, path)
     try:
-        if not trust:
-            check_trusted(tree)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-    loader = Loader if trust else CheckedLoader
-    hparams = build(set_options(tree, path, hyperparameters), path, loader)
-    _check_needed(hparams, path)
-    return hparams
+        return build_lobes(tree)
+    except Exception as error:  # a module raises nearly anything
+        raise UserError(f"{path}: {one_line(error)}") from error
 
 
 def _separators():

@@ -1,23 +1,23 @@
-"""Files of strangers: what a HyperPyYAML file may build without being trusted.
+"""Files of strangers: building the modules of a separator file, and nothing else.
 
-HyperPyYAML can call any function and build any class, so that loading a file can run code. A file
-that is not trusted may build the modules of separators only. docs/security.md tells users.
+HyperPyYAML can call any function and build any class, so that loading a file can run code. Here the
+modules of separators are built without it. docs/security.md tells users.
 """
 
 import importlib
 import inspect
 from functools import cache
 
-import ruamel.yaml
+from hyperpyyaml.core import deref
+from ruamel.yaml import YAML
 from torch import nn
 
-from papez_lobes.config.yaml_files import tag_of
+from papez_lobes.config.yaml_files import REFERENCE, plain, tag_of
 
-_NEW, _TUPLE = "!new:", "!tuple"
+_NEW = "!new:"
 _PRETRAINER = "speechbrain.utils.parameter_transfer.Pretrainer"
-_PLAIN = {"", None, *(f"tag:yaml.org,2002:{kind}" for kind in (
-    "null", "bool", "int", "float", "str", "timestamp", "seq", "map"))}
-_UNRESOLVED = {"!ref", "!copy", "!PLACEHOLDER"}  # HyperPyYAML replaces them before it builds
+_PLAIN = {"", "!ref", "!tuple", *(f"tag:yaml.org,2002:{kind}" for kind in (
+    "null", "bool", "int", "float", "str", "seq", "map"))}
 # Modules whose `torch.nn.Module`s may be built. None of them reads a file or calls what it is given
 # by name. Other lobes of SpeechBrain do, for example those that fetch models.
 _MODULES = {
@@ -34,84 +34,103 @@ _MODULES = {
 }
 
 
-def check_trusted(root, resolved: bool = False) -> None:
-    """Raise ValueError if building a tree of YAML nodes could do more than build modules.
+def find_danger(tree: dict) -> str | None:
+    """What in a file could run code, in words that name the node; None if nothing could.
 
     Arguments
     ---------
-    root : dict or ruamel.yaml.nodes.Node
-        The tree, as `read_tree` gives it or as a loader composes it.
-    resolved : bool
-        True if references are replaced. One node may then be in several places. Otherwise aliases
-        are refused, as they can make a tree of unlimited size.
+    tree : dict
+        The nodes of the file, as `papez_lobes.config.yaml_files.read_tree` gives them.
+
+    Example
+    -------
+    >>> tree = YAML().load("num_spks: 2\\nMaskNet: {attack: !apply:os.system [ls]}")
+    >>> find_danger(tree)
+    "MaskNet.attack is '!apply:os.system', which could run code"
     """
-    waiting, seen = [("", root)], set()
+    waiting, seen = [("", tree)], set()
     while waiting:
         where, node = waiting.pop()
-        children = list(_children(node))
-        if children or _tag(node):
+        tag = tag_of(node)
+        if not (_kind(tag) if tag.startswith(_NEW) else tag in _PLAIN):
+            return f"{where or 'the file'} is {tag!r}, which could run code"
+        if tag == _NEW + _PRETRAINER and not (isinstance(node, dict) and {*node} <= {"loadables"}):
+            return f"{where} is a Pretrainer with more than loadables, which could fetch files"
+        if isinstance(node, (dict, list)):
             if id(node) in seen:
-                if resolved:
-                    continue
-                raise ValueError(f"{where} is a YAML alias (*); write it out, or use !ref")
+                return f"{where} is a YAML alias, which can be of unlimited size"
             seen.add(id(node))
-        if not _may_be_built(node, [key for key, _ in children], resolved):
-            raise ValueError(
-                f"{where or 'the file'} is {_tag(node)!r}, which could run code; if you trust the "
-                "file's author, load it with trust=True"
-            )
-        for key, child in children:
-            waiting.append((f"{where}.{key}".lstrip("."), child))
+        if isinstance(node, dict):
+            waiting += [(f"{where}.{key}".lstrip("."), part) for pair in node.items()
+                        for key, part in zip((pair[0], pair[0]), pair)]
+        elif isinstance(node, list):
+            waiting += [(f"{where}.{index}", item) for index, item in enumerate(node)]
+    return None
 
 
-class CheckedLoader(ruamel.yaml.SafeLoader):
-    """A loader for HyperPyYAML that checks the very nodes it is going to build."""
-
-    def get_single_node(self):
-        """The root of the document, once all of its nodes are checked."""
-        root = super().get_single_node()
-        check_trusted(root, resolved=True)
-        return root
+def build_lobes(tree: dict) -> dict:
+    """What HyperPyYAML would build from the nodes of a file in which there is no danger."""
+    values = Builder(tree)
+    return {key: values.of(node) for key, node in tree.items() if not str(key).startswith("__")}
 
 
-def _may_be_built(node, keys, resolved):
-    """True if a node is plain, a reference, or a module of the ones that may be built."""
-    tag = _tag(node)
-    if tag.startswith(_NEW):
-        name = tag.removeprefix(_NEW)
-        # with paths or hooks of its own, SpeechBrain's Pretrainer would fetch files or call them
-        return _is_lobe(name) or (name == _PRETRAINER and set(keys) <= {"loadables"})
-    if tag == _TUPLE:  # HyperPyYAML reads its text by a loader that runs the tags there
-        return "!" not in str(node.value)
-    return tag in _PLAIN or (tag in _UNRESOLVED and not resolved)
+class Builder:
+    """Builds nodes, each of them once. ValueError and TypeError say why one cannot be built."""
+
+    def __init__(self, tree: dict):
+        self._tree, self._built, self._unfinished = tree, {}, set()
+
+    def of(self, node):
+        """What a node describes."""
+        if not isinstance(node, (dict, list)) and not tag_of(node):
+            return plain(node)
+        if id(node) not in self._built:
+            if id(node) in self._unfinished:
+                raise ValueError("a !ref refers to itself")
+            self._unfinished.add(id(node))
+            self._built[id(node)] = self._build(node, tag_of(node))
+        return self._built[id(node)]
+
+    def _build(self, node, tag):
+        """Build a node that is not a plain value."""
+        if tag == "!ref":
+            whole = REFERENCE.fullmatch(node.value)
+            if not whole:
+                raise ValueError(f"!ref {node.value} is not a value")
+            found = deref(whole[1], self._tree)
+            if "." in whole[1]:  # HyperPyYAML would call a function
+                raise ValueError(f"!ref {node.value} refers to an attribute")
+            return self.of(found)
+        if tag == "!tuple":
+            return tuple(YAML(typ="safe").load(f"[{node.value[1:-1]}]"))
+        if isinstance(node, dict):
+            content = {key: self.of(value) for key, value in node.items()}
+        elif isinstance(node, list):
+            content = [self.of(item) for item in node]
+        else:
+            content = node.value  # of a tagged scalar
+        if not tag.startswith(_NEW):
+            return content
+        kind = _kind(tag)
+        arguments = content if isinstance(content, list) else []
+        options = content if isinstance(content, dict) else {}
+        try:
+            return kind(*arguments, **options)
+        except TypeError as error:
+            raise TypeError(f"invalid argument to {tag.removeprefix(_NEW)}: {error}") from error
 
 
 @cache
-def _is_lobe(path):
-    """True if a dotted name is that of a class of `_MODULES`."""
+def _kind(tag):
+    """The class of a tag, if it is a module of `_MODULES` or SpeechBrain's Pretrainer; or None."""
+    path = tag.removeprefix(_NEW)
     home, _, name = path.rpartition(".")
-    if home not in _MODULES:
-        return False
+    if home not in _MODULES and path != _PRETRAINER:
+        return None
     kind = getattr(importlib.import_module(home), name, None)
-    if not inspect.isclass(kind) or not issubclass(kind, nn.Module):
-        return False
-    return kind.__module__ in _MODULES or kind.__module__.startswith("torch.nn.modules.")
-
-
-def _tag(node):
-    """The tag of a node of either kind of tree."""
-    tag = getattr(node, "tag", None)
-    return tag if isinstance(tag, str) else tag_of(node)
-
-
-def _children(node):
-    """(key, child) of each child of a node, and of each key, which is a node too."""
-    items = getattr(node, "value", node)
-    if isinstance(items, dict):
-        items = list(items.items())
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        key, child = item if isinstance(item, tuple) else (None, item)
-        name = str(index if key is None else getattr(key, "value", key))
-        if key is not None:
-            yield name, key
-        yield name, child
+    if path == _PRETRAINER or (
+        inspect.isclass(kind) and issubclass(kind, nn.Module)
+        and (kind.__module__ in _MODULES or kind.__module__.startswith("torch.nn.modules."))
+    ):
+        return kind
+    return None

@@ -4,7 +4,6 @@ import ast
 import io
 import re
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import ruamel.yaml
@@ -54,9 +53,9 @@ def resolve(tree: dict, path: str | Path) -> dict:
     return _yaml().load(_call(resolve_references, tree, path).getvalue())
 
 
-def build(tree: dict, path: str | Path, loader: type = ruamel.yaml.Loader) -> dict:
+def build(tree: dict, path: str | Path) -> dict:
     """What the nodes describe, built; UserError, naming the file, if a constructor fails."""
-    return _call(partial(load_hyperpyyaml, loader=loader), tree, path)
+    return _call(load_hyperpyyaml, tree, path)
 
 
 def fill_in(tree: dict) -> dict:

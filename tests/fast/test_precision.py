@@ -54,7 +54,7 @@ def test_int8_where_torch_has_chosen_no_engine(monkeypatch, engines):
 
     def need_an_engine(*arguments):
         if state.engine == "none":
-            raise RuntimeError("Didn't find engine for operation quantized::linear_prepack NoQEngine")
+            raise RuntimeError("Didn't find engine for quantized::linear_prepack NoQEngine")
         return prepack(*arguments)
 
     monkeypatch.setattr(torch.backends, "quantized", state)
