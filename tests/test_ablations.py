@@ -71,7 +71,7 @@ def test_a_separator_of_its_own_differs_from_papez_in_one_node(path):
 @pytest.mark.parametrize("name", ROWS)
 def test_it_learns_alone_and_in_batches(name):
     separator = build(name, halting_bias=-3.0).train()
-    mixture = torch.randn(2, 700, dtype=torch.float64)
+    mixture = torch.randn(2, 400, dtype=torch.float64)
     estimates, trace = separator(mixture, return_trace=True)
     assert (trace.depth == 3).all()  # every step is reached
     estimates.square().mean().backward()
@@ -80,7 +80,7 @@ def test_it_learns_alone_and_in_batches(name):
     separator = build(name).eval()
     lengths = torch.tensor([1.0, 0.5], dtype=torch.float64)
     together = separator(mixture, lengths)
-    torch.testing.assert_close(together[1:, :350], separator(mixture[1:, :350]))
+    torch.testing.assert_close(together[1:, :200], separator(mixture[1:, :200]))
     again = build(name).eval()
     for parameter in again.parameters():
         torch.nn.init.zeros_(parameter)
@@ -92,13 +92,13 @@ def test_it_learns_alone_and_in_batches(name):
 def test_no_parameter_is_without_a_gradient_where_a_loop_stops_early(name):
     """It would abort distributed training."""
     separator = build(name, halting_bias=20.0).train()
-    separator(torch.randn(1, 700, dtype=torch.float64)).square().mean().backward()
+    separator(torch.randn(1, 200, dtype=torch.float64)).square().mean().backward()
     assert [key for key, p in separator.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("name", [n for n in ROWS if n != "soft"])
 def test_packed_is_masked_with_the_same_gradients(name):
-    mixture = torch.randn(2, 1500, dtype=torch.float64)
+    mixture = torch.randn(2, 800, dtype=torch.float64)
     lengths = torch.tensor([1.0, 0.6], dtype=torch.float64)
     outputs = []
     for execution in ("packed", "masked"):
@@ -115,7 +115,7 @@ def test_packed_is_masked_with_the_same_gradients(name):
 
 
 def test_halting_and_parameters_are_those_of_each_variant():
-    mixture = torch.randn(1, 2000, dtype=torch.float64)
+    mixture = torch.randn(1, 400, dtype=torch.float64)
     _, trace = build("no_halting", halting_bias=20.0).eval()(mixture, return_trace=True)
     assert (trace.depth == 3).all()  # whatever the logits
     _, trace = build("halting_network", halting_bias=20.0).eval()(mixture, return_trace=True)

@@ -49,7 +49,9 @@ def test_every_separator_file_has_its_parameter_count_checked():
 
 
 @pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
-def test_a_separator_file_gives_what_it_promises(path):
+def test_a_separator_file_gives_what_it_promises(path, monkeypatch):
+    for name in ("kaiming_uniform_", "xavier_uniform_", "uniform_"):  # most of the time
+        monkeypatch.setattr(torch.nn.init, name, lambda weight, *_, **__: weight)
     with open(path, encoding="utf-8") as stream:
         hparams = load_hyperpyyaml(stream)
     for key in (*PARTS.values(), "num_spks", "sample_rate"):
@@ -213,12 +215,12 @@ def test_pasted_into_speechbrains_recipe_it_trains_there(path):
     model = re.sub(r"^(num_spks|sample_rate):.*\n", "", model, flags=re.M)
     hparams = load_hyperpyyaml(STOCK_EXPERIMENT.format(model=model), tiny_hparams(path))
     torch.manual_seed(0)
-    mix, targets = torch.randn(1, 2000), torch.randn(1, 2000, 2)
+    mix, targets = torch.randn(1, 800), torch.randn(1, 800, 2)
     for module in hparams["modules"].values():
         reset_layer_recursively(module)
     parameters = [p for module in hparams["modules"].values() for p in module.parameters()]
     optimizer, losses = hparams["optimizer"](parameters, lr=0.003), []
-    for _ in range(5):
+    for _ in range(3):
         mix_w = hparams["Encoder"](mix)
         est_mask = hparams["MaskNet"](mix_w)
         sep_h = torch.stack([mix_w] * hparams["num_spks"]) * est_mask

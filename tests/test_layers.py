@@ -1,6 +1,7 @@
 """The direction of imports, and what is installed."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +16,7 @@ ORDER = [
 LOBES = [name for names in ORDER for name in names]
 
 
+@cache
 def imports(path):
     """Modules of the package that a file imports, without the package's name."""
     found = set()

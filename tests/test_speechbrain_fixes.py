@@ -61,10 +61,10 @@ def test_an_utterance_is_the_same_alone_and_in_any_batch(name, num_spks):
     unpadded = separator(mixture)
     assert together.shape == unpadded.shape == (5, 257, num_spks)
     for item, count in enumerate(counts):
-        alone = separator(mixture[item : item + 1, :count])[0]
+        whole = separator(mixture[item : item + 1])[0]
+        alone = whole if count == 257 else separator(mixture[item : item + 1, :count])[0]
         torch.testing.assert_close(together[item, :count], alone, atol=1e-10, rtol=1e-8)
         assert together[item, count:].eq(0).all()
-        whole = separator(mixture[item : item + 1])[0]
         torch.testing.assert_close(unpadded[item], whole, atol=1e-10, rtol=1e-8)
 
 
@@ -153,7 +153,7 @@ def test_its_experiment_trains_and_ends_with_a_bundle_that_speechbrain_loads(nam
     optimizer = experiment.hparams["optimizer"](separator.parameters(), lr=0.003)
     sources, lengths = torch.randn(2, 300, 3), torch.tensor([1.0, 0.5])
     losses = []
-    for _ in range(4):
+    for _ in range(3):
         estimates = separator(sources.sum(-1), lengths)
         losses.append(experiment.hparams["loss"](estimates, sources, lengths).mean())
         optimizer.zero_grad()

@@ -190,7 +190,7 @@ def load_bundle(
         or the dtype is wrong.
     """
     device = checked_device(device)
-    modules, hparams = _build(folder, overrides, trust)
+    modules, hparams = read_bundle(folder, overrides, trust)
     hparams["savedir"] = None  # as SpeechBrain's loader sets it
     model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
     lower_precision(model.mods, dtype, device)  # last, since moving a module undoes it
@@ -206,15 +206,17 @@ def load_modules(
     The modules are in eval mode and without gradients.
     """
     device = checked_device(device)
-    modules, hparams = _build(folder, overrides, trust)
+    modules, hparams = read_bundle(folder, overrides, trust)
     for module in modules.values():
         module.to(device).eval().requires_grad_(False)
     lower_precision(modules, dtype, device)
     return modules, hparams
 
 
-def _build(folder, overrides, trust):
-    """The parts of a bundle with their weights, and all values of its hyperparams.yaml."""
+def read_bundle(
+    folder: str | Path, overrides: dict | None = None, trust: bool = False
+) -> tuple[dict[str, torch.nn.Module], dict]:
+    """Like `load_modules`, but as they are built: on the CPU, in float32, ready to be trained."""
     folder = bundle_folder(folder)
     _check_complete(folder)
     hparams = load_hparams(folder / HYPERPARAMS, overrides, trust)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from papez_lobes.config.separator_files import build_modules
-from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle, load_states
+from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_states, read_bundle
 
 
 def start_from(
@@ -51,9 +51,9 @@ def start_from(
     [0.0, 2.0, 2.0, 2.0]
     """
     folder = bundle_folder(folder)
-    bundle = load_bundle(folder)
-    begun = getattr(bundle.hparams, "num_spks", num_spks)
-    states = {part: module.state_dict() for part, module in bundle.mods.items()}
+    trained, hparams = read_bundle(folder)
+    begun = hparams["num_spks"]
+    states = {part: module.state_dict() for part, module in trained.items()}
     if begun != num_spks:
         made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks})
         # the speaker is the outer index of the channels, but the inner one in SkiM and RE-SepFormer
@@ -65,7 +65,7 @@ def start_from(
         if name.startswith("convolution."):  # the identity, if the bundle has none
             states["masknet"].setdefault(name, value)
     load_states(folder, states, modules, "the separator with these hyperparameters")
-    depth = getattr(bundle.hparams, "max_depth", None)
+    depth = hparams.get("max_depth")
     for module in modules["masknet"].modules():
         if hasattr(module, "repeat_from") and depth is not None:
             module.repeat_from(depth - 1)

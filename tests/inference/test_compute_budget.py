@@ -11,7 +11,7 @@ from papez_lobes.separator import Separator
 @pytest.fixture
 def speech():
     torch.manual_seed(3)
-    return torch.randn(1, 4000).double()
+    return torch.randn(1, 2000).double()
 
 
 def depth_of(separator, mixture):
