@@ -158,4 +158,4 @@ def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tenso
     gram = wide.transpose(1, 2) @ wide
     projection = wide.transpose(1, 2) @ mixture.cpu().double().unsqueeze(-1)  # [B, C, 1]
     gains = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ projection
-    return (wide * gains.transpose(1, 2)).to(estimates.dtype).to(estimates.device)
+    return (wide * gains.transpose(1, 2)).to(estimates)

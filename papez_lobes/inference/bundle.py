@@ -10,7 +10,10 @@ A bundle holds `hyperparams.yaml` (the separator file with its hyperparameters s
 Without a `savedir`, SpeechBrain reads the folder in place and writes nothing. With a `savedir` it
 links the files there (on Windows, or to move the folder later, pass
 `local_strategy=LocalStrategy.COPY`). It trusts files that are already there, so use each `savedir`
-for one bundle only.
+for one bundle only. Three things are wrong in its `separate_file`: silence gives NaN, two channels
+at the model's rate become two recordings, and a `Path` is refused. `papez separate` and
+`papez_lobes.load` do these right. It also runs whatever code `hyperparams.yaml` names
+(docs/security.md).
 """
 
 import contextlib
