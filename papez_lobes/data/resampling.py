@@ -7,11 +7,11 @@ from functools import lru_cache
 from math import gcd
 
 import numpy as np
-from scipy.signal import firwin, resample_poly
 
 ZERO_CROSSINGS = 10  # of the ideal low-pass, on each side, at the lower of the two rates
 KAISER_BETA = 5.0
-LARGEST_PHASES = 160  # of a rate's ratio, up to which a matrix of all phases is small
+LARGEST_MATRIX = 2**20  # elements of a block's matrix; other ratios are filtered tap by tap
+WORKING_SET = 2**19  # numbers that are gathered at a time: small enough for a processor's cache
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -24,58 +24,183 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     Arguments
     ---------
     samples : numpy.ndarray
-        [T]; float32 is computed in float32, anything else in float64.
+        [..., T]; float32 is computed in float32, anything else in float64.
     from_rate, to_rate : int
         Rates in Hz.
 
     Returns
     -------
     numpy.ndarray
-        [ceil(T * to_rate / from_rate)], float32 or float64.
+        [..., ceil(T * to_rate / from_rate)], float32 or float64.
 
     Example
     -------
     >>> [len(resample(np.ones(count), 48000, 8000)) for count in (1, 6, 7, 48000)]
     [1, 1, 2, 8000]
     """
-    samples = np.asarray(samples)
-    if samples.dtype != np.float32:
-        samples = samples.astype(np.float64)
+    samples = _as_float(samples)
     if from_rate == to_rate or samples.size == 0:
         return samples
-    common = gcd(from_rate, to_rate)
-    up, down = to_rate // common, from_rate // common
-    if samples.dtype == np.float32 and max(up, down) <= LARGEST_PHASES:
-        return _resample_by_products(samples, up, down)
-    return resample_poly(samples, up, down, window=_low_pass(max(up, down)).astype(samples.dtype))
-
-
-def _resample_by_products(samples, up, down):
-    """The same as one matrix product: `up` samples of the result are a linear function of some
-    20 more than `down` samples of the input, the same one everywhere. It is several times faster
-    than a filter bank, and used where mixtures are made while training."""
-    matrix, before = _block_matrix(up, down)
-    count = -(-len(samples) * up // down)
+    up, down = _ratio(from_rate, to_rate)
+    before, inputs = _reach(up, down)
+    count = -(-samples.shape[-1] * up // down)
     blocks = -(-count // up)
-    behind = max(0, (blocks - 1) * down + matrix.shape[0] - before - len(samples))
-    padded = np.pad(samples, (before, behind))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, matrix.shape[0])[::down][:blocks]
-    return (windows @ matrix).reshape(-1)[:count]
+    behind = max(0, (blocks - 1) * down + inputs - before - samples.shape[-1])
+    padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(before, behind)])
+    return _filter(padded, up, down, blocks)[..., :count]
+
+
+class Resampler:
+    """Resampling of a signal that comes in pieces.
+
+    The results in a row equal `resample` of the whole signal to 1e-6 of its peak. The state has a
+    constant size, and can be copied and pickled.
+
+    Arguments
+    ---------
+    from_rate, to_rate : int
+        Rates in Hz.
+
+    Example
+    -------
+    >>> signal = np.sin(np.arange(1000)).astype(np.float32)
+    >>> resampler = Resampler(16000, 8000)
+    >>> pieces = [resampler.feed(signal[:700]), resampler.feed(signal[700:]), resampler.flush()]
+    >>> bool(np.allclose(np.concatenate(pieces), resample(signal, 16000, 8000), atol=1e-6))
+    True
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self.up, self.down = _ratio(from_rate, to_rate)
+        self.before, self.inputs = _reach(self.up, self.down)
+        self.fed = self.given = 0  # samples
+        self.pending = None  # [..., n]: inputs that results to come depend on
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Take a piece and return the results that are complete with it.
+
+        Arguments
+        ---------
+        samples : numpy.ndarray
+            [..., n], n >= 0, as for `resample`. All pieces have the same type and leading axes.
+
+        Returns
+        -------
+        numpy.ndarray
+            [..., m], m >= 0.
+        """
+        samples = _as_float(samples)
+        if self.pending is None:
+            self.pending = np.zeros((*samples.shape[:-1], self.before), samples.dtype)
+        self.fed += samples.shape[-1]
+        if self.up == self.down:
+            self.given = self.fed
+            return samples
+        self.pending = np.concatenate([self.pending, samples], axis=-1)
+        blocks = max(0, (self.pending.shape[-1] - self.inputs) // self.down + 1)
+        results = _filter(self.pending, self.up, self.down, blocks)
+        self.pending = self.pending[..., blocks * self.down :].copy()
+        self.given += results.shape[-1]
+        return results
+
+    def flush(self, total: int | None = None) -> np.ndarray:
+        """Return the rest of the results. Nothing can be fed afterwards.
+
+        Arguments
+        ---------
+        total : int or None
+            How many samples all the results together shall have. None takes
+            ceil(T * to_rate / from_rate) as `resample` does. A recording that was brought to
+            another rate and back thus gets the number of samples that it had.
+
+        Returns
+        -------
+        numpy.ndarray
+            [..., m], m >= 0.
+        """
+        if self.pending is None:
+            return np.zeros(0, np.float32)
+        if total is None:
+            total = -(-self.fed * self.up // self.down)
+        missing = max(0, total - self.given)
+        blocks = -(-missing // self.up)
+        silence = max(0, (blocks - 1) * self.down + self.inputs - self.pending.shape[-1])
+        axes = [(0, 0)] * (self.pending.ndim - 1)
+        padded = np.pad(self.pending, [*axes, (0, silence)])
+        self.given += missing
+        return _filter(padded, self.up, self.down, blocks)[..., :missing]
+
+
+def _as_float(samples):
+    samples = np.asarray(samples)
+    return samples if samples.dtype == np.float32 else samples.astype(np.float64)
+
+
+def _ratio(from_rate, to_rate):
+    common = gcd(from_rate, to_rate)
+    return to_rate // common, from_rate // common
+
+
+def _reach(up, down):
+    """Inputs before a block's first, and all that its `up` results depend on."""
+    reach = ZERO_CROSSINGS * max(up, down) // up + 1
+    return reach, reach + down + reach
+
+
+def _filter(padded, up, down, blocks):
+    """Compute the results [..., blocks * up] of blocks of `down` inputs.
+
+    `padded` [..., n] begins with the inputs that lie before the first block. The `up` results of a
+    block are a linear function of the inputs near it, the same one everywhere: for all ratios in
+    use this is one product with a small matrix, several times faster than a bank of filters, on
+    which mixing while training depends.
+    """
+    before, inputs = _reach(up, down)
+    if blocks == 0:
+        return padded[..., :0]
+    if inputs * up > LARGEST_MATRIX:
+        return _filter_tap_by_tap(padded, up, down, blocks)
+    matrix = _block_matrix(up, down, padded.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, inputs, axis=-1)[..., ::down, :]
+    results = np.empty((*padded.shape[:-1], blocks, up), padded.dtype)
+    step = max(1, WORKING_SET // inputs)
+    for begin in range(0, blocks, step):
+        rows = slice(begin, min(begin + step, blocks))
+        results[..., rows, :] = np.ascontiguousarray(windows[..., rows, :]) @ matrix
+    return results.reshape(*padded.shape[:-1], blocks * up)
 
 
 @lru_cache
-def _block_matrix(up, down):
-    """The matrix [inputs, up] of a block, and how many inputs lie before the block's first."""
-    factor = max(up, down)
-    taps, half = up * _low_pass(factor), ZERO_CROSSINGS * factor
-    before = half // up + 1
-    inputs = np.arange(before + down + half // up + 1) - before  # places relative to the block
-    places = np.arange(up) * down + half - inputs[:, None] * up  # of the taps
+def _block_matrix(up, down, dtype):
+    """The matrix [inputs, up] of a block."""
+    before, inputs = _reach(up, down)
+    taps, half = up * _low_pass(max(up, down)), ZERO_CROSSINGS * max(up, down)
+    relative = np.arange(inputs) - before  # to the block's first input
+    places = np.arange(up) * down + half - relative[:, None] * up  # of the taps
     inside = (places >= 0) & (places < len(taps))
-    return np.where(inside, taps[places.clip(0, len(taps) - 1)], 0).astype(np.float32), before
+    return np.where(inside, taps[places.clip(0, len(taps) - 1)], 0).astype(dtype)
+
+
+def _filter_tap_by_tap(padded, up, down, blocks):
+    """Compute the same for ratios of large numbers, such as 44,099 to 8,000 Hz."""
+    before, _ = _reach(up, down)
+    half = ZERO_CROSSINGS * max(up, down)
+    length = -(-(2 * half + 1) // up)  # taps that a result needs
+    taps = np.pad(up * _low_pass(max(up, down)), (0, length * up - 2 * half - 1))
+    taps = taps.reshape(length, up)[::-1].T.astype(padded.dtype)  # [phases, taps], oldest first
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)
+    results = np.empty((*padded.shape[:-1], blocks * up), padded.dtype)
+    for begin in range(0, blocks * up, max(1, WORKING_SET // length)):
+        chosen = np.arange(begin, min(begin + max(1, WORKING_SET // length), blocks * up))
+        newest, phase = np.divmod(chosen * down + half, up)
+        inputs = windows[..., newest + before - length + 1, :]
+        results[..., chosen] = np.einsum("...nk,nk->...n", inputs, taps[phase])
+    return results
 
 
 @lru_cache
 def _low_pass(factor: int) -> np.ndarray:
     """Taps [20 factor + 1] of a low-pass at 1 / `factor` of the band, with unit gain at 0 Hz."""
-    return firwin(2 * ZERO_CROSSINGS * factor + 1, 1 / factor, window=("kaiser", KAISER_BETA))
+    half = ZERO_CROSSINGS * factor
+    taps = np.sinc(np.arange(-half, half + 1) / factor) * np.kaiser(2 * half + 1, KAISER_BETA)
+    return taps / taps.sum()
