@@ -1,28 +1,44 @@
 """Audio files: reading to mono float32 arrays, writing, and clear errors for bad files.
 
 Everything that libsndfile reads is read (wav, flac, ogg, opus, mp3, aiff, uncompressed SPHERE,
-...), and headerless GSM 06.10 (`.gsm`, 8 kHz, as telephone exchanges store it). A file that is cut
-short is refused rather than read as far as it goes.
+...), headerless GSM 06.10 (`.gsm`, 8 kHz, as telephone exchanges store it), and through ffmpeg,
+where it is installed, m4a, mp4, webm, wma and others. A file that is cut short is refused rather
+than read as far as it goes, unless `open_audio` is told to keep what is there.
 """
 
 import errno
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
-from papez_lobes.data.containers import SPHERE, describe_content, mp3_flaw, ogg_flaw, truncated
-from papez_lobes.data.resampling import resample
+from papez_lobes.data.containers import (
+    SPHERE,
+    describe_content,
+    ffmpeg_kind,
+    mp3_frames,
+    ogg_flaw,
+    truncated,
+)
+from papez_lobes.data.ffmpeg import FfmpegFile
+from papez_lobes.data.resampling import Resampler, resample
 from papez_lobes.errors import UserError
-from papez_lobes.files import write_bytes
+from papez_lobes.files import sync_folder, write_bytes
 
-GSM_RATE, GSM_BYTES, GSM_SAMPLES = 8000, 33, 160  # Hz; bytes and samples of a GSM 06.10 frame
+GSM_RATE, GSM_BYTES = 8000, 33  # Hz; bytes of a GSM 06.10 frame
 # libsndfile's log of a header that promises more bytes, or frames, than there are.
 SHORT_DATA = re.compile(
     r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)[ :]*(\d+) \(?should be (\d+)", re.MULTILINE
@@ -30,18 +46,27 @@ SHORT_DATA = re.compile(
 PROMISED_FRAMES = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
 UNKNOWN_SIZE = 0x7F000000  # bytes, or more: what writers to a pipe "promise"
 UNKNOWN_FRAMES = 2**62  # or more: a flac that was written to a pipe
+BLOCK = 2**16  # samples per channel that are read or written at a time
+BYTES_PER_SAMPLE = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # others have at most 8
+LARGEST_WAV = 2**32 - 2**16  # bytes of samples; longer files are RF64
+
+Source = str | os.PathLike | bytes | BinaryIO
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a header says: rate in Hz, number of samples per channel, number of channels."""
+    """What a header says: rate in Hz, number of samples per channel, number of channels.
+
+    `frames` is None where only decoding the file tells its length, and `open_audio` does not wait
+    for that.
+    """
 
     sample_rate: int
-    frames: int
+    frames: int | None
     channels: int
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> float | None:
         """Duration in seconds.
 
         Example
@@ -49,11 +74,11 @@ class AudioInfo:
         >>> AudioInfo(sample_rate=8000, frames=12000, channels=1).seconds
         1.5
         """
-        return self.frames / self.sample_rate
+        return None if self.frames is None else self.frames / self.sample_rate
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Read a file's header alone.
+    """Read a file's header, or decode what only ffmpeg reads, as its headers are not exact.
 
     Arguments
     ---------
@@ -77,7 +102,11 @@ def audio_info(path: str | Path) -> AudioInfo:
     >>> audio_info(path)
     AudioInfo(sample_rate=8000, frames=400, channels=1)
     """
-    with _open(path) as (_, info):
+    with _open(path) as recording:
+        info = recording.info
+        if info.frames is None:
+            info = AudioInfo(info.sample_rate, sum(map(len, recording.pieces())), info.channels)
+            recording.refuse_flaw()
         if info.frames == 0:
             raise UserError(f"{path}: holds no samples; leave it out")
         return info
@@ -119,20 +148,130 @@ def read_audio(
     >>> samples.shape, round(float(samples[4000]), 3)
     ((8000,), 0.375)
     """
-    with _open(path, check_end=frames is None) as (file, info):
-        if isinstance(channel, int) and not 0 <= channel < info.channels:
-            raise UserError(f"{path}: has {info.channels} channel(s), so no channel {channel}")
-        wanted = info.frames - start if frames is None else min(frames, info.frames - start)
-        samples = _decode(path, file, start, wanted)
+    with _open(path, check_end=frames is None) as recording:
+        info = recording.info
+        samples = recording.piece(start, frames)
+        recording.check_finite(samples, start)
+        samples = recording.one_channel(samples, channel)
     if samples.size == 0:
         raise UserError(f"{path}: holds no samples (from sample {start}); leave this file out")
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path}: holds NaN or infinite samples; leave this file out")
-    if channel == "mean" and info.channels > 1:
-        samples = samples.mean(axis=1)
-    else:
-        samples = samples[:, 0 if channel == "mean" else channel]
     return samples if sample_rate is None else resample(samples, info.sample_rate, sample_rate)
+
+
+class AudioReader:
+    """A recording that is read in blocks; see `open_audio`.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the recording.
+    info : AudioInfo
+        Rate, length and channels of the recording as it is stored.
+    seconds : float or None
+        Duration by the header, for progress bars. It may be wrong by some milliseconds for what
+        ffmpeg reads.
+    frames_read : int
+        Samples per channel that have been read so far. After the last block, this is how many
+        there are.
+    flaw : str or None
+        What is missing. It is known at the latest after the last block.
+    """
+
+    def __init__(
+        self, recording: "_Recording", sample_rate: int | None, channel: str | int, keep: bool
+    ) -> None:
+        self._recording, self._channel, self._keep = recording, channel, keep
+        self.name, self.info = recording.name, recording.info
+        self.sample_rate = sample_rate or self.info.sample_rate
+        self.seconds = self.info.seconds or getattr(recording.reader, "seconds", 0) or None
+
+    @property
+    def frames_read(self) -> int:
+        return self._recording.frames_read
+
+    @property
+    def flaw(self) -> str | None:
+        return self._recording.flaw
+
+    def blocks(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+        """Read to the end.
+
+        Arguments
+        ---------
+        frames : int
+            Number of samples to read at a time, at the recording's own rate.
+
+        Yields
+        ------
+        numpy.ndarray
+            [n], float32, n > 0, at `sample_rate`. In a row they equal `read_audio` of the whole
+            recording, to 1e-6 of its peak where the rate changes.
+
+        Raises
+        ------
+        UserError
+            The recording holds NaN or infinite samples, or none, or is truncated or damaged.
+        """
+        resampler = Resampler(self.info.sample_rate, self.sample_rate)
+        for piece in self._recording.pieces(frames):
+            self._recording.check_finite(piece, self.frames_read - len(piece))
+            block = resampler.feed(self._recording.one_channel(piece, self._channel))
+            if block.size:
+                yield block
+        if not self._keep:
+            self._recording.refuse_flaw()
+        if self.frames_read == 0:
+            raise UserError(f"{self.name}: holds no samples; leave it out")
+        rest = resampler.flush()
+        if rest.size:
+            yield rest
+
+
+@contextmanager
+def open_audio(
+    source: Source, sample_rate: int | None = None, channel: str | int = "mean",
+    truncated: str = "refuse",
+) -> Iterator[AudioReader]:
+    """Open a recording of any length, to be read in blocks within constant memory.
+
+    Arguments
+    ---------
+    source : str, os.PathLike, bytes or binary file object
+        Path of a file, its content, or an open file, which is read from its position. "-" is
+        standard input. All but paths are copied to a temporary file first.
+    sample_rate : int or None
+        Wanted rate in Hz, see `papez_lobes.data.resampling`. None keeps the recording's rate.
+    channel : "mean" or int
+        The average of all channels, or the index of the one to take.
+    truncated : "refuse" or "keep"
+        Whether a recording that is cut short or damaged is an error, or read as far as it goes.
+        What is missing is then said in `AudioReader.flaw`.
+
+    Yields
+    ------
+    AudioReader
+
+    Raises
+    ------
+    UserError
+        As for `read_audio`. That a recording is truncated may show only at its end.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.full((48000, 2), 0.5), 48000)
+    >>> with open_audio(path.read_bytes(), sample_rate=8000) as audio:
+    ...     print(audio.info)
+    ...     print(sum(len(block) for block in audio.blocks()), audio.flaw)
+    AudioInfo(sample_rate=48000, frames=48000, channels=2)
+    8000 None
+    """
+    if truncated not in ("refuse", "keep"):
+        raise ValueError(f"truncated must be 'refuse' or 'keep', not {truncated!r}")
+    keep = truncated == "keep"
+    with _on_disk(source) as (path, name), _open(path, name, stream=True, keep=keep) as recording:
+        recording.check_channel(channel)
+        yield AudioReader(recording, sample_rate, channel, keep)
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -185,53 +324,504 @@ def write_audio(
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.isfinite(samples).all():
         raise ValueError(f"{path}: samples must be [T] and finite, not {list(samples.shape)}")
-    audio_format = Path(path).suffix[1:].upper()
-    if not soundfile.check_format(audio_format, subtype):
-        raise UserError(f"{path}: cannot write {subtype} to this kind of file; use the suffix .wav")
-    if subtype == "PCM_16":
-        samples = to_int16(samples)
+    audio_format, subtype = _encoding(path, subtype)
     encoded = io.BytesIO()  # libsndfile reports no full disk: let Python write the bytes
-    soundfile.write(encoded, samples, sample_rate, subtype=subtype, format=audio_format)
+    soundfile.write(
+        encoded, _quantise(samples, subtype), sample_rate, subtype=subtype, format=audio_format
+    )
     write_bytes(path, encoded.getbuffer(), sync)
+
+
+class TrackWriter:
+    """Writing of the tracks of a recording, one file each, as they come.
+
+    It is a context manager. The files appear at its end, all of them and whole, or none: after an
+    exception, Ctrl-C included, nothing is left behind. Memory is constant. Until the end the
+    samples lie in a temporary file in the folder of the first track, 4 bytes each.
+
+    Arguments
+    ---------
+    paths : sequence of str or pathlib.Path
+        Files to write, one for each track. Their suffixes name the format: wav (RF64 above 4 GB),
+        flac, ogg, and others that libsndfile writes. Missing parent folders are made.
+    sample_rate : int
+        In Hz.
+    subtype : str
+        "PCM_16", "PCM_24" or "FLOAT". Formats without PCM, such as ogg, take their own for
+        "PCM_16".
+    clip : "rescale" or "clamp"
+        What happens if a track exceeds full scale: all tracks are multiplied by one factor, or
+        samples are clipped. "FLOAT" keeps every sample as it is.
+    overwrite : bool
+        Replace files that exist.
+    source : str, pathlib.Path or None
+        The recording that is separated, which is never overwritten.
+
+    Attributes
+    ----------
+    scale : float
+        The factor, known at the end; 1.0 if nothing was rescaled.
+
+    Raises
+    ------
+    UserError
+        A file exists or is the source, its format is unknown, or the folder or disk cannot be
+        written to.
+
+    Example
+    -------
+    >>> paths = [getfixture("tmp_path") / f"a_s{speaker}.wav" for speaker in (1, 2)]
+    >>> with TrackWriter(paths, 8000) as writer:
+    ...     writer.write(np.array([[0.5, 0.5], [0.25, 2.0]]))
+    ...     writer.write(np.array([[0.5], [0.25]]))
+    >>> writer.scale, [read_audio(path).round(3).tolist() for path in paths]
+    (0.5, [[0.25, 0.25, 0.25], [0.125, 1.0, 0.125]])
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], sample_rate: int, subtype: str = "PCM_16",
+        clip: str = "rescale", overwrite: bool = False, source: str | Path | None = None,
+    ) -> None:
+        if clip not in ("rescale", "clamp"):
+            raise ValueError(f"clip must be 'rescale' or 'clamp', not {clip!r}")
+        self.paths = [Path(path) for path in paths]
+        self.sample_rate, self.clip, self.overwrite = sample_rate, clip, overwrite
+        self.scale, self.peak, self.frames = 1.0, 0.0, 0
+        self._encodings = [_encoding(path, subtype) for path in self.paths]
+        for path in self.paths:
+            if source is not None and path.resolve() == Path(source).resolve():
+                raise UserError(f"{path}: is the recording itself; choose another name or folder")
+            self._check_free(path)
+        if len({path.resolve() for path in self.paths}) < len(self.paths):
+            raise UserError(f"{self.paths[0]}: two tracks have the same name; give each its own")
+        self._made = []  # folders, and files that are not whole yet
+        self._spool = None  # [n, C], float32
+
+    def _check_free(self, path):
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; choose another name")
+        if not self.overwrite and os.path.lexists(path):
+            raise UserError(f"{path}: exists; choose another folder, or overwrite it")
+
+    def __enter__(self) -> "TrackWriter":
+        try:
+            for path in self.paths:
+                with _writing(path):
+                    missing = [folder for folder in path.parents if not folder.exists()]
+                    self._made += reversed(missing)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+            with _writing(self.paths[0]):
+                self._spool = tempfile.TemporaryFile(dir=self.paths[0].parent)
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def write(self, estimates: np.ndarray) -> None:
+        """Add samples to all tracks.
+
+        Arguments
+        ---------
+        estimates : numpy.ndarray
+            [C, n], float, n >= 0; full scale is 1.
+
+        Raises
+        ------
+        ValueError
+            The number of tracks is another, or samples are NaN or infinite.
+        UserError
+            The disk is full.
+        """
+        estimates = np.asarray(estimates, dtype=np.float32)
+        if estimates.ndim != 2 or len(estimates) != len(self.paths):
+            raise ValueError(f"estimates must be [{len(self.paths)}, n], not "
+                             f"{list(estimates.shape)}")
+        if not np.isfinite(estimates).all():
+            raise ValueError(f"{self.paths[0]}: estimates must be finite")
+        with _writing(self.paths[0]):
+            self._spool.write(np.ascontiguousarray(estimates.T).data.cast("B"))
+        self.peak = max(self.peak, float(np.abs(estimates).max(initial=0)))
+        self.frames += estimates.shape[1]
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            if kind is None:
+                self._publish(self._encode())
+                self._made = []
+        finally:
+            self._clean_up()
+
+    def _encode(self) -> list[Path]:
+        """Write the files beside their places."""
+        if self.clip == "rescale" and self.peak > 1:
+            self.scale = 1 / self.peak
+        with ExitStack() as stack:
+            tracks = []
+            for path, (audio_format, subtype) in zip(self.paths, self._encodings):
+                size = self.frames * BYTES_PER_SAMPLE.get(subtype, 8)
+                if audio_format == "WAV" and size > LARGEST_WAV:
+                    audio_format = "RF64"
+                aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+                self._made.append(aside)
+                track = _Track(path, aside, self.sample_rate, audio_format, subtype)
+                tracks.append(stack.enter_context(track))
+            with _writing(self.paths[0]):
+                self._spool.seek(0)
+            row = 4 * len(self.paths)
+            while content := self._spool.read(row * BLOCK):
+                samples = np.frombuffer(content, np.float32).reshape(-1, len(self.paths))
+                for track, column in zip(tracks, samples.T):
+                    track.write(column, self.scale)
+        return [track.aside for track in tracks]
+
+    def _publish(self, asides):
+        placed = []
+        try:
+            for aside, path in zip(asides, self.paths):
+                self._check_free(path)  # another program may have written it
+                with _writing(path):
+                    os.replace(aside, path)
+                placed.append(path)
+        except BaseException:
+            for path in placed:
+                path.unlink(missing_ok=True)
+            raise
+        for folder in {path.parent for path in self.paths}:
+            sync_folder(folder)
+
+    def _clean_up(self):
+        if self._spool:
+            with suppress(OSError):  # what it could not write
+                self._spool.close()
+        for path in reversed(self._made):
+            with suppress(OSError):  # a folder that is in use by now, or was never made
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class _Track:
+    """One file that is being encoded.
+
+    libsndfile reports neither a full disk nor Ctrl-C. It writes through this object's methods,
+    which keep what was raised until libsndfile has returned.
+    """
+
+    def __init__(self, path, aside, sample_rate, audio_format, subtype):
+        self.path, self.aside, self.subtype = path, aside, subtype
+        self.error = None
+        with _writing(path):
+            self.file = open(aside, "w+b")
+        self.encoder = soundfile.SoundFile(
+            _Callbacks(self), "w", sample_rate, 1, subtype, format=audio_format
+        )
+
+    def call(self, method, *arguments):
+        """What libsndfile asks of the file. After an error it is told that all went well."""
+        if self.error is None:
+            try:
+                return getattr(self.file, method)(*arguments)
+            except BaseException as error:
+                self.error = error
+        return len(arguments[0]) if method == "write" else 0
+
+    def write(self, samples, scale):
+        with _writing(self.path):
+            if self.subtype not in ("FLOAT", "DOUBLE"):
+                samples = samples * np.float32(scale)
+            self.encoder.write(_quantise(samples, self.subtype))
+            if self.error:
+                raise self.error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with _writing(self.path), self.file:
+            self.encoder.close()
+            if self.error:
+                raise self.error
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+
+class _Callbacks:
+    """The methods of a file that `soundfile` calls."""
+
+    def __init__(self, track):
+        for method in ("read", "write", "seek", "tell"):
+            setattr(self, method, partial(track.call, method))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the errors of writing a file into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
+        raise UserError(f"{path}: {reason}") from error
+
+
+def _encoding(path: str | Path, subtype: str) -> tuple[str, str]:
+    """Format and subtype by a file's suffix."""
+    audio_format = Path(path).suffix[1:].upper()
+    if audio_format in soundfile.available_formats():
+        if subtype == "PCM_16" and not any(
+            name.startswith("PCM") for name in soundfile.available_subtypes(audio_format)
+        ):
+            subtype = soundfile.default_subtype(audio_format)  # as ogg and mp3
+        if soundfile.check_format(audio_format, subtype):
+            return audio_format, subtype
+    raise UserError(f"{path}: cannot write {subtype} to this kind of file; use the suffix .wav")
+
+
+def _quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
+    """Round to the nearest step and clip; libsndfile's own rounding is off by up to one step."""
+    if subtype == "PCM_16":
+        return to_int16(samples)
+    if subtype == "PCM_24":  # the upper 24 of 32 bits
+        steps = np.rint(np.asarray(samples, dtype=np.float64) * 2**23)
+        return np.clip(steps, -(2**23), 2**23 - 1).astype(np.int32) << 8
+    return samples if subtype in ("FLOAT", "DOUBLE") else np.clip(samples, -1, 1)
+
+
+@contextmanager
+def _on_disk(source: Source) -> Iterator[tuple[Path, str]]:
+    """Yield the path of a source and its name in messages. What is no path is copied."""
+    if isinstance(source, (str, os.PathLike)) and source != "-":
+        yield Path(source), str(source)
+        return
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source, name = io.BytesIO(source), "the given bytes"
+    elif source == "-":
+        source, name = sys.stdin.buffer, "standard input"
+        if source.isatty():
+            raise UserError("standard input: is a terminal; send an audio file to it")
+    else:
+        name = source.name if isinstance(getattr(source, "name", None), str) else "the given file"
+    if isinstance(source, io.TextIOBase):
+        raise TypeError(f"{name}: must be opened in binary mode")
+    try:
+        descriptor, path = tempfile.mkstemp(suffix=Path(name).suffix)
+        try:
+            with open(descriptor, "wb") as copy:
+                shutil.copyfileobj(source, copy)
+            yield Path(path), name
+        finally:
+            os.unlink(path)
+    except OSError as error:
+        raise UserError(f"{name}: cannot be copied to {tempfile.gettempdir()} ({error.strerror}); "
+                        f"set TMPDIR to a folder with room") from error
+
+
+class _Recording:
+    """An open recording: what decodes it, what its header says, and what is wrong with it."""
+
+    def __init__(self, name: str, reader: soundfile.SoundFile | FfmpegFile) -> None:
+        self.name, self.reader = name, reader
+        unknown = reader.frames is None or reader.frames >= UNKNOWN_FRAMES
+        frames = None if unknown else reader.frames
+        self.info = AudioInfo(reader.samplerate, frames, reader.channels)
+        self.flaw = None
+        self.frames_read = 0
+
+    def pieces(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+        """Decode to the end: pieces [n, channels], float32. Finds out what is missing."""
+        error = None
+        while error is None:
+            piece, error = self._decode(frames)
+            self.frames_read += len(piece)
+            if len(piece):
+                yield piece
+            else:
+                break
+        if self.info.frames is not None:
+            missing = self.info.frames - self.frames_read
+            if missing > 0:
+                self.flaw = self.flaw or truncated(
+                    f"{self.frames_read} of {self.info.frames} samples",
+                    missing / self.info.sample_rate,
+                )
+        elif isinstance(self.reader, FfmpegFile):
+            self.flaw = self.reader.flaw()
+
+    def piece(self, start: int, frames: int | None) -> np.ndarray:
+        """Decode `frames` samples from `start`, or all of them, to [n, channels], float32.
+
+        Refuses a recording whose decoder stops early.
+        """
+        known = self.info.frames
+        wanted = frames
+        if known is not None:
+            wanted = known - start if frames is None else min(frames, known - start)
+            if wanted <= 0:
+                return np.zeros((0, self.info.channels), dtype=np.float32)
+            if self.reader.seekable():
+                samples, error = self._decode(wanted, start)
+                if error:
+                    raise UserError(f"{self.name}: is damaged or truncated "
+                                    f"({error.error_string.rstrip('.')}); leave it out") from error
+                if len(samples) < wanted:
+                    self.flaw = truncated(f"{len(samples)} of {wanted} samples")
+                    self.refuse_flaw()
+                return samples
+        end = sys.maxsize if wanted is None else start + wanted
+        kept, position = [np.zeros((0, self.info.channels), dtype=np.float32)], 0
+        for piece in self.pieces():
+            kept.append(piece[max(0, start - position) : max(0, end - position)])
+            position += len(piece)
+            if position >= end:
+                break
+        else:
+            self.refuse_flaw()
+        return np.concatenate(kept)
+
+    def _decode(
+        self, frames: int, start: int = 0
+    ) -> tuple[np.ndarray, soundfile.LibsndfileError | None]:
+        """Decode the next samples, or those from `start`, as far as the end or an error."""
+        block = np.full((frames, self.info.channels), np.nan, dtype=np.float32)
+        try:
+            if start:
+                self.reader.seek(start)
+            return block[: self.reader.buffer_read_into(block, dtype="float32")], None
+        except soundfile.LibsndfileError as error:  # it does not say how many were decoded
+            decoded = np.flatnonzero(~np.isnan(block[:, 0]))
+            return block[: decoded[-1] + 1 if decoded.size else 0], error
+
+    def one_channel(self, samples: np.ndarray, channel: str | int) -> np.ndarray:
+        """Mix [n, channels] down to [n], or choose a channel."""
+        self.check_channel(channel)
+        if channel != "mean":
+            return samples[:, channel]
+        return samples.mean(axis=1) if self.info.channels > 1 else samples[:, 0]
+
+    def check_channel(self, channel: str | int) -> None:
+        """Refuse a channel that is not there."""
+        channels = self.info.channels
+        if channel != "mean" and not 0 <= channel < channels:
+            raise UserError(f"{self.name}: has {channels} channel(s), so no channel {channel}")
+
+    def check_finite(self, samples: np.ndarray, start: int) -> None:
+        """Refuse [n, channels] that hold NaN or infinite samples; `start` is where they begin."""
+        finite = np.isfinite(samples)
+        if not finite.all():
+            seconds = (start + int(finite.all(axis=1).argmin())) / self.info.sample_rate
+            raise UserError(f"{self.name}: holds NaN or infinite samples, the first at "
+                            f"{seconds:.3f} s; leave this file out")
+
+    def refuse_flaw(self) -> None:
+        """Refuse a recording that is not whole."""
+        if self.flaw:
+            raise UserError(f"{self.name}: {self.flaw}; copy it again or leave it out")
 
 
 @contextmanager
 def _open(
-    path: str | Path, check_end: bool = True
-) -> Iterator[tuple[soundfile.SoundFile | None, AudioInfo]]:
-    """Yield an open file and its header. The file is None for GSM, which has no header.
+    path: str | Path, name: str | None = None, check_end: bool = True, stream: bool = False,
+    keep: bool = False,
+) -> Iterator[_Recording]:
+    """Open a recording, and refuse what is not one.
 
-    Whether an Ogg or MP3 file is whole takes a look at its end, or at all of it, which is left
-    out where a piece is read.
+    Arguments
+    ---------
+    path, name : str or pathlib.Path, str or None
+        File to read, and what messages call it if that is not its path.
+    check_end : bool
+        Find out whether an Ogg or MP3 file is whole by a look at its end, or at all of it. This is
+        left out where a piece is read.
+    stream : bool
+        It will be read from beginning to end, so that its length need not be known.
+    keep : bool
+        Take one that is cut short.
     """
-    size, head = _first_bytes(path)
+    name = str(path) if name is None else name
+    size, head = _first_bytes(path, name)
     content = describe_content(head)
     if content:
-        raise UserError(f"{path}: not an audio file but {content}")
-    if Path(path).suffix.lower() == ".gsm":
-        yield None, _gsm_info(path, size, head)
-        return
-    sphere = _sphere_fields(path, head)
+        raise UserError(f"{name}: not an audio file but {content}")
+    with ExitStack() as stack:
+        recording = _Recording(name, stack.enter_context(_decoder(path, name, head)))
+        reader, rate = recording.reader, recording.info.sample_rate
+        if isinstance(reader, soundfile.SoundFile):
+            recording.flaw = _header_flaw(reader, _sphere_fields(name, head))
+        if reader.format == "OGG" and check_end:
+            recording.flaw = recording.flaw or ogg_flaw(path)
+        elif reader.format == "MP3" and check_end:
+            frames = mp3_frames(path)
+            recording.flaw = recording.flaw or frames.flaw(rate)
+            if stream and (frames.promised is None or frames.exceeds(reader.frames)):
+                flaw = recording.flaw
+                reader = stack.enter_context(_decoder_of_pipe(path, frames.begin, stack))
+                recording = _Recording(name, reader)
+                recording.flaw = flaw
+            elif not recording.flaw and frames.exceeds(reader.frames):
+                total = frames.frames * frames.samples_per_frame
+                raise UserError(f"{name}: states no length, or a wrong one, so that "
+                                f"{reader.frames} of {total} samples would be read; convert it to "
+                                f".wav")
+        elif _is_gsm(path) and size % GSM_BYTES:
+            recording.flaw = truncated("its last GSM frame is not whole", 0)
+        if recording.info.frames is None and not stream and reader.format == "FLAC":
+            raise UserError(f"{name}: does not state its length, as flac written to a pipe; "
+                            f"convert it to .wav")
+        if not keep:
+            recording.refuse_flaw()
+        yield recording
+
+
+def _decoder(path, name, head):
+    """Open a file with libsndfile, or with ffmpeg."""
+    if _is_gsm(path):
+        if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
+            raise UserError(f"{name}: not an audio file (nor GSM 06.10 inside); leave it out")
+        return soundfile.SoundFile(
+            path, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610"
+        )
+    kind = ffmpeg_kind(head, Path(path).suffix)
+    if kind:
+        return FfmpegFile(Path(path), name, kind)
+    _sphere_fields(name, head)
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise _damaged(path, "not an audio file, or a damaged one", error) from error
+        reason = error.error_string.rstrip(".")
+        raise UserError(f"{name}: not an audio file, or a damaged one ({reason}); leave it "
+                        f"out") from error
     except TypeError as error:  # a suffix of headerless audio, such as .raw
-        raise UserError(f"{path}: has no header that tells its rate; convert it to .wav") from error
-    with file:
-        if file.format == "RAW":  # libsndfile's guess at any content under .au, .snd or .vox
-            raise UserError(f"{path}: not an audio file, or one without a header; leave it out")
-        flaw = _header_flaw(file, sphere)
-        if check_end and file.format == "OGG":
-            flaw = flaw or ogg_flaw(path)
-        elif check_end and file.format == "MP3":
-            flaw = flaw or mp3_flaw(path, file.frames)
-        if flaw:
-            raise UserError(f"{path}: {flaw}")
-        yield file, AudioInfo(file.samplerate, file.frames, file.channels)
+        raise UserError(f"{name}: has no header that tells its rate; convert it to .wav") from error
+    if file.format == "RAW":  # libsndfile's guess at any content under .au, .snd or .vox
+        file.close()
+        raise UserError(f"{name}: not an audio file, or one without a header; leave it out")
+    return file
 
 
-def _first_bytes(path: str | Path) -> tuple[int, bytes]:
+def _is_gsm(path):
+    return Path(path).suffix.lower() == ".gsm"
+
+
+def _decoder_of_pipe(path, begin, stack):
+    """Open an MP3 file behind its first `begin` bytes, as a stream that ends where it ends.
+
+    libsndfile believes a header's length, and estimates it where there is none.
+    """
+    reading, writing = os.pipe()
+
+    def copy():
+        with open(path, "rb") as file, suppress(OSError), open(writing, "wb") as pipe:
+            file.seek(begin)
+            shutil.copyfileobj(file, pipe)
+
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
+    stack.callback(thread.join)
+    try:
+        return soundfile.SoundFile(reading)
+    except BaseException:
+        os.close(reading)
+        raise
+
+
+def _first_bytes(path: str | Path, name: str) -> tuple[int, bytes]:
     """Size and first 1024 bytes of a file that can be opened and is not empty."""
     try:
         with open(path, "rb") as file:
@@ -241,72 +831,37 @@ def _first_bytes(path: str | Path) -> tuple[int, bytes]:
         reason = known.get(error.errno, f"cannot be read ({error.strerror})")
         if error.errno == errno.ENOENT and os.path.islink(path):
             reason = "is a link to a file that is not there"
-        raise UserError(f"{path}: {reason}; name an audio file") from error
+        raise UserError(f"{name}: {reason}; name an audio file") from error
     except ValueError as error:  # a NUL character
-        raise UserError(f"{path!r}: cannot be a path; name an audio file") from error
+        raise UserError(f"{name!r}: cannot be a path; name an audio file") from error
     if size == 0:
-        raise UserError(f"{path}: is empty; leave it out")
+        raise UserError(f"{name}: is empty; leave it out")
     return size, head
 
 
 def _header_flaw(file: soundfile.SoundFile, sphere: dict[str, str]) -> str | None:
     """Tell whether a file holds less than its header promises."""
+    seconds = file.frames / file.samplerate
     for promised, present in SHORT_DATA.findall(file.extra_info):
         if int(present) < int(promised) < UNKNOWN_SIZE:
-            return truncated(f"{present} of {promised} bytes of audio")
+            missing = seconds * (int(promised) / max(1, int(present)) - 1)
+            return truncated(f"{present} of {promised} bytes of audio", missing)
     for promised in [*PROMISED_FRAMES.findall(file.extra_info), sphere.get("sample_count", "")]:
         if promised.isdecimal() and file.frames < int(promised) < UNKNOWN_SIZE // 4:
-            return truncated(f"{file.frames} of {promised} samples")
+            missing = (int(promised) - file.frames) / file.samplerate
+            return truncated(f"{file.frames} of {promised} samples", missing)
     if "truncated file" in file.extra_info:
         return truncated("it ends before its last block does")
-    if file.frames >= UNKNOWN_FRAMES:
-        return "does not state its length, as flac written to a pipe; convert it to .wav"
     return None
 
 
-def _damaged(path: str | Path, verdict: str, error: soundfile.LibsndfileError) -> UserError:
-    return UserError(f"{path}: {verdict} ({error.error_string.rstrip('.')}); leave it out")
-
-
-def _sphere_fields(path: str | Path, head: bytes) -> dict[str, str]:
+def _sphere_fields(name: str, head: bytes) -> dict[str, str]:
     """The fields of a SPHERE header, {} for another file. Refuses compressed speech."""
     if not head.startswith(SPHERE):
         return {}
     lines = head.decode("ascii", errors="replace").splitlines()
     fields = {words[0]: words[-1] for words in map(str.split, lines) if len(words) == 3}
     if "," in fields.get("sample_coding", ""):  # such as pcm,embedded-shorten-v2.00
-        raise UserError(f"{path}: is compressed SPHERE ({fields['sample_coding']}), as WSJ0 is "
+        raise UserError(f"{name}: is compressed SPHERE ({fields['sample_coding']}), as WSJ0 is "
                         f"distributed; convert it with `sph2pipe -f wav IN.wv1 OUT.wav`")
     return fields
-
-
-def _gsm_info(path: str | Path, size: int, head: bytes) -> AudioInfo:
-    if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
-        raise UserError(f"{path}: not an audio file (nor GSM 06.10 inside); leave it out")
-    if size % GSM_BYTES:
-        raise UserError(f"{path}: {truncated('its last GSM frame is not whole')}")
-    return AudioInfo(GSM_RATE, size // GSM_BYTES * GSM_SAMPLES, 1)
-
-
-def _decode(
-    path: str | Path, file: soundfile.SoundFile | None, start: int, frames: int
-) -> np.ndarray:
-    """Decode a piece to [frames, channels], float32. Refuses a file whose decoder stops early."""
-    if frames <= 0:
-        return np.zeros((0, 1), dtype=np.float32)
-    try:
-        if file is None:  # GSM cannot be sought in: decode from the beginning
-            samples, _ = soundfile.read(
-                path, frames=start + frames, dtype="float32", always_2d=True,
-                samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610",
-            )
-            samples = samples[start:]
-        else:
-            file.seek(start)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _damaged(path, "is damaged or truncated", error) from error
-    if len(samples) < frames:
-        flaw = truncated(f"{len(samples)} of {frames} samples")
-        raise UserError(f"{path}: {flaw}")
-    return samples

@@ -155,7 +155,7 @@ def _filter(padded, up, down, blocks):
     use this is one product with a small matrix, several times faster than a bank of filters, on
     which mixing while training depends.
     """
-    before, inputs = _reach(up, down)
+    _, inputs = _reach(up, down)
     if blocks == 0:
         return padded[..., :0]
     if inputs * up > LARGEST_MATRIX:
