@@ -324,7 +324,7 @@ def write_audio(
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.isfinite(samples).all():
         raise ValueError(f"{path}: samples must be [T] and finite, not {list(samples.shape)}")
-    audio_format, subtype = _encoding(path, subtype)
+    audio_format, subtype = _encoding(path, subtype, sample_rate)
     encoded = io.BytesIO()  # libsndfile reports no full disk: let Python write the bytes
     soundfile.write(
         encoded, _quantise(samples, subtype), sample_rate, subtype=subtype, format=audio_format
@@ -387,9 +387,9 @@ class TrackWriter:
         self.paths = [Path(path) for path in paths]
         self.sample_rate, self.clip, self.overwrite = sample_rate, clip, overwrite
         self.scale, self.peak, self.frames = 1.0, 0.0, 0
-        self._encodings = [_encoding(path, subtype) for path in self.paths]
+        self._encodings = [_encoding(path, subtype, sample_rate) for path in self.paths]
         for path in self.paths:
-            if source is not None and path.resolve() == Path(source).resolve():
+            if source is not None and path.exists() and path.samefile(source):
                 raise UserError(f"{path}: is the recording itself; choose another name or folder")
             self._check_free(path)
         if len({path.resolve() for path in self.paths}) < len(self.paths):
@@ -439,7 +439,7 @@ class TrackWriter:
         if not np.isfinite(estimates).all():
             raise ValueError(f"{self.paths[0]}: estimates must be finite")
         with _writing(self.paths[0]):
-            self._spool.write(np.ascontiguousarray(estimates.T).data.cast("B"))
+            self._spool.write(estimates.T.tobytes())
         self.peak = max(self.peak, float(np.abs(estimates).max(initial=0)))
         self.frames += estimates.shape[1]
 
@@ -561,17 +561,19 @@ def _writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {reason}") from error
 
 
-def _encoding(path: str | Path, subtype: str) -> tuple[str, str]:
+def _encoding(path: str | Path, subtype: str, sample_rate: int) -> tuple[str, str]:
     """Format and subtype by a file's suffix."""
     audio_format = Path(path).suffix[1:].upper()
     if audio_format in soundfile.available_formats():
-        if subtype == "PCM_16" and not any(
-            name.startswith("PCM") for name in soundfile.available_subtypes(audio_format)
-        ):
-            subtype = soundfile.default_subtype(audio_format)  # as ogg and mp3
-        if soundfile.check_format(audio_format, subtype):
+        if subtype == "PCM_16" and not soundfile.check_format(audio_format, subtype):
+            subtype = soundfile.default_subtype(audio_format)  # of ogg and mp3, which have no PCM
+        with suppress(soundfile.SoundFileError, ValueError):
+            soundfile.SoundFile(
+                io.BytesIO(), "w", sample_rate, 1, subtype, format=audio_format
+            ).close()
             return audio_format, subtype
-    raise UserError(f"{path}: cannot write {subtype} to this kind of file; use the suffix .wav")
+    raise UserError(f"{path}: cannot write {subtype} at {sample_rate} Hz to this kind of file; use "
+                    f"the suffix .wav")
 
 
 def _quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
@@ -588,9 +590,12 @@ def _quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
 def _on_disk(source: Source) -> Iterator[tuple[Path, str]]:
     """Yield the path of a source and its name in messages. What is no path is copied."""
     if isinstance(source, (str, os.PathLike)) and source != "-":
-        yield Path(source), str(source)
-        return
-    if isinstance(source, (bytes, bytearray, memoryview)):
+        name = str(source)
+        if not os.path.exists(source) or not Path(source).is_fifo():  # such as /dev/stdin
+            yield Path(source), name
+            return
+        source = open(source, "rb")
+    elif isinstance(source, (bytes, bytearray, memoryview)):
         source, name = io.BytesIO(source), "the given bytes"
     elif source == "-":
         source, name = sys.stdin.buffer, "standard input"
@@ -600,23 +605,37 @@ def _on_disk(source: Source) -> Iterator[tuple[Path, str]]:
         name = source.name if isinstance(getattr(source, "name", None), str) else "the given file"
     if isinstance(source, io.TextIOBase):
         raise TypeError(f"{name}: must be opened in binary mode")
+    path = None
     try:
-        descriptor, path = tempfile.mkstemp(suffix=Path(name).suffix)
         try:
+            descriptor, path = tempfile.mkstemp(suffix=Path(name).suffix)
             with open(descriptor, "wb") as copy:
                 shutil.copyfileobj(source, copy)
-            yield Path(path), name
-        finally:
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise UserError(f"{name}: cannot be copied to {folder} ({error.strerror}); set TMPDIR "
+                            f"to a folder with room") from error
+        yield Path(path), name
+    finally:
+        if path:
             os.unlink(path)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be copied to {tempfile.gettempdir()} ({error.strerror}); "
-                        f"set TMPDIR to a folder with room") from error
+
+
+class _SoundFile(soundfile.SoundFile):
+    """A file that libsndfile decodes from beginning to end.
+
+    `soundfile` seeks after each read to where the file is, if it can. This changes the samples
+    that Opus decodes next.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _Recording:
     """An open recording: what decodes it, what its header says, and what is wrong with it."""
 
-    def __init__(self, name: str, reader: soundfile.SoundFile | FfmpegFile) -> None:
+    def __init__(self, name: str, reader: _SoundFile | FfmpegFile) -> None:
         self.name, self.reader = name, reader
         unknown = reader.frames is None or reader.frames >= UNKNOWN_FRAMES
         frames = None if unknown else reader.frames
@@ -655,7 +674,7 @@ class _Recording:
             wanted = known - start if frames is None else min(frames, known - start)
             if wanted <= 0:
                 return np.zeros((0, self.info.channels), dtype=np.float32)
-            if self.reader.seekable():
+            if hasattr(self.reader, "seek") and self.reader.format != "RAW":
                 samples, error = self._decode(wanted, start)
                 if error:
                     raise UserError(f"{self.name}: is damaged or truncated "
@@ -742,7 +761,7 @@ def _open(
     with ExitStack() as stack:
         recording = _Recording(name, stack.enter_context(_decoder(path, name, head)))
         reader, rate = recording.reader, recording.info.sample_rate
-        if isinstance(reader, soundfile.SoundFile):
+        if isinstance(reader, _SoundFile):
             recording.flaw = _header_flaw(reader, _sphere_fields(name, head))
         if reader.format == "OGG" and check_end:
             recording.flaw = recording.flaw or ogg_flaw(path)
@@ -760,7 +779,7 @@ def _open(
                                 f"{reader.frames} of {total} samples would be read; convert it to "
                                 f".wav")
         elif _is_gsm(path) and size % GSM_BYTES:
-            recording.flaw = truncated("its last GSM frame is not whole", 0)
+            recording.flaw = truncated("its last GSM frame is not whole", 0.02)
         if recording.info.frames is None and not stream and reader.format == "FLAC":
             raise UserError(f"{name}: does not state its length, as flac written to a pipe; "
                             f"convert it to .wav")
@@ -774,7 +793,7 @@ def _decoder(path, name, head):
     if _is_gsm(path):
         if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
             raise UserError(f"{name}: not an audio file (nor GSM 06.10 inside); leave it out")
-        return soundfile.SoundFile(
+        return _SoundFile(
             path, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610"
         )
     kind = ffmpeg_kind(head, Path(path).suffix)
@@ -782,7 +801,7 @@ def _decoder(path, name, head):
         return FfmpegFile(Path(path), name, kind)
     _sphere_fields(name, head)
     try:
-        file = soundfile.SoundFile(path)
+        file = _SoundFile(path)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise UserError(f"{name}: not an audio file, or a damaged one ({reason}); leave it "
@@ -815,7 +834,7 @@ def _decoder_of_pipe(path, begin, stack):
     thread.start()
     stack.callback(thread.join)
     try:
-        return soundfile.SoundFile(reading)
+        return _SoundFile(reading)
     except BaseException:
         os.close(reading)
         raise

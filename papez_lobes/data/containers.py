@@ -140,8 +140,9 @@ def truncated(detail: str, missing: float | None = None) -> str:
     >>> truncated("3 of 8 samples", 0.625)
     'is truncated (3 of 8 samples, 0.62 s missing)'
     """
-    amount = "it is not known how much" if missing is None else f"{missing:.2f} s"
-    return f"is truncated ({detail}, {amount} missing)"
+    if missing is None:
+        return f"is truncated ({detail}; how much is missing is unknown)"
+    return f"is truncated ({detail}, {missing:.2f} s missing)"
 
 
 def ogg_flaw(path: str | Path) -> str | None:

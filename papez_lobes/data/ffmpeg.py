@@ -77,11 +77,6 @@ class FfmpegFile:
         stated = STATE_DURATION & set(found["format"]["format_name"].split(","))
         self.seconds = float(found["format"].get("duration", 0)) if stated else 0
 
-    @staticmethod
-    def seekable() -> bool:
-        """Pieces are decoded from the beginning, so that they are exact."""
-        return False
-
     def buffer_read_into(self, block: np.ndarray, dtype: str = "float32") -> int:
         """Fill a block [n, channels] as far as the file goes; returns the number of samples."""
         content = memoryview(block).cast("B")
@@ -92,14 +87,14 @@ class FfmpegFile:
         return filled // (4 * self.channels)
 
     def flaw(self) -> str | None:
-        """Tell, at the end of the file, whether it had less than it states, or was damaged."""
+        """Tell, at the end of the file, whether it had less than it states or is damaged."""
         failed = self.process.wait()
         self.errors.seek(0)
-        detail = _one_line(self.errors.read(4096))
+        reported = self.errors.read(4096)
         missing = self.seconds - self.decoded / self.samplerate
         if missing > TOLERANCE:
-            return truncated(detail, missing)
-        return truncated(detail) if failed else None
+            return truncated(_one_line(reported), missing)
+        return truncated(_one_line(reported)) if failed or reported else None
 
     def __enter__(self):
         return self
