@@ -10,15 +10,14 @@ import errno
 import io
 import os
 import re
-import secrets
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +35,7 @@ from papez_lobes.data.containers import (
 from papez_lobes.data.ffmpeg import FfmpegFile
 from papez_lobes.data.resampling import Resampler, resample
 from papez_lobes.errors import UserError
-from papez_lobes.files import sync_folder, write_bytes
+from papez_lobes.files import write_bytes
 
 GSM_RATE, GSM_BYTES = 8000, 33  # Hz; bytes of a GSM 06.10 frame
 # libsndfile's log of a header that promises more bytes, or frames, than there are.
@@ -46,9 +45,8 @@ SHORT_DATA = re.compile(
 PROMISED_FRAMES = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
 UNKNOWN_SIZE = 0x7F000000  # bytes, or more: what writers to a pipe "promise"
 UNKNOWN_FRAMES = 2**62  # or more: a flac that was written to a pipe
-BLOCK = 2**16  # samples per channel that are read or written at a time
-BYTES_PER_SAMPLE = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # others have at most 8
-LARGEST_WAV = 2**32 - 2**16  # bytes of samples; longer files are RF64
+BLOCK = 2**16  # samples per channel that are read at a time
+FLOATS = ("FLOAT", "DOUBLE")  # subtypes that hold samples beyond full scale
 
 Source = str | os.PathLike | bytes | BinaryIO
 
@@ -102,11 +100,11 @@ def audio_info(path: str | Path) -> AudioInfo:
     >>> audio_info(path)
     AudioInfo(sample_rate=8000, frames=400, channels=1)
     """
-    with _open(path) as recording:
-        info = recording.info
+    with _open(path) as audio:
+        info = audio.info
         if info.frames is None:
-            info = AudioInfo(info.sample_rate, sum(map(len, recording.pieces())), info.channels)
-            recording.refuse_flaw()
+            frames = sum(len(block) for block in audio.blocks())
+            info = AudioInfo(info.sample_rate, frames, info.channels)
         if info.frames == 0:
             raise UserError(f"{path}: holds no samples; leave it out")
         return info
@@ -148,14 +146,11 @@ def read_audio(
     >>> samples.shape, round(float(samples[4000]), 3)
     ((8000,), 0.375)
     """
-    with _open(path, check_end=frames is None) as recording:
-        info = recording.info
-        samples = recording.piece(start, frames)
-        recording.check_finite(samples, start)
-        samples = recording.one_channel(samples, channel)
+    with _open(path, check_end=frames is None, channel=channel) as audio:
+        samples = audio.piece(start, frames)
     if samples.size == 0:
         raise UserError(f"{path}: holds no samples (from sample {start}); leave this file out")
-    return samples if sample_rate is None else resample(samples, info.sample_rate, sample_rate)
+    return resample(samples, audio.info.sample_rate, sample_rate or audio.info.sample_rate)
 
 
 class AudioReader:
@@ -178,20 +173,20 @@ class AudioReader:
     """
 
     def __init__(
-        self, recording: "_Recording", sample_rate: int | None, channel: str | int, keep: bool
+        self, name: str, decoder: "_SoundFile | FfmpegFile", flaw: str | None = None,
+        sample_rate: int | None = None, channel: str | int = "mean", keep: bool = False,
     ) -> None:
-        self._recording, self._channel, self._keep = recording, channel, keep
-        self.name, self.info = recording.name, recording.info
+        unknown = decoder.frames is None or decoder.frames >= UNKNOWN_FRAMES
+        frames = None if unknown else decoder.frames
+        self.name, self.flaw = name, flaw
+        self.info = AudioInfo(decoder.samplerate, frames, decoder.channels)
         self.sample_rate = sample_rate or self.info.sample_rate
-        self.seconds = self.info.seconds or getattr(recording.reader, "seconds", 0) or None
-
-    @property
-    def frames_read(self) -> int:
-        return self._recording.frames_read
-
-    @property
-    def flaw(self) -> str | None:
-        return self._recording.flaw
+        self.seconds = self.info.seconds or getattr(decoder, "seconds", None) or None
+        self.frames_read = 0
+        self._decoder, self._channel, self._keep = decoder, channel, keep
+        if channel != "mean" and not 0 <= channel < decoder.channels:
+            raise UserError(f"{name}: has {decoder.channels} channel(s), so no channel {channel}")
+        self._refuse_flaw()
 
     def blocks(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
         """Read to the end.
@@ -213,18 +208,94 @@ class AudioReader:
             The recording holds NaN or infinite samples, or none, or is truncated or damaged.
         """
         resampler = Resampler(self.info.sample_rate, self.sample_rate)
-        for piece in self._recording.pieces(frames):
-            self._recording.check_finite(piece, self.frames_read - len(piece))
-            block = resampler.feed(self._recording.one_channel(piece, self._channel))
+        for piece in self._pieces(frames):
+            block = resampler.feed(self._one_channel(piece, self.frames_read - len(piece)))
             if block.size:
                 yield block
-        if not self._keep:
-            self._recording.refuse_flaw()
         if self.frames_read == 0:
             raise UserError(f"{self.name}: holds no samples; leave it out")
         rest = resampler.flush()
         if rest.size:
             yield rest
+
+    def piece(self, start: int, frames: int | None) -> np.ndarray:
+        """Read `frames` samples from `start`, or all that follow, at the recording's own rate.
+
+        Returns
+        -------
+        numpy.ndarray
+            [n], float32, n <= frames where the recording ends earlier.
+        """
+        known = self.info.frames
+        if known is not None:
+            frames = known - start if frames is None else min(frames, known - start)
+            if frames <= 0:
+                return np.zeros(0, dtype=np.float32)
+            if self._decoder.format != "RAW":  # the others are decoded from their beginning
+                samples, error = self._decode(frames, start)
+                if error:
+                    raise UserError(f"{self.name}: is damaged or truncated "
+                                    f"({error.error_string.rstrip('.')}); leave it out") from error
+                self._note_missing(start + len(samples), start + frames)
+                return self._one_channel(samples, start)
+        end = sys.maxsize if frames is None else start + frames
+        kept = [np.zeros(0, dtype=np.float32)]
+        for piece in self._pieces():
+            position = self.frames_read - len(piece)
+            wanted = piece[max(0, start - position) : max(0, end - position)]
+            kept.append(self._one_channel(wanted, max(start, position)))
+            if self.frames_read >= end:
+                break
+        return np.concatenate(kept)
+
+    def _pieces(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+        """Decode to the end: pieces [n, channels]. Finds out what is missing."""
+        error = None
+        while error is None:
+            piece, error = self._decode(frames)
+            self.frames_read += len(piece)
+            if not len(piece):
+                break
+            yield piece
+        if self.info.frames is not None:
+            self._note_missing(self.frames_read, self.info.frames)
+        elif isinstance(self._decoder, FfmpegFile):
+            self.flaw = self._decoder.flaw()
+            self._refuse_flaw()
+
+    def _decode(
+        self, frames: int, start: int = 0
+    ) -> tuple[np.ndarray, soundfile.LibsndfileError | None]:
+        """Decode the next samples, or those from `start`, as far as the end or an error."""
+        block = np.full((frames, self.info.channels), np.nan, dtype=np.float32)
+        try:
+            if start:
+                self._decoder.seek(start)
+            return block[: self._decoder.buffer_read_into(block, dtype="float32")], None
+        except soundfile.LibsndfileError as error:  # it does not say how many were decoded
+            decoded = np.flatnonzero(~np.isnan(block[:, 0]))
+            return block[: decoded[-1] + 1 if decoded.size else 0], error
+
+    def _one_channel(self, samples: np.ndarray, start: int) -> np.ndarray:
+        """Mix [n, channels] down to [n], or choose a channel; `start` is where they begin."""
+        finite = np.isfinite(samples)
+        if not finite.all():
+            seconds = (start + int(finite.all(axis=1).argmin())) / self.info.sample_rate
+            raise UserError(f"{self.name}: holds NaN or infinite samples, the first at "
+                            f"{seconds:.3f} s; leave this file out")
+        if self._channel != "mean":
+            return samples[:, self._channel]
+        return samples.mean(axis=1) if self.info.channels > 1 else samples[:, 0]
+
+    def _note_missing(self, present: int, promised: int) -> None:
+        if present < promised:
+            missing = (promised - present) / self.info.sample_rate
+            self.flaw = self.flaw or truncated(f"{present} of {promised} samples", missing)
+            self._refuse_flaw()
+
+    def _refuse_flaw(self) -> None:
+        if self.flaw and not self._keep:
+            raise UserError(f"{self.name}: {self.flaw}; copy it again or leave it out")
 
 
 @contextmanager
@@ -268,10 +339,9 @@ def open_audio(
     """
     if truncated not in ("refuse", "keep"):
         raise ValueError(f"truncated must be 'refuse' or 'keep', not {truncated!r}")
-    keep = truncated == "keep"
-    with _on_disk(source) as (path, name), _open(path, name, stream=True, keep=keep) as recording:
-        recording.check_channel(channel)
-        yield AudioReader(recording, sample_rate, channel, keep)
+    options = {"sample_rate": sample_rate, "channel": channel, "keep": truncated == "keep"}
+    with _on_disk(source) as (path, name), _open(path, name, stream=True, **options) as audio:
+        yield audio
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -324,266 +394,57 @@ def write_audio(
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.isfinite(samples).all():
         raise ValueError(f"{path}: samples must be [T] and finite, not {list(samples.shape)}")
-    audio_format, subtype = _encoding(path, subtype, sample_rate)
+    audio_format, subtype = encoding(path, subtype, sample_rate)
     encoded = io.BytesIO()  # libsndfile reports no full disk: let Python write the bytes
     soundfile.write(
-        encoded, _quantise(samples, subtype), sample_rate, subtype=subtype, format=audio_format
+        encoded, quantise(samples, subtype), sample_rate, subtype=subtype, format=audio_format
     )
     write_bytes(path, encoded.getbuffer(), sync)
 
 
-class TrackWriter:
-    """Writing of the tracks of a recording, one file each, as they come.
-
-    It is a context manager. The files appear at its end, all of them and whole, or none: after an
-    exception, Ctrl-C included, nothing is left behind. Memory is constant. Until the end the
-    samples lie in a temporary file in the folder of the first track, 4 bytes each.
-
-    Arguments
-    ---------
-    paths : sequence of str or pathlib.Path
-        Files to write, one for each track. Their suffixes name the format: wav (RF64 above 4 GB),
-        flac, ogg, and others that libsndfile writes. Missing parent folders are made.
-    sample_rate : int
-        In Hz.
-    subtype : str
-        "PCM_16", "PCM_24" or "FLOAT". Formats without PCM, such as ogg, take their own for
-        "PCM_16".
-    clip : "rescale" or "clamp"
-        What happens if a track exceeds full scale: all tracks are multiplied by one factor, or
-        samples are clipped. "FLOAT" keeps every sample as it is.
-    overwrite : bool
-        Replace files that exist.
-    source : str, pathlib.Path or None
-        The recording that is separated, which is never overwritten.
-
-    Attributes
-    ----------
-    scale : float
-        The factor, known at the end; 1.0 if nothing was rescaled.
+def encoding(path: str | Path, subtype: str, sample_rate: int) -> tuple[str, str]:
+    """Find the format that a file's suffix names, and the subtype that it takes.
 
     Raises
     ------
     UserError
-        A file exists or is the source, its format is unknown, or the folder or disk cannot be
-        written to.
+        libsndfile cannot write such a file.
 
     Example
     -------
-    >>> paths = [getfixture("tmp_path") / f"a_s{speaker}.wav" for speaker in (1, 2)]
-    >>> with TrackWriter(paths, 8000) as writer:
-    ...     writer.write(np.array([[0.5, 0.5], [0.25, 2.0]]))
-    ...     writer.write(np.array([[0.5], [0.25]]))
-    >>> writer.scale, [read_audio(path).round(3).tolist() for path in paths]
-    (0.5, [[0.25, 0.25, 0.25], [0.125, 1.0, 0.125]])
+    >>> encoding("a.flac", "PCM_24", 8000), encoding("a.ogg", "PCM_16", 8000)
+    (('FLAC', 'PCM_24'), ('OGG', 'VORBIS'))
     """
-
-    def __init__(
-        self, paths: Sequence[str | Path], sample_rate: int, subtype: str = "PCM_16",
-        clip: str = "rescale", overwrite: bool = False, source: str | Path | None = None,
-    ) -> None:
-        if clip not in ("rescale", "clamp"):
-            raise ValueError(f"clip must be 'rescale' or 'clamp', not {clip!r}")
-        self.paths = [Path(path) for path in paths]
-        self.sample_rate, self.clip, self.overwrite = sample_rate, clip, overwrite
-        self.scale, self.peak, self.frames = 1.0, 0.0, 0
-        self._encodings = [_encoding(path, subtype, sample_rate) for path in self.paths]
-        for path in self.paths:
-            if source is not None and path.exists() and path.samefile(source):
-                raise UserError(f"{path}: is the recording itself; choose another name or folder")
-            self._check_free(path)
-        if len({path.resolve() for path in self.paths}) < len(self.paths):
-            raise UserError(f"{self.paths[0]}: two tracks have the same name; give each its own")
-        self._made = []  # folders, and files that are not whole yet
-        self._spool = None  # [n, C], float32
-
-    def _check_free(self, path):
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; choose another name")
-        if not self.overwrite and os.path.lexists(path):
-            raise UserError(f"{path}: exists; choose another folder, or overwrite it")
-
-    def __enter__(self) -> "TrackWriter":
-        try:
-            for path in self.paths:
-                with _writing(path):
-                    missing = [folder for folder in path.parents if not folder.exists()]
-                    self._made += reversed(missing)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-            with _writing(self.paths[0]):
-                self._spool = tempfile.TemporaryFile(dir=self.paths[0].parent)
-        except BaseException:
-            self._clean_up()
-            raise
-        return self
-
-    def write(self, estimates: np.ndarray) -> None:
-        """Add samples to all tracks.
-
-        Arguments
-        ---------
-        estimates : numpy.ndarray
-            [C, n], float, n >= 0; full scale is 1.
-
-        Raises
-        ------
-        ValueError
-            The number of tracks is another, or samples are NaN or infinite.
-        UserError
-            The disk is full.
-        """
-        estimates = np.asarray(estimates, dtype=np.float32)
-        if estimates.ndim != 2 or len(estimates) != len(self.paths):
-            raise ValueError(f"estimates must be [{len(self.paths)}, n], not "
-                             f"{list(estimates.shape)}")
-        if not np.isfinite(estimates).all():
-            raise ValueError(f"{self.paths[0]}: estimates must be finite")
-        with _writing(self.paths[0]):
-            self._spool.write(estimates.T.tobytes())
-        self.peak = max(self.peak, float(np.abs(estimates).max(initial=0)))
-        self.frames += estimates.shape[1]
-
-    def __exit__(self, kind, error, traceback) -> None:
-        try:
-            if kind is None:
-                self._publish(self._encode())
-                self._made = []
-        finally:
-            self._clean_up()
-
-    def _encode(self) -> list[Path]:
-        """Write the files beside their places."""
-        if self.clip == "rescale" and self.peak > 1:
-            self.scale = 1 / self.peak
-        with ExitStack() as stack:
-            tracks = []
-            for path, (audio_format, subtype) in zip(self.paths, self._encodings):
-                size = self.frames * BYTES_PER_SAMPLE.get(subtype, 8)
-                if audio_format == "WAV" and size > LARGEST_WAV:
-                    audio_format = "RF64"
-                aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-                self._made.append(aside)
-                track = _Track(path, aside, self.sample_rate, audio_format, subtype)
-                tracks.append(stack.enter_context(track))
-            with _writing(self.paths[0]):
-                self._spool.seek(0)
-            row = 4 * len(self.paths)
-            while content := self._spool.read(row * BLOCK):
-                samples = np.frombuffer(content, np.float32).reshape(-1, len(self.paths))
-                for track, column in zip(tracks, samples.T):
-                    track.write(column, self.scale)
-        return [track.aside for track in tracks]
-
-    def _publish(self, asides):
-        placed = []
-        try:
-            for aside, path in zip(asides, self.paths):
-                self._check_free(path)  # another program may have written it
-                with _writing(path):
-                    os.replace(aside, path)
-                placed.append(path)
-        except BaseException:
-            for path in placed:
-                path.unlink(missing_ok=True)
-            raise
-        for folder in {path.parent for path in self.paths}:
-            sync_folder(folder)
-
-    def _clean_up(self):
-        if self._spool:
-            with suppress(OSError):  # what it could not write
-                self._spool.close()
-        for path in reversed(self._made):
-            with suppress(OSError):  # a folder that is in use by now, or was never made
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-
-
-class _Track:
-    """One file that is being encoded.
-
-    libsndfile reports neither a full disk nor Ctrl-C. It writes through this object's methods,
-    which keep what was raised until libsndfile has returned.
-    """
-
-    def __init__(self, path, aside, sample_rate, audio_format, subtype):
-        self.path, self.aside, self.subtype = path, aside, subtype
-        self.error = None
-        with _writing(path):
-            self.file = open(aside, "w+b")
-        self.encoder = soundfile.SoundFile(
-            _Callbacks(self), "w", sample_rate, 1, subtype, format=audio_format
-        )
-
-    def call(self, method, *arguments):
-        """What libsndfile asks of the file. After an error it is told that all went well."""
-        if self.error is None:
-            try:
-                return getattr(self.file, method)(*arguments)
-            except BaseException as error:
-                self.error = error
-        return len(arguments[0]) if method == "write" else 0
-
-    def write(self, samples, scale):
-        with _writing(self.path):
-            if self.subtype not in ("FLOAT", "DOUBLE"):
-                samples = samples * np.float32(scale)
-            self.encoder.write(_quantise(samples, self.subtype))
-            if self.error:
-                raise self.error
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        with _writing(self.path), self.file:
-            self.encoder.close()
-            if self.error:
-                raise self.error
-            self.file.flush()
-            os.fsync(self.file.fileno())
-
-
-class _Callbacks:
-    """The methods of a file that `soundfile` calls."""
-
-    def __init__(self, track):
-        for method in ("read", "write", "seek", "tell"):
-            setattr(self, method, partial(track.call, method))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn the errors of writing a file into one line."""
-    try:
-        yield
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
-        raise UserError(f"{path}: {reason}") from error
-
-
-def _encoding(path: str | Path, subtype: str, sample_rate: int) -> tuple[str, str]:
-    """Format and subtype by a file's suffix."""
     audio_format = Path(path).suffix[1:].upper()
     if audio_format in soundfile.available_formats():
         if subtype == "PCM_16" and not soundfile.check_format(audio_format, subtype):
             subtype = soundfile.default_subtype(audio_format)  # of ogg and mp3, which have no PCM
-        with suppress(soundfile.SoundFileError, ValueError):
-            soundfile.SoundFile(
-                io.BytesIO(), "w", sample_rate, 1, subtype, format=audio_format
-            ).close()
+        if _can_encode(audio_format, subtype, sample_rate):
             return audio_format, subtype
     raise UserError(f"{path}: cannot write {subtype} at {sample_rate} Hz to this kind of file; use "
                     f"the suffix .wav")
 
 
-def _quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
+@lru_cache
+def _can_encode(audio_format, subtype, sample_rate):
+    """Try it, as formats differ in the rates that they take."""
+    try:
+        soundfile.SoundFile(
+            io.BytesIO(), "w", sample_rate, 1, subtype, format=audio_format
+        ).close()
+    except (soundfile.SoundFileError, ValueError):
+        return False
+    return True
+
+
+def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
     """Round to the nearest step and clip; libsndfile's own rounding is off by up to one step."""
     if subtype == "PCM_16":
         return to_int16(samples)
     if subtype == "PCM_24":  # the upper 24 of 32 bits
         steps = np.rint(np.asarray(samples, dtype=np.float64) * 2**23)
         return np.clip(steps, -(2**23), 2**23 - 1).astype(np.int32) << 8
-    return samples if subtype in ("FLOAT", "DOUBLE") else np.clip(samples, -1, 1)
+    return samples if subtype in FLOATS else np.clip(samples, -1, 1)
 
 
 @contextmanager
@@ -632,113 +493,11 @@ class _SoundFile(soundfile.SoundFile):
         return False
 
 
-class _Recording:
-    """An open recording: what decodes it, what its header says, and what is wrong with it."""
-
-    def __init__(self, name: str, reader: _SoundFile | FfmpegFile) -> None:
-        self.name, self.reader = name, reader
-        unknown = reader.frames is None or reader.frames >= UNKNOWN_FRAMES
-        frames = None if unknown else reader.frames
-        self.info = AudioInfo(reader.samplerate, frames, reader.channels)
-        self.flaw = None
-        self.frames_read = 0
-
-    def pieces(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
-        """Decode to the end: pieces [n, channels], float32. Finds out what is missing."""
-        error = None
-        while error is None:
-            piece, error = self._decode(frames)
-            self.frames_read += len(piece)
-            if len(piece):
-                yield piece
-            else:
-                break
-        if self.info.frames is not None:
-            missing = self.info.frames - self.frames_read
-            if missing > 0:
-                self.flaw = self.flaw or truncated(
-                    f"{self.frames_read} of {self.info.frames} samples",
-                    missing / self.info.sample_rate,
-                )
-        elif isinstance(self.reader, FfmpegFile):
-            self.flaw = self.reader.flaw()
-
-    def piece(self, start: int, frames: int | None) -> np.ndarray:
-        """Decode `frames` samples from `start`, or all of them, to [n, channels], float32.
-
-        Refuses a recording whose decoder stops early.
-        """
-        known = self.info.frames
-        wanted = frames
-        if known is not None:
-            wanted = known - start if frames is None else min(frames, known - start)
-            if wanted <= 0:
-                return np.zeros((0, self.info.channels), dtype=np.float32)
-            if hasattr(self.reader, "seek") and self.reader.format != "RAW":
-                samples, error = self._decode(wanted, start)
-                if error:
-                    raise UserError(f"{self.name}: is damaged or truncated "
-                                    f"({error.error_string.rstrip('.')}); leave it out") from error
-                if len(samples) < wanted:
-                    self.flaw = truncated(f"{len(samples)} of {wanted} samples")
-                    self.refuse_flaw()
-                return samples
-        end = sys.maxsize if wanted is None else start + wanted
-        kept, position = [np.zeros((0, self.info.channels), dtype=np.float32)], 0
-        for piece in self.pieces():
-            kept.append(piece[max(0, start - position) : max(0, end - position)])
-            position += len(piece)
-            if position >= end:
-                break
-        else:
-            self.refuse_flaw()
-        return np.concatenate(kept)
-
-    def _decode(
-        self, frames: int, start: int = 0
-    ) -> tuple[np.ndarray, soundfile.LibsndfileError | None]:
-        """Decode the next samples, or those from `start`, as far as the end or an error."""
-        block = np.full((frames, self.info.channels), np.nan, dtype=np.float32)
-        try:
-            if start:
-                self.reader.seek(start)
-            return block[: self.reader.buffer_read_into(block, dtype="float32")], None
-        except soundfile.LibsndfileError as error:  # it does not say how many were decoded
-            decoded = np.flatnonzero(~np.isnan(block[:, 0]))
-            return block[: decoded[-1] + 1 if decoded.size else 0], error
-
-    def one_channel(self, samples: np.ndarray, channel: str | int) -> np.ndarray:
-        """Mix [n, channels] down to [n], or choose a channel."""
-        self.check_channel(channel)
-        if channel != "mean":
-            return samples[:, channel]
-        return samples.mean(axis=1) if self.info.channels > 1 else samples[:, 0]
-
-    def check_channel(self, channel: str | int) -> None:
-        """Refuse a channel that is not there."""
-        channels = self.info.channels
-        if channel != "mean" and not 0 <= channel < channels:
-            raise UserError(f"{self.name}: has {channels} channel(s), so no channel {channel}")
-
-    def check_finite(self, samples: np.ndarray, start: int) -> None:
-        """Refuse [n, channels] that hold NaN or infinite samples; `start` is where they begin."""
-        finite = np.isfinite(samples)
-        if not finite.all():
-            seconds = (start + int(finite.all(axis=1).argmin())) / self.info.sample_rate
-            raise UserError(f"{self.name}: holds NaN or infinite samples, the first at "
-                            f"{seconds:.3f} s; leave this file out")
-
-    def refuse_flaw(self) -> None:
-        """Refuse a recording that is not whole."""
-        if self.flaw:
-            raise UserError(f"{self.name}: {self.flaw}; copy it again or leave it out")
-
-
 @contextmanager
 def _open(
     path: str | Path, name: str | None = None, check_end: bool = True, stream: bool = False,
-    keep: bool = False,
-) -> Iterator[_Recording]:
+    **options,
+) -> Iterator[AudioReader]:
     """Open a recording, and refuse what is not one.
 
     Arguments
@@ -750,8 +509,8 @@ def _open(
         left out where a piece is read.
     stream : bool
         It will be read from beginning to end, so that its length need not be known.
-    keep : bool
-        Take one that is cut short.
+    options
+        Of `AudioReader`.
     """
     name = str(path) if name is None else name
     size, head = _first_bytes(path, name)
@@ -759,33 +518,28 @@ def _open(
     if content:
         raise UserError(f"{name}: not an audio file but {content}")
     with ExitStack() as stack:
-        recording = _Recording(name, stack.enter_context(_decoder(path, name, head)))
-        reader, rate = recording.reader, recording.info.sample_rate
-        if isinstance(reader, _SoundFile):
-            recording.flaw = _header_flaw(reader, _sphere_fields(name, head))
-        if reader.format == "OGG" and check_end:
-            recording.flaw = recording.flaw or ogg_flaw(path)
-        elif reader.format == "MP3" and check_end:
-            frames = mp3_frames(path)
-            recording.flaw = recording.flaw or frames.flaw(rate)
-            if stream and (frames.promised is None or frames.exceeds(reader.frames)):
-                flaw = recording.flaw
-                reader = stack.enter_context(_decoder_of_pipe(path, frames.begin, stack))
-                recording = _Recording(name, reader)
-                recording.flaw = flaw
-            elif not recording.flaw and frames.exceeds(reader.frames):
-                total = frames.frames * frames.samples_per_frame
-                raise UserError(f"{name}: states no length, or a wrong one, so that "
-                                f"{reader.frames} of {total} samples would be read; convert it to "
-                                f".wav")
-        elif _is_gsm(path) and size % GSM_BYTES:
-            recording.flaw = truncated("its last GSM frame is not whole", 0.02)
-        if recording.info.frames is None and not stream and reader.format == "FLAC":
-            raise UserError(f"{name}: does not state its length, as flac written to a pipe; "
-                            f"convert it to .wav")
-        if not keep:
-            recording.refuse_flaw()
-        yield recording
+        decoder = stack.enter_context(_decoder(path, name, head))
+        flaw = wrong_length = None
+        if _is_gsm(path) and size % GSM_BYTES:
+            flaw = truncated("its last GSM frame is not whole", 0.02)
+        elif isinstance(decoder, _SoundFile):
+            flaw = _header_flaw(decoder, _sphere_fields(name, head))
+        if decoder.format == "FLAC" and decoder.frames >= UNKNOWN_FRAMES:
+            wrong_length = "does not state its length, as flac written to a pipe"
+        elif decoder.format == "OGG" and check_end:
+            flaw = flaw or ogg_flaw(path)
+        elif decoder.format == "MP3" and check_end:
+            mp3 = mp3_frames(path)
+            flaw = flaw or mp3.flaw(decoder.samplerate)
+            if mp3.exceeds(decoder.frames):
+                total = mp3.frames * mp3.samples_per_frame
+                wrong_length = (f"states no length, or a wrong one, so that {decoder.frames} of "
+                                f"{total} samples would be read")
+            if stream and (wrong_length or mp3.promised is None):
+                decoder = stack.enter_context(_endless_mp3(path, mp3.begin, stack))
+        if wrong_length and not flaw and not stream:
+            raise UserError(f"{name}: {wrong_length}; convert it to .wav")
+        yield AudioReader(name, decoder, flaw, **options)
 
 
 def _decoder(path, name, head):
@@ -818,7 +572,7 @@ def _is_gsm(path):
     return Path(path).suffix.lower() == ".gsm"
 
 
-def _decoder_of_pipe(path, begin, stack):
+def _endless_mp3(path, begin, stack):
     """Open an MP3 file behind its first `begin` bytes, as a stream that ends where it ends.
 
     libsndfile believes a header's length, and estimates it where there is none.
