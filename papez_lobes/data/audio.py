@@ -544,15 +544,15 @@ def _open(
 
 def _decoder(path, name, head):
     """Open a file with libsndfile, or with ffmpeg."""
+    kind = ffmpeg_kind(head, Path(path).suffix)
+    if kind:
+        return FfmpegFile(Path(path), name, kind)
     if _is_gsm(path):
         if head[0] >> 4 != 0b1101:  # with which every GSM 06.10 frame begins
             raise UserError(f"{name}: not an audio file (nor GSM 06.10 inside); leave it out")
         return _SoundFile(
             path, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610"
         )
-    kind = ffmpeg_kind(head, Path(path).suffix)
-    if kind:
-        return FfmpegFile(Path(path), name, kind)
     _sphere_fields(name, head)
     try:
         file = _SoundFile(path)

@@ -85,8 +85,9 @@ class TrackWriter:
         self._spool = None  # [n, C], float32
 
     def _check_free(self, path):
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; choose another name")
+        with _writing(path):
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; choose another name")
         if not self.overwrite and os.path.lexists(path):
             raise UserError(f"{path}: exists; choose another folder, or overwrite it")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from papez_lobes.data.audio import audio_info, read_audio, write_audio
+from papez_lobes.data.audio import audio_info, open_audio, read_audio, write_audio
 from papez_lobes.data.containers import SNDFILE_SUFFIXES
 from papez_lobes.errors import UserError
 
@@ -150,12 +150,17 @@ def bad_files(folder, noise):
 
 
 def test_bad_files_give_one_line_each_with_their_name(tmp_path, noise):
+    def read_blocks(path):
+        with open_audio(path) as audio:
+            list(audio.blocks())
+
     for name, said in bad_files(tmp_path, noise).items():
-        with pytest.raises(UserError) as caught:
-            read_audio(tmp_path / name)
-        message = str(caught.value)
-        assert said in message, name
-        assert message.startswith(f"{tmp_path / name}: ") and "\n" not in message
+        for read in (read_audio, read_blocks):
+            with pytest.raises(UserError) as caught:
+                read(tmp_path / name)
+            message = str(caught.value)
+            assert said in message, name
+            assert message.startswith(f"{tmp_path / name}: ") and "\n" not in message
 
 
 def test_streamed_file_of_unknown_size_is_read(tmp_path, noise):
