@@ -11,6 +11,7 @@ import numpy as np
 ZERO_CROSSINGS = 10  # of the ideal low-pass, on each side, at the lower of the two rates
 KAISER_BETA = 5.0
 LARGEST_MATRIX = 2**20  # elements of a block's matrix; other ratios are filtered tap by tap
+FEWEST_RESULTS = 32  # of a block: products with few columns are slow
 WORKING_SET = 2**19  # numbers that are gathered at a time: small enough for a processor's cache
 
 
@@ -42,10 +43,10 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate or samples.size == 0:
         return samples
     up, down = _ratio(from_rate, to_rate)
-    before, inputs = _reach(up, down)
+    before, inputs, step, results = _block(up, down)
     count = -(-samples.shape[-1] * up // down)
-    blocks = -(-count // up)
-    behind = max(0, (blocks - 1) * down + inputs - before - samples.shape[-1])
+    blocks = -(-count // results)
+    behind = max(0, (blocks - 1) * step + inputs - before - samples.shape[-1])
     padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(before, behind)])
     return _filter(padded, up, down, blocks)[..., :count]
 
@@ -72,7 +73,6 @@ class Resampler:
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
         self.up, self.down = _ratio(from_rate, to_rate)
-        self.before, self.inputs = _reach(self.up, self.down)
         self.fed = self.given = 0  # samples
         self.pending = None  # [..., n]: inputs that results to come depend on
 
@@ -90,18 +90,19 @@ class Resampler:
             [..., m], m >= 0.
         """
         samples = _as_float(samples)
+        before, inputs, step, _ = _block(self.up, self.down)
         if self.pending is None:
-            self.pending = np.zeros((*samples.shape[:-1], self.before), samples.dtype)
+            self.pending = np.zeros((*samples.shape[:-1], before), samples.dtype)
         self.fed += samples.shape[-1]
         if self.up == self.down:
             self.given = self.fed
             return samples
         self.pending = np.concatenate([self.pending, samples], axis=-1)
-        blocks = max(0, (self.pending.shape[-1] - self.inputs) // self.down + 1)
-        results = _filter(self.pending, self.up, self.down, blocks)
-        self.pending = self.pending[..., blocks * self.down :].copy()
-        self.given += results.shape[-1]
-        return results
+        blocks = max(0, (self.pending.shape[-1] - inputs) // step + 1)
+        complete = _filter(self.pending, self.up, self.down, blocks)
+        self.pending = self.pending[..., blocks * step :].copy()
+        self.given += complete.shape[-1]
+        return complete
 
     def flush(self, total: int | None = None) -> np.ndarray:
         """Return the rest of the results. Nothing can be fed afterwards.
@@ -122,9 +123,10 @@ class Resampler:
             return np.zeros(0, np.float32)
         if total is None:
             total = -(-self.fed * self.up // self.down)
+        _, inputs, step, results = _block(self.up, self.down)
         missing = max(0, total - self.given)
-        blocks = -(-missing // self.up)
-        silence = max(0, (blocks - 1) * self.down + self.inputs - self.pending.shape[-1])
+        blocks = -(-missing // results)
+        silence = max(0, (blocks - 1) * step + inputs - self.pending.shape[-1])
         axes = [(0, 0)] * (self.pending.ndim - 1)
         padded = np.pad(self.pending, [*axes, (0, silence)])
         self.given += missing
@@ -141,61 +143,63 @@ def _ratio(from_rate, to_rate):
     return to_rate // common, from_rate // common
 
 
-def _reach(up, down):
-    """Inputs before a block's first, and all that its `up` results depend on."""
+def _block(up, down):
+    """The numbers of a block: inputs before it, inputs on which it depends, inputs, results."""
+    group = -(-FEWEST_RESULTS // up)
     reach = ZERO_CROSSINGS * max(up, down) // up + 1
-    return reach, reach + down + reach
+    return reach, reach + group * down + reach, group * down, group * up
 
 
 def _filter(padded, up, down, blocks):
-    """Compute the results [..., blocks * up] of blocks of `down` inputs.
+    """Compute the results [..., n] of blocks.
 
-    `padded` [..., n] begins with the inputs that lie before the first block. The `up` results of a
-    block are a linear function of the inputs near it, the same one everywhere: for all ratios in
-    use this is one product with a small matrix, several times faster than a bank of filters, on
-    which mixing while training depends.
+    `padded` [..., m] begins with the inputs before the first block. The results of a block are a
+    linear function of the inputs near it, the same one everywhere. For all ratios in use this is
+    one product with a small matrix, several times faster than a bank of filters. Mixing while
+    training depends on that.
     """
-    _, inputs = _reach(up, down)
+    _, inputs, step, results = _block(up, down)
     if blocks == 0:
         return padded[..., :0]
-    if inputs * up > LARGEST_MATRIX:
-        return _filter_tap_by_tap(padded, up, down, blocks)
+    if inputs * results > LARGEST_MATRIX:
+        return _filter_tap_by_tap(padded, up, down, blocks * results)
     matrix = _block_matrix(up, down, padded.dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, inputs, axis=-1)[..., ::down, :]
-    results = np.empty((*padded.shape[:-1], blocks, up), padded.dtype)
-    step = max(1, WORKING_SET // inputs)
-    for begin in range(0, blocks, step):
-        rows = slice(begin, min(begin + step, blocks))
-        results[..., rows, :] = np.ascontiguousarray(windows[..., rows, :]) @ matrix
-    return results.reshape(*padded.shape[:-1], blocks * up)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, inputs, axis=-1)[..., ::step, :]
+    filtered = np.empty((*padded.shape[:-1], blocks, results), padded.dtype)
+    size = max(1, WORKING_SET // inputs)
+    for begin in range(0, blocks, size):
+        rows = slice(begin, min(begin + size, blocks))
+        filtered[..., rows, :] = np.ascontiguousarray(windows[..., rows, :]) @ matrix
+    return filtered.reshape(*padded.shape[:-1], blocks * results)
 
 
 @lru_cache
 def _block_matrix(up, down, dtype):
-    """The matrix [inputs, up] of a block."""
-    before, inputs = _reach(up, down)
+    """The matrix [inputs, results] of a block."""
+    before, inputs, _, results = _block(up, down)
     taps, half = up * _low_pass(max(up, down)), ZERO_CROSSINGS * max(up, down)
     relative = np.arange(inputs) - before  # to the block's first input
-    places = np.arange(up) * down + half - relative[:, None] * up  # of the taps
+    places = np.arange(results) * down + half - relative[:, None] * up  # of the taps
     inside = (places >= 0) & (places < len(taps))
     return np.where(inside, taps[places.clip(0, len(taps) - 1)], 0).astype(dtype)
 
 
-def _filter_tap_by_tap(padded, up, down, blocks):
-    """Compute the same for ratios of large numbers, such as 44,099 to 8,000 Hz."""
-    before, _ = _reach(up, down)
+def _filter_tap_by_tap(padded, up, down, count):
+    """Compute `count` results for ratios of large numbers, such as 44,099 to 8,000 Hz."""
+    before, *_ = _block(up, down)
     half = ZERO_CROSSINGS * max(up, down)
     length = -(-(2 * half + 1) // up)  # taps that a result needs
     taps = np.pad(up * _low_pass(max(up, down)), (0, length * up - 2 * half - 1))
     taps = taps.reshape(length, up)[::-1].T.astype(padded.dtype)  # [phases, taps], oldest first
     windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)
-    results = np.empty((*padded.shape[:-1], blocks * up), padded.dtype)
-    for begin in range(0, blocks * up, max(1, WORKING_SET // length)):
-        chosen = np.arange(begin, min(begin + max(1, WORKING_SET // length), blocks * up))
+    filtered = np.empty((*padded.shape[:-1], count), padded.dtype)
+    size = max(1, WORKING_SET // length)
+    for begin in range(0, count, size):
+        chosen = np.arange(begin, min(begin + size, count))
         newest, phase = np.divmod(chosen * down + half, up)
         inputs = windows[..., newest + before - length + 1, :]
-        results[..., chosen] = np.einsum("...nk,nk->...n", inputs, taps[phase])
-    return results
+        filtered[..., chosen] = np.einsum("...nk,nk->...n", inputs, taps[phase])
+    return filtered
 
 
 @lru_cache
