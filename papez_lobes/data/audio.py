@@ -45,7 +45,7 @@ SHORT_DATA = re.compile(
 PROMISED_FRAMES = re.compile(r"^\s*Frames\s*:\s*(\d+)$", re.MULTILINE)
 UNKNOWN_SIZE = 0x7F000000  # bytes, or more: what writers to a pipe "promise"
 UNKNOWN_FRAMES = 2**62  # or more: a flac that was written to a pipe
-BLOCK = 2**16  # samples per channel that are read at a time
+BLOCK = 2**16  # samples of all channels that are read at a time
 FLOATS = ("FLOAT", "DOUBLE")  # subtypes that hold samples beyond full scale
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -188,13 +188,14 @@ class AudioReader:
             raise UserError(f"{name}: has {decoder.channels} channel(s), so no channel {channel}")
         self._refuse_flaw()
 
-    def blocks(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+    def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Read to the end.
 
         Arguments
         ---------
-        frames : int
-            Number of samples to read at a time, at the recording's own rate.
+        frames : int or None
+            Number of samples to read at a time, at the recording's own rate. None takes about
+            65,000 of all channels together.
 
         Yields
         ------
@@ -248,8 +249,9 @@ class AudioReader:
                 break
         return np.concatenate(kept)
 
-    def _pieces(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+    def _pieces(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Decode to the end: pieces [n, channels]. Finds out what is missing."""
+        frames = frames or max(1, BLOCK // self.info.channels)
         error = None
         while error is None:
             piece, error = self._decode(frames)
@@ -373,7 +375,8 @@ def write_audio(
         In Hz.
     subtype : str
         "PCM_16" (rounded to nearest, clipped at full scale, no dither) or another of
-        libsndfile's, such as "FLOAT", which keeps float32 samples as they are.
+        libsndfile's, such as "FLOAT", which keeps float32 samples as they are. Formats without
+        PCM, such as ogg, take their own for "PCM_16".
     sync : bool
         See `papez_lobes.files.write_bytes`.
 
@@ -535,7 +538,7 @@ def _open(
                 total = mp3.frames * mp3.samples_per_frame
                 wrong_length = (f"states no length, or a wrong one, so that {decoder.frames} of "
                                 f"{total} samples would be read")
-            if stream and (wrong_length or mp3.promised is None):
+            if stream and (wrong_length or mp3.promised is None) and not mp3.strange:
                 decoder = stack.enter_context(_endless_mp3(path, mp3.begin, stack))
         if wrong_length and not flaw and not stream:
             raise UserError(f"{name}: {wrong_length}; convert it to .wav")
@@ -586,7 +589,7 @@ def _endless_mp3(path, begin, stack):
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()
-    stack.callback(thread.join)
+    stack.callback(thread.join, 1)  # a forked process may keep the pipe open
     try:
         return _SoundFile(reading)
     except BaseException:

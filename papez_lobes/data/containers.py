@@ -176,30 +176,14 @@ def ogg_flaw(path: str | Path) -> str | None:
 
 @dataclass(frozen=True)
 class Mp3Frames:
-    """What the frames of an MP3 file tell.
+    """What the frames of an MP3 file tell."""
 
-    Arguments
-    ---------
-    begin : int
-        Offset of the first frame of audio in bytes, behind a header that states the length.
-    promised : int or None
-        Number of frames of audio that this header states. None without one.
-    frames : int
-        Number of whole frames of audio that are there.
-    samples_per_frame : int
-        Samples per channel of a frame.
-    cut : bool
-        The last frame is not whole.
-    strange : bool
-        Something else follows, so that nothing can be told.
-    """
-
-    begin: int
-    promised: int | None
-    frames: int
-    samples_per_frame: int
-    cut: bool
-    strange: bool
+    begin: int  # offset of the first frame of audio, behind a header of the length
+    promised: int | None  # frames of audio that this header states; None without one
+    frames: int  # whole frames of audio that are there
+    samples_per_frame: int  # per channel
+    cut: bool  # the last frame is not whole
+    strange: bool  # something else follows, so that nothing can be told
 
     def flaw(self, sample_rate: int) -> str | None:
         """Tell whether the file has been cut."""

@@ -12,7 +12,8 @@ ZERO_CROSSINGS = 10  # of the ideal low-pass, on each side, at the lower of the 
 KAISER_BETA = 5.0
 LARGEST_MATRIX = 2**20  # elements of a block's matrix; other ratios are filtered tap by tap
 FEWEST_RESULTS = 32  # of a block: products with few columns are slow
-WORKING_SET = 2**19  # numbers that are gathered at a time: small enough for a processor's cache
+PRODUCT = 2**18  # multiplications at a time: BLAS spreads more over threads, which wait longer
+WORKING_SET = 2**19  # numbers that are gathered at a time
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -166,7 +167,7 @@ def _filter(padded, up, down, blocks):
     matrix = _block_matrix(up, down, padded.dtype)
     windows = np.lib.stride_tricks.sliding_window_view(padded, inputs, axis=-1)[..., ::step, :]
     filtered = np.empty((*padded.shape[:-1], blocks, results), padded.dtype)
-    size = max(1, WORKING_SET // inputs)
+    size = max(1, PRODUCT // matrix.size)
     for begin in range(0, blocks, size):
         rows = slice(begin, min(begin + size, blocks))
         filtered[..., rows, :] = np.ascontiguousarray(windows[..., rows, :]) @ matrix
