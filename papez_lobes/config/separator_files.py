@@ -27,6 +27,7 @@ from papez_lobes.resources import resource_folder
 
 BUNDLE_FORMAT = "bundle_format"  # of a bundle's hyperparams.yaml: no hyperparameter
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
+FOR_SPEECHBRAIN = ("modules", "pretrainer")  # nodes of a bundle that its loader needs
 _NEEDED = ("num_spks", "sample_rate", *PARTS.values())  # by SpeechBrain's interface
 
 
@@ -211,8 +212,11 @@ def build_modules(path: str | Path, hyperparameters: Mapping | None = None) -> d
 
 
 def load_hparams(path: str | Path, hyperparameters: Mapping | None = None) -> dict:
-    """Like `build_modules`, but returns all that the file holds."""
-    hparams = build(set_options(path, hyperparameters), path)
+    """Like `build_modules`, but returns all that the file holds, but for SpeechBrain's loader."""
+    tree = set_options(path, hyperparameters)
+    for key in FOR_SPEECHBRAIN:  # which takes seconds to import
+        tree.pop(key, None)
+    hparams = build(tree, path)
     _check_needed(hparams, path)
     return hparams
 

@@ -22,14 +22,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.config.separator_files import (
     BUNDLE_FORMAT,
+    FOR_SPEECHBRAIN,
     PARTS,
     build_modules,
     has_parts,
     load_hparams,
+    read_hyperparameters,
     set_hyperparameters,
 )
 from papez_lobes.devices import checked_device
@@ -105,7 +106,7 @@ def write_bundle(
     if "min_train_depth" in hyperparameters:  # for training; it would refuse a lower max_depth
         hyperparameters = hyperparameters | {"min_train_depth": None}
     text = set_hyperparameters(
-        separator, hyperparameters, drop=(BUNDLE_FORMAT, "modules", "pretrainer")
+        separator, hyperparameters, drop=(BUNDLE_FORMAT, *FOR_SPEECHBRAIN)
     )
     text = f"{text.rstrip()}\n{_TAIL}"
     states = {part: _cpu_state(modules[part]) for part in PARTS}
@@ -139,6 +140,23 @@ def bundle_folder(name: str | Path) -> Path:
     return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
 
 
+def shipped_bundles(num_speakers: int) -> list[str]:
+    """Names of the package's bundles for a number of speakers, the largest first.
+
+    Example
+    -------
+    >>> shipped_bundles(3)
+    ['papez-small-8k-3spk']
+    """
+    sizes = {}
+    for folder in resource_folder("pretrained").iterdir():
+        if is_bundle(folder):
+            known = read_hyperparameters(folder / HYPERPARAMS)
+            if known["num_spks"] == num_speakers:
+                sizes[folder.name] = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
+
+
 def is_bundle(folder: str | Path) -> bool:
     """True if a folder has the files of a bundle, and its hyperparams.yaml the nodes.
 
@@ -153,8 +171,8 @@ def is_bundle(folder: str | Path) -> bool:
 
 def load_bundle(
     folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
-    dtype: str = "float32", interface: type[SepformerSeparation] = SepformerSeparation,
-) -> SepformerSeparation:
+    dtype: str = "float32",
+):
     """Load a bundle into SpeechBrain's interface: like `from_hparams`, but strict and offline.
 
     The bundle is read in place, and nothing is written. Like every HyperPyYAML file,
@@ -171,12 +189,10 @@ def load_bundle(
         Device of the modules.
     dtype : str
         Precision, see `papez_lobes.fast.precision.lower_precision`.
-    interface : type
-        `SepformerSeparation` or a subclass.
 
     Returns
     -------
-    SepformerSeparation
+    speechbrain.inference.separation.SepformerSeparation
         In eval mode, without gradients.
 
     Raises
@@ -184,6 +200,37 @@ def load_bundle(
     UserError
         The bundle is missing, incomplete or damaged, or an override, the device or the dtype is
         wrong.
+    """
+    from speechbrain.inference.separation import SepformerSeparation  # which takes seconds
+
+    modules, hparams = load_modules(folder, overrides, device, dtype)
+    hparams["savedir"] = None  # as SpeechBrain's loader sets it
+    options = {"device": checked_device(device)}
+    return SepformerSeparation(modules=modules, hparams=hparams, run_opts=options)
+
+
+def load_modules(
+    folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
+    dtype: str = "float32", trust: bool = False,
+) -> tuple[dict[str, torch.nn.Module], dict]:
+    """Load the parts of a bundle, in eval mode and without gradients.
+
+    Arguments
+    ---------
+    folder, overrides, device, dtype
+        See `load_bundle`.
+    trust : bool
+        Also build classes that are no lobes; they can run any code.
+
+    Returns
+    -------
+    (dict of str to torch.nn.Module, dict)
+        `encoder`, `masknet` and `decoder`, and all that hyperparams.yaml holds.
+
+    Raises
+    ------
+    UserError
+        See `load_bundle`.
     """
     folder = bundle_folder(folder)
     device = checked_device(device)
@@ -193,10 +240,10 @@ def load_bundle(
     states = {part: read_checkpoint(folder / f"{part}.ckpt") for part in PARTS}
     what = f"{HYPERPARAMS} with {overrides}" if overrides else HYPERPARAMS
     load_states(folder, states, modules, what)
-    hparams["savedir"] = None  # as SpeechBrain's loader sets it
-    model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
-    lower_precision(model.mods, dtype, device)
-    return model
+    for module in modules.values():
+        module.to(device).eval().requires_grad_(False)
+    lower_precision(modules, dtype, device)
+    return modules, hparams
 
 
 def load_states(
