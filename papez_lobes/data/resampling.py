@@ -10,10 +10,8 @@ import numpy as np
 
 ZERO_CROSSINGS = 10  # of the ideal low-pass, on each side, at the lower of the two rates
 KAISER_BETA = 5.0
-LARGEST_MATRIX = 2**20  # elements of a block's matrix; other ratios are filtered tap by tap
-FEWEST_RESULTS = 32  # of a block: products with few columns are slow
+COLUMNS = 32  # results that one matrix gives; with fewer, or more, gathering or products are slow
 PRODUCT = 2**18  # multiplications at a time: BLAS spreads more over threads, which wait longer
-WORKING_SET = 2**19  # numbers that are gathered at a time
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -146,7 +144,7 @@ def _ratio(from_rate, to_rate):
 
 def _block(up, down):
     """The numbers of a block: inputs before it, inputs on which it depends, inputs, results."""
-    group = -(-FEWEST_RESULTS // up)
+    group = -(-COLUMNS // up)
     reach = ZERO_CROSSINGS * max(up, down) // up + 1
     return reach, reach + group * down + reach, group * down, group * up
 
@@ -155,52 +153,41 @@ def _filter(padded, up, down, blocks):
     """Compute the results [..., n] of blocks.
 
     `padded` [..., m] begins with the inputs before the first block. The results of a block are a
-    linear function of the inputs near it, the same one everywhere. For all ratios in use this is
-    one product with a small matrix, several times faster than a bank of filters. Mixing while
-    training depends on that.
+    linear function of the inputs near it, the same one everywhere, and are computed by products
+    with small matrices. This is several times faster than a bank of filters. Mixing while training
+    depends on that.
     """
-    _, inputs, step, results = _block(up, down)
+    _, _, step, results = _block(up, down)
     if blocks == 0:
         return padded[..., :0]
-    if inputs * results > LARGEST_MATRIX:
-        return _filter_tap_by_tap(padded, up, down, blocks * results)
-    matrix = _block_matrix(up, down, padded.dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, inputs, axis=-1)[..., ::step, :]
     filtered = np.empty((*padded.shape[:-1], blocks, results), padded.dtype)
-    size = max(1, PRODUCT // matrix.size)
-    for begin in range(0, blocks, size):
-        rows = slice(begin, min(begin + size, blocks))
-        filtered[..., rows, :] = np.ascontiguousarray(windows[..., rows, :]) @ matrix
+    for number, (first, matrix) in enumerate(_matrices(up, down, padded.dtype)):
+        inputs, columns = matrix.shape
+        windows = np.lib.stride_tricks.sliding_window_view(padded[..., first:], inputs, axis=-1)
+        target = filtered[..., number * COLUMNS : number * COLUMNS + columns]
+        size = max(1, PRODUCT // matrix.size)
+        for begin in range(0, blocks, size):
+            end = min(begin + size, blocks)
+            gathered = np.ascontiguousarray(windows[..., begin * step : end * step : step, :])
+            target[..., begin:end, :] = gathered @ matrix
     return filtered.reshape(*padded.shape[:-1], blocks * results)
 
 
 @lru_cache
-def _block_matrix(up, down, dtype):
-    """The matrix [inputs, results] of a block."""
-    before, inputs, _, results = _block(up, down)
+def _matrices(up, down, dtype):
+    """For each `COLUMNS` results of a block: the first input, and the matrix [inputs, results]."""
+    before, _, _, results = _block(up, down)
     taps, half = up * _low_pass(max(up, down)), ZERO_CROSSINGS * max(up, down)
-    relative = np.arange(inputs) - before  # to the block's first input
-    places = np.arange(results) * down + half - relative[:, None] * up  # of the taps
-    inside = (places >= 0) & (places < len(taps))
-    return np.where(inside, taps[places.clip(0, len(taps) - 1)], 0).astype(dtype)
-
-
-def _filter_tap_by_tap(padded, up, down, count):
-    """Compute `count` results for ratios of large numbers, such as 44,099 to 8,000 Hz."""
-    before, *_ = _block(up, down)
-    half = ZERO_CROSSINGS * max(up, down)
-    length = -(-(2 * half + 1) // up)  # taps that a result needs
-    taps = np.pad(up * _low_pass(max(up, down)), (0, length * up - 2 * half - 1))
-    taps = taps.reshape(length, up)[::-1].T.astype(padded.dtype)  # [phases, taps], oldest first
-    windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)
-    filtered = np.empty((*padded.shape[:-1], count), padded.dtype)
-    size = max(1, WORKING_SET // length)
-    for begin in range(0, count, size):
-        chosen = np.arange(begin, min(begin + size, count))
-        newest, phase = np.divmod(chosen * down + half, up)
-        inputs = windows[..., newest + before - length + 1, :]
-        filtered[..., chosen] = np.einsum("...nk,nk->...n", inputs, taps[phase])
-    return filtered
+    matrices = []
+    for begin in range(0, results, COLUMNS):
+        chosen = np.arange(begin, min(begin + COLUMNS, results))
+        first, last = chosen[[0, -1]] * down // up
+        inputs = np.arange(first, last + 2 * before + 1) - before  # relative to the block's first
+        places = chosen * down + half - inputs[:, None] * up  # of the taps
+        inside = (places >= 0) & (places < len(taps))
+        matrix = np.where(inside, taps[places.clip(0, len(taps) - 1)], 0)
+        matrices.append((int(first), matrix.astype(dtype)))
+    return matrices
 
 
 @lru_cache
