@@ -175,7 +175,7 @@ def _seconds(source):
         return None
     try:
         with open_audio(source, truncated="keep") as audio:
-            return audio.info.seconds
+            return audio.seconds
     except UserError:  # which is reported when it is separated
         return None
 

@@ -138,13 +138,11 @@ def separate_recording(
     started = time.perf_counter()
     rate, meter = separator.sample_rate, _Meter(separator)
     with open_audio(source, rate, truncated="keep") as audio:
-        name = str(source) if isinstance(source, (str, Path)) else "-"
-        report = Report(name, model_rate=rate, sample_rate=audio.info.sample_rate,
+        report = Report(audio.name, model_rate=rate, sample_rate=audio.info.sample_rate,
                         channels=audio.info.channels)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
-        path = source if isinstance(source, (str, Path)) and str(source) != "-" else None
         with TrackWriter(
-            paths, out_rate, options.subtype, options.clip, options.overwrite, path
+            paths, out_rate, options.subtype, options.clip, options.overwrite, source
         ) as writer:
             resampler = Resampler(rate, out_rate)
             tracks = separate_blocks(
