@@ -15,8 +15,8 @@ import importlib
 
 __version__ = "0.1.0"
 # Public names by module. They are imported at first use: torch takes seconds.
-_PUBLIC = {"Separator": "separator"}
-__all__ = ["Separator", "__version__"]
+_PUBLIC = {"Separator": "separator", "load": "inference.interface"}
+__all__ = ["Separator", "__version__", "load"]
 
 
 def __getattr__(name):

@@ -52,7 +52,8 @@ def test_rooms_import_only_the_rooms_below_them():
             "tables",
         },
         "inference": {
-            "inference", "data", "devices", "errors", "config", "fast", "resources", "separator",
+            "inference", "data", "devices", "errors", "config", "fast", "files", "resources",
+            "separator",
         },
         "profiling": {
             "profiling", "evaluation", "inference", "training", "data", "fast", "errors", "config",

@@ -13,20 +13,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from demo_voices import fetch_voices
 from speechbrain.utils.checkpoints import Checkpointer
 
+import papez_lobes
 from papez_lobes.data.audio import read_audio
 from papez_lobes.data.corpora.wsj0mix import mixture_files, prepare_wsj0mix, split_folder
 from papez_lobes.data.mixtures.trees import draw_plans, render_plans
+from papez_lobes.data.tracks import TrackWriter
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import DEFAULT, load_bundle
-from papez_lobes.inference.files import separate_file, write_estimates
+from papez_lobes.inference.recordings import estimate_paths
 from papez_lobes.separator import Separator
-from papez_lobes.training.losses import reorder
 from papez_lobes.training.si_snr import score
 
 ROOT = Path(__file__).parents[2]
@@ -115,25 +117,21 @@ def _evaluate(bundle, tree, out):
 
 def _separate(bundle, tree, out):
     """Separate one test mixture to files and a picture; returns files and scores."""
-    model = load_bundle(bundle)
+    separator = papez_lobes.load(bundle, device="cpu")
     folder = split_folder(tree, "tt", SAMPLE_RATE)
     name = sorted(path.stem for path in (folder / "mix").glob("*.wav"))[0]
     mix, *references = mixture_files(folder, name, NUM_SPKS)
-    separated = separate_file(model, mix)
-    sources = torch.stack(
-        [torch.from_numpy(read_audio(path, SAMPLE_RATE)) for path in references], dim=-1
-    )
-    scores = score(separated.estimates[None], sources[None], separated.mixture[None])
-    separated.estimates = reorder(separated.estimates[None], scores.permutation)[0]
-    files = write_estimates(separated, mix, out)
+    mixture = read_audio(mix, SAMPLE_RATE)[None]
+    sources = np.stack([read_audio(path, SAMPLE_RATE) for path in references], axis=-1)
+    estimates, depth = separator.separate_with_depth(mixture)  # [1, T, C], [1, L]
+    scores = score(*map(torch.from_numpy, (estimates, sources[None], mixture)))
+    estimates = estimates[0][:, scores.permutation[0].tolist()]
+    files = estimate_paths(out, name, NUM_SPKS)
+    with TrackWriter(files, SAMPLE_RATE, overwrite=True) as writer:
+        writer.write(estimates.T)
     improvements = scores.si_snr_i[0].tolist()
     picture = draw_separation(
-        out / "separation.png",
-        separated.mixture.numpy(),
-        sources.numpy(),
-        separated.estimates.numpy(),
-        separated.trace.depth[0].numpy() if separated.trace else None,
-        SAMPLE_RATE,
+        out / "separation.png", mixture[0], sources, estimates, depth[0], SAMPLE_RATE,
         improvements,
     )
     return {"mix": mix, "files": files, "picture": picture, "improvements": improvements}

@@ -31,6 +31,7 @@ from papez_lobes.resources import resource_folder
 
 BUNDLE_FORMAT = "bundle_format"  # of a bundle's hyperparams.yaml: no hyperparameter
 PARTS = {"encoder": "Encoder", "masknet": "MaskNet", "decoder": "Decoder"}  # module: YAML node
+FOR_SPEECHBRAIN = ("modules", "pretrainer")  # nodes of a bundle that its loader needs
 
 
 def separator_file(name_or_path: str | Path) -> Path:
@@ -227,11 +228,13 @@ def build_modules(
 def load_hparams(
     path: str | Path, hyperparameters: Mapping | None = None, trust: bool = False
 ) -> dict:
-    """Like `build_modules`, but returns all that the file holds."""
+    """Like `build_modules`, but returns all that the file holds, except `FOR_SPEECHBRAIN`."""
     tree = read_tree(path)
     danger = find_danger(tree)
     if danger and not trust:
         raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True")
+    for key in FOR_SPEECHBRAIN:  # importing its loader takes seconds
+        tree.pop(key, None)
     set_options(tree, path, hyperparameters)
     _check_needed(tree, path)
     if danger:

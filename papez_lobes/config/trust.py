@@ -15,7 +15,7 @@ from torch import nn
 from papez_lobes.config.yaml_files import REFERENCE, plain, tag_of
 
 _NEW = "!new:"
-_PRETRAINER = "speechbrain.utils.parameter_transfer.Pretrainer"
+_PRETRAINER = "!new:speechbrain.utils.parameter_transfer.Pretrainer"  # of every bundle
 _PLAIN = {"", "!ref", "!tuple", *(f"tag:yaml.org,2002:{kind}" for kind in (
     "null", "bool", "int", "float", "str", "seq", "map"))}
 # Modules whose `torch.nn.Module`s may be built. None of them reads a file or calls what it is given
@@ -52,10 +52,10 @@ def find_danger(tree: dict) -> str | None:
     while waiting:
         where, node = waiting.pop()
         tag = tag_of(node)
-        if not (_kind(tag) if tag.startswith(_NEW) else tag in _PLAIN):
+        if tag == _PRETRAINER and isinstance(node, dict) and {*node} <= {"loadables"}:
+            pass  # with paths or hooks of its own it would fetch files or call functions
+        elif not (_kind(tag) if tag.startswith(_NEW) else tag in _PLAIN):
             return f"{where or 'the file'} is {tag!r}, which could run code"
-        if tag == _NEW + _PRETRAINER and not (isinstance(node, dict) and {*node} <= {"loadables"}):
-            return f"{where} is a Pretrainer with more than loadables, which could fetch files"
         if isinstance(node, (dict, list)):
             if id(node) in seen:
                 return f"{where} is a YAML alias, which can be of unlimited size"
@@ -112,6 +112,8 @@ class Builder:
         if not tag.startswith(_NEW):
             return content
         kind = _kind(tag)
+        if kind is None:
+            raise ValueError(f"{tag!r} is no module of a separator")
         arguments = content if isinstance(content, list) else []
         options = content if isinstance(content, dict) else {}
         try:
@@ -122,15 +124,12 @@ class Builder:
 
 @cache
 def _kind(tag):
-    """The class of a tag, if it is a module of `_MODULES` or SpeechBrain's Pretrainer; or None."""
-    path = tag.removeprefix(_NEW)
-    home, _, name = path.rpartition(".")
-    if home not in _MODULES and path != _PRETRAINER:
+    """The class of a tag, if it is a module of `_MODULES`; or None."""
+    home, _, name = tag.removeprefix(_NEW).rpartition(".")
+    if home not in _MODULES:
         return None
     kind = getattr(importlib.import_module(home), name, None)
-    if path == _PRETRAINER or (
-        inspect.isclass(kind) and issubclass(kind, nn.Module)
-        and (kind.__module__ in _MODULES or kind.__module__.startswith("torch.nn.modules."))
-    ):
-        return kind
-    return None
+    if not inspect.isclass(kind) or not issubclass(kind, nn.Module):
+        return None
+    ours = kind.__module__ in _MODULES or kind.__module__.startswith("torch.nn.modules.")
+    return kind if ours else None

@@ -2,20 +2,39 @@
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 SPHERE = b"NIST_1A"  # begins a SPHERE file, whose header of 1024 bytes is text
+# Suffixes of what libsndfile reads, and of headerless GSM 06.10. Left out are suffixes that mostly
+# stand for something else: .mat (MATLAB data), .htk (features), .raw.
+SNDFILE_SUFFIXES = (
+    ".wav", ".wv1", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
+    ".snd", ".caf", ".w64", ".rf64", ".wave", ".bwf", ".sph", ".nist", ".voc", ".avr", ".paf",
+    ".pvf", ".svx", ".iff", ".sf", ".ircam", ".wve", ".gsm",
+)
+# Suffixes of what ffmpeg reads, where it is installed.
+FFMPEG_SUFFIXES = (
+    ".m4a", ".mp4", ".m4b", ".m4v", ".mov", ".3gp", ".3g2", ".aac", ".amr", ".awb", ".wma", ".wmv",
+    ".asf", ".webm", ".mkv", ".mka", ".avi", ".flv", ".mpg", ".mpeg", ".ac3", ".ape", ".wv",
+    ".tta", ".spx",
+)
+AUDIO_SUFFIXES = SNDFILE_SUFFIXES + FFMPEG_SUFFIXES
+# (offset, bytes there, what ffmpeg takes the file for)
+FFMPEG_SIGNATURES = (
+    (4, b"ftyp", "MPEG-4 (m4a, mp4, 3gp)"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"ajkg", "Shorten"),
+    (8, b"AVI ", "AVI"),
+)
 # (offset, bytes there, what the file is)
 SIGNATURES = (
-    (4, b"ftyp", "MPEG-4 (m4a, mp4, 3gp); convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"#!AMR", "AMR; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"\xff\xf1", "AAC; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"\xff\xf9", "AAC; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"MAC ", "Monkey's Audio; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"wvpk", "WavPack; convert it: `ffmpeg -i IN OUT.wav`"),
-    (0, b"ajkg", "Shorten; convert it: `ffmpeg -i IN OUT.wav`"),
     (0, b"PK\x03\x04", "a zip archive; unpack it"),
     (0, b"\x1f\x8b", "a gzip archive; unpack it"),
     (0, b"BZh", "a bzip2 archive; unpack it"),
@@ -80,9 +99,50 @@ def _is_text(head: bytes) -> bool:
         errors="replace").rstrip("\ufffd")
 
 
-def truncated(detail: str) -> str:
-    """Word the flaw of a file that is cut short."""
-    return f"is truncated ({detail}); copy it again or leave it out"
+def ffmpeg_kind(head: bytes, suffix: str) -> str | None:
+    """Name what a file is that ffmpeg decodes and libsndfile does not.
+
+    Arguments
+    ---------
+    head : bytes
+        Its first 1024 bytes, or all of a shorter file.
+    suffix : str
+        The suffix of its name, which counts where the first bytes say nothing.
+
+    Returns
+    -------
+    str or None
+        None for any other file.
+
+    Example
+    -------
+    >>> ffmpeg_kind(b"#!AMR-WB", ""), ffmpeg_kind(bytes(9), ".MPG"), ffmpeg_kind(bytes(9), ".wav")
+    ('AMR', 'a .mpg file', None)
+    """
+    for offset, signature, kind in FFMPEG_SIGNATURES:
+        if head[offset:].startswith(signature):
+            return kind
+    return f"a {suffix.lower()} file" if suffix.lower() in FFMPEG_SUFFIXES else None
+
+
+def truncated(detail: str, missing: float | None = None) -> str:
+    """Word the flaw of a file that is cut short.
+
+    Arguments
+    ---------
+    detail : str
+        How it is known.
+    missing : float or None
+        Seconds that are missing. None if the file does not say.
+
+    Example
+    -------
+    >>> truncated("3 of 8 samples", 0.625)
+    'is truncated (3 of 8 samples, 0.62 s missing)'
+    """
+    if missing is None:
+        return f"is truncated ({detail}; how much is missing is unknown)"
+    return f"is truncated ({detail}, {missing:.2f} s missing)"
 
 
 def ogg_flaw(path: str | Path) -> str | None:
@@ -114,51 +174,65 @@ def ogg_flaw(path: str | Path) -> str | None:
     return None if kind & END_OF_STREAM else truncated("its last page is not marked as the end")
 
 
-def mp3_flaw(path: str | Path, samples: int) -> str | None:
-    """Tell from its frames whether an MP3 file has been cut, or would be read in part only.
+@dataclass(frozen=True)
+class Mp3Frames:
+    """What the frames of an MP3 file tell."""
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        MP3 file.
-    samples : int
-        The number of samples that the decoder takes it for. For a file without a header of its
-        length, that is an estimate from the first frame's bitrate.
+    begin: int  # offset of the first frame of audio, behind a header of the length
+    promised: int | None  # frames of audio that this header states; None without one
+    frames: int  # whole frames of audio that are there
+    samples_per_frame: int  # per channel
+    cut: bool  # the last frame is not whole
+    strange: bool  # something else follows, so that nothing can be told
 
-    Returns
-    -------
-    str or None
-        What is wrong; None if nothing is, or the file is too unusual to tell.
-    """
-    content = Path(path).read_bytes()
-    position = _after_id3(content)
-    promised = _promised_mp3_frames(content[position : position + 256])
-    frames, samples_per_frame = 0, 0
-    while frame := _mp3_frame(content[position : position + 4]):
-        length, samples_per_frame = frame
-        position += length
-        frames += position <= len(content)
-    rest = content[position : position + 16]
-    if rest.strip(b"\0") and not rest.startswith(MP3_TAGS):
+    def flaw(self, sample_rate: int) -> str | None:
+        """Tell whether the file has been cut."""
+        if self.strange:
+            return None
+        if self.promised is not None and self.frames < self.promised:
+            missing = (self.promised - self.frames) * self.samples_per_frame / sample_rate
+            return truncated(f"{self.frames} of {self.promised} frames", missing)
+        if self.promised is None and self.cut:
+            return truncated("its last frame is not whole")
         return None
-    if promised is not None:
-        frames -= 1  # the one that holds the header
-        if frames < promised:
-            return truncated(f"{frames} of {promised} frames")
-    elif position > len(content):
-        return truncated("its last frame is not whole")
-    if samples < (frames - MP3_DELAY) * samples_per_frame:
-        return (f"states no length, or a wrong one, so that {samples} of "
-                f"{frames * samples_per_frame} samples would be read; convert it to .wav")
-    return None
+
+    def exceeds(self, samples: int) -> bool:
+        """Tell whether it is longer than the number of samples that a decoder takes it for.
+
+        For a file without a header of its length, that is an estimate from the first frame.
+        """
+        return not self.strange and samples < (self.frames - MP3_DELAY) * self.samples_per_frame
 
 
-def _after_id3(content: bytes) -> int:
+def mp3_frames(path: str | Path) -> Mp3Frames:
+    """Count the frames of an MP3 file."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        position = begin = _after_id3(file.read(10))
+        file.seek(position)
+        head = file.read(256)
+        promised = _promised_mp3_frames(head)
+        if promised is not None and (header := _mp3_frame(head[:4])):
+            position = begin = position + header[0]
+        frames, samples_per_frame = 0, 0
+        file.seek(position)
+        while frame := _mp3_frame(file.read(4)):
+            length, samples_per_frame = frame
+            position += length
+            frames += position <= size
+            file.seek(position)
+        file.seek(position)
+        rest = file.read(16)
+    strange = bool(rest.strip(b"\0")) and not rest.startswith(MP3_TAGS)
+    return Mp3Frames(begin, promised, frames, samples_per_frame, position > size, strange)
+
+
+def _after_id3(head: bytes) -> int:
     """Where the audio begins: behind an ID3v2 tag, if there is one."""
-    if content[:3] != b"ID3" or len(content) < 10:
+    if head[:3] != b"ID3" or len(head) < 10:
         return 0
     size = 0
-    for byte in content[6:10]:  # 7 bits each
+    for byte in head[6:10]:  # 7 bits each
         size = size * 128 + byte
     return size + 10
 

@@ -7,11 +7,11 @@ from functools import lru_cache
 from math import gcd
 
 import numpy as np
-from scipy.signal import firwin, resample_poly
 
 ZERO_CROSSINGS = 10  # of the ideal low-pass, on each side, at the lower of the two rates
 KAISER_BETA = 5.0
-LARGEST_PHASES = 160  # of a rate's ratio, up to which a matrix of all phases is small
+COLUMNS = 32  # results that one matrix gives; with fewer, or more, gathering or products are slow
+PRODUCT = 2**18  # multiplications at a time: BLAS spreads more over threads, which wait longer
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -24,58 +24,175 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     Arguments
     ---------
     samples : numpy.ndarray
-        [T]; float32 is computed in float32, anything else in float64.
+        [..., T]; float32 is computed in float32, anything else in float64.
     from_rate, to_rate : int
         Rates in Hz.
 
     Returns
     -------
     numpy.ndarray
-        [ceil(T * to_rate / from_rate)], float32 or float64.
+        [..., ceil(T * to_rate / from_rate)], float32 or float64.
 
     Example
     -------
     >>> [len(resample(np.ones(count), 48000, 8000)) for count in (1, 6, 7, 48000)]
     [1, 1, 2, 8000]
     """
-    samples = np.asarray(samples)
-    if samples.dtype != np.float32:
-        samples = samples.astype(np.float64)
+    samples = _as_float(samples)
     if from_rate == to_rate or samples.size == 0:
         return samples
+    up, down = _ratio(from_rate, to_rate)
+    before, inputs, step, results = _block(up, down)
+    count = -(-samples.shape[-1] * up // down)
+    blocks = -(-count // results)
+    behind = max(0, (blocks - 1) * step + inputs - before - samples.shape[-1])
+    padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(before, behind)])
+    return _filter(padded, up, down, blocks)[..., :count]
+
+
+class Resampler:
+    """Resampling of a signal that comes in pieces.
+
+    The results in a row equal `resample` of the whole signal to 1e-6 of its peak. The state has a
+    constant size, and can be copied and pickled.
+
+    Arguments
+    ---------
+    from_rate, to_rate : int
+        Rates in Hz.
+
+    Example
+    -------
+    >>> signal = np.sin(np.arange(1000)).astype(np.float32)
+    >>> resampler = Resampler(16000, 8000)
+    >>> pieces = [resampler.feed(signal[:700]), resampler.feed(signal[700:]), resampler.flush()]
+    >>> bool(np.allclose(np.concatenate(pieces), resample(signal, 16000, 8000), atol=1e-6))
+    True
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self.up, self.down = _ratio(from_rate, to_rate)
+        self.fed = self.given = 0  # samples
+        self.pending = None  # [..., n]: inputs that results to come depend on
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Take a piece and return the results that are complete with it.
+
+        Arguments
+        ---------
+        samples : numpy.ndarray
+            [..., n], n >= 0, as for `resample`. All pieces have the same type and leading axes.
+
+        Returns
+        -------
+        numpy.ndarray
+            [..., m], m >= 0.
+        """
+        samples = _as_float(samples)
+        before, inputs, step, _ = _block(self.up, self.down)
+        if self.pending is None:
+            self.pending = np.zeros((*samples.shape[:-1], before), samples.dtype)
+        self.fed += samples.shape[-1]
+        if self.up == self.down:
+            self.given = self.fed
+            return samples
+        self.pending = np.concatenate([self.pending, samples], axis=-1)
+        blocks = max(0, (self.pending.shape[-1] - inputs) // step + 1)
+        complete = _filter(self.pending, self.up, self.down, blocks)
+        self.pending = self.pending[..., blocks * step :].copy()
+        self.given += complete.shape[-1]
+        return complete
+
+    def flush(self, total: int | None = None) -> np.ndarray:
+        """Return the rest of the results. Nothing can be fed afterwards.
+
+        Arguments
+        ---------
+        total : int or None
+            How many samples all the results together shall have. None takes
+            ceil(T * to_rate / from_rate) as `resample` does. A recording that was brought to
+            another rate and back thus gets the number of samples that it had.
+
+        Returns
+        -------
+        numpy.ndarray
+            [..., m], m >= 0.
+        """
+        if self.pending is None:
+            return np.zeros(0, np.float32)
+        if total is None:
+            total = -(-self.fed * self.up // self.down)
+        _, inputs, step, results = _block(self.up, self.down)
+        missing = max(0, total - self.given)
+        blocks = -(-missing // results)
+        silence = max(0, (blocks - 1) * step + inputs - self.pending.shape[-1])
+        axes = [(0, 0)] * (self.pending.ndim - 1)
+        padded = np.pad(self.pending, [*axes, (0, silence)])
+        self.given += missing
+        return _filter(padded, self.up, self.down, blocks)[..., :missing]
+
+
+def _as_float(samples):
+    samples = np.asarray(samples)
+    return samples if samples.dtype == np.float32 else samples.astype(np.float64)
+
+
+def _ratio(from_rate, to_rate):
     common = gcd(from_rate, to_rate)
-    up, down = to_rate // common, from_rate // common
-    if samples.dtype == np.float32 and max(up, down) <= LARGEST_PHASES:
-        return _resample_by_products(samples, up, down)
-    return resample_poly(samples, up, down, window=_low_pass(max(up, down)).astype(samples.dtype))
+    return to_rate // common, from_rate // common
 
 
-def _resample_by_products(samples, up, down):
-    """The same as one matrix product: `up` samples of the result are a linear function of some
-    20 more than `down` samples of the input, the same one everywhere. It is several times faster
-    than a filter bank, and used where mixtures are made while training."""
-    matrix, before = _block_matrix(up, down)
-    count = -(-len(samples) * up // down)
-    blocks = -(-count // up)
-    behind = max(0, (blocks - 1) * down + matrix.shape[0] - before - len(samples))
-    padded = np.pad(samples, (before, behind))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, matrix.shape[0])[::down][:blocks]
-    return (windows @ matrix).reshape(-1)[:count]
+def _block(up, down):
+    """The numbers of a block: inputs before it, inputs on which it depends, inputs, results."""
+    group = -(-COLUMNS // up)
+    reach = ZERO_CROSSINGS * max(up, down) // up + 1
+    return reach, reach + group * down + reach, group * down, group * up
+
+
+def _filter(padded, up, down, blocks):
+    """Compute the results [..., n] of blocks.
+
+    `padded` [..., m] begins with the inputs before the first block. The results of a block are a
+    linear function of the inputs near it, the same one everywhere, and are computed by products
+    with small matrices. This is several times faster than a bank of filters. Mixing while training
+    depends on that.
+    """
+    _, _, step, results = _block(up, down)
+    if blocks == 0:
+        return padded[..., :0]
+    filtered = np.empty((*padded.shape[:-1], blocks, results), padded.dtype)
+    for number, (first, matrix) in enumerate(_matrices(up, down, padded.dtype)):
+        inputs, columns = matrix.shape
+        windows = np.lib.stride_tricks.sliding_window_view(padded[..., first:], inputs, axis=-1)
+        target = filtered[..., number * COLUMNS : number * COLUMNS + columns]
+        size = max(1, PRODUCT // matrix.size)
+        for begin in range(0, blocks, size):
+            end = min(begin + size, blocks)
+            gathered = np.ascontiguousarray(windows[..., begin * step : end * step : step, :])
+            target[..., begin:end, :] = gathered @ matrix
+    return filtered.reshape(*padded.shape[:-1], blocks * results)
 
 
 @lru_cache
-def _block_matrix(up, down):
-    """The matrix [inputs, up] of a block, and how many inputs lie before the block's first."""
-    factor = max(up, down)
-    taps, half = up * _low_pass(factor), ZERO_CROSSINGS * factor
-    before = half // up + 1
-    inputs = np.arange(before + down + half // up + 1) - before  # places relative to the block
-    places = np.arange(up) * down + half - inputs[:, None] * up  # of the taps
-    inside = (places >= 0) & (places < len(taps))
-    return np.where(inside, taps[places.clip(0, len(taps) - 1)], 0).astype(np.float32), before
+def _matrices(up, down, dtype):
+    """For each `COLUMNS` results of a block: the first input, and the matrix [inputs, results]."""
+    before, _, _, results = _block(up, down)
+    taps, half = up * _low_pass(max(up, down)), ZERO_CROSSINGS * max(up, down)
+    matrices = []
+    for begin in range(0, results, COLUMNS):
+        chosen = np.arange(begin, min(begin + COLUMNS, results))
+        first, last = chosen[[0, -1]] * down // up
+        inputs = np.arange(first, last + 2 * before + 1) - before  # relative to the block's first
+        places = chosen * down + half - inputs[:, None] * up  # of the taps
+        inside = (places >= 0) & (places < len(taps))
+        matrix = np.where(inside, taps[places.clip(0, len(taps) - 1)], 0)
+        matrices.append((int(first), matrix.astype(dtype)))
+    return matrices
 
 
 @lru_cache
 def _low_pass(factor: int) -> np.ndarray:
     """Taps [20 factor + 1] of a low-pass at 1 / `factor` of the band, with unit gain at 0 Hz."""
-    return firwin(2 * ZERO_CROSSINGS * factor + 1, 1 / factor, window=("kaiser", KAISER_BETA))
+    half = ZERO_CROSSINGS * factor
+    taps = np.sinc(np.arange(-half, half + 1) / factor) * np.kaiser(2 * half + 1, KAISER_BETA)
+    return taps / taps.sum()

@@ -25,13 +25,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.config.separator_files import (
     BUNDLE_FORMAT,
+    FOR_SPEECHBRAIN,
     PARTS,
     build_modules,
     load_hparams,
+    read_hyperparameters,
     set_hyperparameters,
 )
 from papez_lobes.config.yaml_files import read_tree
@@ -108,7 +109,7 @@ def write_bundle(
     if "min_train_depth" in hyperparameters:  # for training; it would refuse a lower max_depth
         hyperparameters = hyperparameters | {"min_train_depth": None}
     text = set_hyperparameters(
-        separator, hyperparameters, drop=(BUNDLE_FORMAT, "modules", "pretrainer")
+        separator, hyperparameters, drop=(BUNDLE_FORMAT, *FOR_SPEECHBRAIN)
     )
     text = f"{text.rstrip()}\n{_TAIL}"
     states = {part: _cpu_state(modules[part]) for part in PARTS}
@@ -142,6 +143,23 @@ def bundle_folder(name: str | Path) -> Path:
     return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
 
 
+def shipped_bundles(num_speakers: int) -> list[str]:
+    """Names of the package's bundles for a number of speakers, the largest first.
+
+    Example
+    -------
+    >>> shipped_bundles(3)
+    ['papez-small-8k-3spk']
+    """
+    sizes = {}
+    for folder in resource_folder("pretrained").iterdir():
+        if is_bundle(folder):
+            known = read_hyperparameters(folder / HYPERPARAMS)
+            if known["num_spks"] == num_speakers:
+                sizes[folder.name] = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
+
+
 def is_bundle(folder: str | Path) -> bool:
     """True if a folder has the files of a bundle, and its hyperparams.yaml the nodes.
 
@@ -157,9 +175,8 @@ def is_bundle(folder: str | Path) -> bool:
 
 def load_bundle(
     folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
-    dtype: str = "float32", interface: type[SepformerSeparation] = SepformerSeparation,
-    trust: bool = False,
-) -> SepformerSeparation:
+    dtype: str = "float32", trust: bool = False,
+):
     """Load a bundle into SpeechBrain's interface: like `from_hparams`, but strict and offline.
 
     The bundle is read in place, and nothing is written. Unless it is trusted, it cannot run code
@@ -176,26 +193,26 @@ def load_bundle(
         Device of the modules.
     dtype : str
         Precision, see `papez_lobes.fast.precision.lower_precision`.
-    interface : type
-        `SepformerSeparation` or a subclass.
     trust : bool
         True: `hyperparams.yaml` may build any class and call any function, and so run any code.
 
     Returns
     -------
-    SepformerSeparation
+    speechbrain.inference.separation.SepformerSeparation
         In eval mode, without gradients.
 
     Raises
     ------
     UserError
-        The bundle is missing, incomplete or damaged, or would run code, or an override, the device
+        The bundle is missing, incomplete or damaged, or could run code, or an override, the device
         or the dtype is wrong.
     """
+    from speechbrain.inference.separation import SepformerSeparation  # which takes seconds
+
     device = checked_device(device)
     modules, hparams = read_bundle(folder, overrides, trust)
     hparams["savedir"] = None  # as SpeechBrain's loader sets it
-    model = interface(modules=modules, hparams=hparams, run_opts={"device": device})
+    model = SepformerSeparation(modules=modules, hparams=hparams, run_opts={"device": device})
     lower_precision(model.mods, dtype, device)  # last, since moving a module undoes it
     return model
 
@@ -204,9 +221,9 @@ def load_modules(
     folder: str | Path, overrides: dict | None = None, device: str | torch.device = "cpu",
     dtype: str = "float32", trust: bool = False,
 ) -> tuple[dict[str, torch.nn.Module], dict]:
-    """Like `load_bundle`, but returns encoder, masknet and decoder, and all of the file's values.
+    """Like `load_bundle`, but returns encoder, masknet and decoder, and the file's values.
 
-    The modules are in eval mode and without gradients.
+    The modules are in eval mode and without gradients. The values are those of `load_hparams`.
     """
     device = checked_device(device)
     modules, hparams = read_bundle(folder, overrides, trust)

@@ -1,90 +1,241 @@
-"""Separation of audio files with a loaded bundle."""
+"""Separation of audio files of any length: reading, separating and writing as it goes."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-import torch
-from speechbrain.inference.separation import SepformerSeparation
+import numpy as np
 
-from papez_lobes.data.audio import read_audio, write_audio
-from papez_lobes.separator import Separator, match_mixture
+from papez_lobes.data.audio import open_audio
+from papez_lobes.data.resampling import Resampler
+from papez_lobes.data.tracks import TrackWriter
+from papez_lobes.inference.interface import OVERLAP_SECONDS, SEGMENT_SECONDS, SpeechSeparation
+
+LONE_VOICE_DB = 12.0  # or more: the margin of the loudest estimate if nobody else speaks
+SILENT_DB = -200.0  # stands for the level of digital silence
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How recordings are separated and written.
+
+    Arguments
+    ---------
+    segment, overlap : float
+        Of the windows, in seconds.
+    subtype : str
+        "PCM_16", "PCM_24" or "FLOAT".
+    clip : str
+        "rescale" scales all estimates of a recording down alike if one exceeds full scale;
+        "clamp" clips them.
+    keep_rate : bool
+        Write at the recording's rate rather than the model's.
+    residual : bool
+        Also write what is missing: the mixture minus all estimates.
+    overwrite : bool
+        Replace files that exist.
+    """
+
+    segment: float = SEGMENT_SECONDS
+    overlap: float = OVERLAP_SECONDS
+    subtype: str = "PCM_16"
+    clip: str = "rescale"
+    keep_rate: bool = False
+    residual: bool = False
+    overwrite: bool = False
 
 
 @dataclass
-class Separated:
-    """A separated recording.
+class Report:
+    """What was done with one recording.
 
     Arguments
     ---------
-    mixture : torch.Tensor
-        [T], at the model's sampling rate.
-    estimates : torch.Tensor
-        [T, C], scaled so that their sum is as close as possible to the mixture.
-    sample_rate : int
-        Sampling rate of the model, in Hz.
-    trace : papez_lobes.recurrent.Trace or None
-        Trace of the recurrence, if the model has one.
+    source : str
+        The recording.
+    paths : list of pathlib.Path
+        Files that were written.
+    seconds : float
+        Duration of the recording.
+    channels, sample_rate : int
+        Of the recording.
+    model_rate : int
+        Rate of the model, in Hz.
+    levels_db : list of float
+        RMS level of each estimate in dB relative to full scale; -200 for silence.
+    depth : float or None
+        Mean number of steps of a token; None for a model without recurrence.
+    real_time_factor : float
+        Seconds of computing per second of audio.
+    flaw : str or None
+        What is missing from a truncated file.
     """
 
-    mixture: torch.Tensor
-    estimates: torch.Tensor
-    sample_rate: int
-    trace: object
+    source: str
+    paths: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+    channels: int = 1
+    sample_rate: int = 0
+    model_rate: int = 0
+    levels_db: list[float] = field(default_factory=list)
+    depth: float | None = None
+    real_time_factor: float = 0.0
+    flaw: str | None = None
+
+    @property
+    def margin_db(self) -> float:
+        """How much louder the loudest estimate is than the next one, in dB."""
+        levels = sorted(self.levels_db, reverse=True)
+        return levels[0] - levels[1] if len(levels) > 1 else 0.0
+
+    @property
+    def lone_voice(self) -> int | None:
+        """The number of the only estimate with a voice, from 1; None if there are several.
+
+        Example
+        -------
+        >>> Report("a.wav", levels_db=[-50.0, -20.0]).lone_voice
+        2
+        """
+        loudest = max(self.levels_db)
+        if loudest <= SILENT_DB or self.margin_db < LONE_VOICE_DB:
+            return None
+        return self.levels_db.index(loudest) + 1
 
 
-def separate_file(model: SepformerSeparation, path: str | Path) -> Separated:
-    """Separate one file.
+def separate_recording(
+    separator: SpeechSeparation, source: str | Path | bytes | BinaryIO, paths: list[Path],
+    options: FileOptions = FileOptions(), progress: Callable[[float], object] = lambda done: None,
+) -> Report:
+    """Separate one recording into one file per speaker, in constant memory.
+
+    The files appear whole, and all of them or none.
 
     Arguments
     ---------
-    model : speechbrain.inference.separation.SepformerSeparation
-        The model, from `load_bundle` or SpeechBrain's own `from_hparams`.
-    path : str or pathlib.Path
-        Audio file with any sampling rate and number of channels. Channels are averaged, and the
-        signal is resampled to the model's rate.
+    separator : SpeechSeparation
+        The separator, from `papez_lobes.load`.
+    source : str, pathlib.Path, bytes or binary file object
+        The recording.
+    paths : list of pathlib.Path
+        A file for each speaker, and one for the residual if it is wanted.
+    options : FileOptions
+        How to separate and write.
+    progress : callable
+        Called with the seconds of audio that were separated since the last call.
 
     Returns
     -------
-    Separated
+    Report
 
     Raises
     ------
     UserError
-        The file cannot be read as audio.
+        The recording cannot be read, or a file exists or cannot be written.
     """
-    rate = model.hparams.sample_rate
-    mixture = torch.from_numpy(read_audio(path, rate)).unsqueeze(0).to(model.device)
-    with torch.inference_mode():
-        estimates, trace = Separator.of(model.mods)(mixture, return_trace=True)
-        estimates = match_mixture(estimates, mixture)
-    return Separated(mixture[0].cpu(), estimates[0].cpu(), rate, trace)
+    started = time.perf_counter()
+    rate, meter = separator.sample_rate, _Meter(separator)
+    with open_audio(source, rate, truncated="keep") as audio:
+        report = Report(audio.name, model_rate=rate, sample_rate=audio.info.sample_rate,
+                        channels=audio.info.channels)
+        out_rate = audio.info.sample_rate if options.keep_rate else rate
+        with TrackWriter(
+            paths, out_rate, options.subtype, options.clip, options.overwrite, source
+        ) as writer:
+            resampler = Resampler(rate, out_rate)
+            tracks = separate_blocks(
+                separator, audio.blocks(), options.segment, options.overlap, meter.separate
+            )
+            for mixture, estimates in tracks:
+                meter.measure(estimates)
+                if options.residual:
+                    residual = mixture - estimates.sum(axis=0)
+                    estimates = np.concatenate([estimates, residual[None]])
+                writer.write(resampler.feed(estimates))
+                progress(mixture.size / rate)
+            total = audio.frames_read if options.keep_rate else None
+            writer.write(resampler.flush(total))
+        report.flaw = audio.flaw
+    report.paths = list(paths)
+    report.seconds, report.levels_db, report.depth = meter.seconds, meter.levels_db, meter.depth
+    report.real_time_factor = (time.perf_counter() - started) / report.seconds
+    return report
 
 
-def write_estimates(separated: Separated, path: str | Path, folder: str | Path) -> list[Path]:
-    """Write the estimates of a recording as `<stem>_s1.wav`, `<stem>_s2.wav`, ...
-
-    The files have 16 bit and the model's sampling rate. If an estimate exceeds full scale, all are
-    scaled down by the same factor.
+def separate_blocks(
+    separator: SpeechSeparation, blocks: Iterable[np.ndarray], segment: float = SEGMENT_SECONDS,
+    overlap: float = OVERLAP_SECONDS, separate: Callable | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Separate a signal that comes in blocks.
 
     Arguments
     ---------
-    separated : Separated
-        The separated recording.
-    path : str or pathlib.Path
-        Path of the recording, which gives the stem.
-    folder : str or pathlib.Path
-        Folder to write to.
+    separator : SpeechSeparation
+        The separator.
+    blocks : iterable of numpy.ndarray
+        Pieces [n] of the signal, at the model's rate.
+    segment, overlap : float
+        Of the windows, in seconds.
+    separate : callable, optional
+        Takes the place of `separator.separate_batch`.
 
-    Returns
-    -------
-    list of pathlib.Path
-        Paths of the files.
+    Yields
+    ------
+    (numpy.ndarray, numpy.ndarray)
+        Pieces of the signal [m] and of its estimates [C, m], m >= 1.
     """
-    peak = separated.estimates.abs().max().clamp(min=1.0)
-    paths = []
-    for speaker in range(separated.estimates.shape[1]):
-        target = Path(folder) / f"{Path(path).stem}_s{speaker + 1}.wav"
-        samples = (separated.estimates[:, speaker] / peak).numpy()
-        write_audio(target, samples, separated.sample_rate)
-        paths.append(target)
-    return paths
+    windows = separator.windows(segment, overlap, separate)
+    waiting = np.zeros(0, dtype=np.float32)  # of the signal, whose estimates are not ready
+    for block in blocks:
+        waiting = np.concatenate([waiting, block])
+        ready = windows.feed(block)
+        if ready.shape[1]:
+            yield waiting[: ready.shape[1]], ready
+            waiting = waiting[ready.shape[1]:]
+    ready = windows.flush()
+    if ready.shape[1]:
+        yield waiting, ready
+
+
+class _Meter:
+    """Sums over a recording: its duration, the levels of its estimates, and the depth.
+
+    Arguments
+    ---------
+    separator : SpeechSeparation
+        The separator.
+    """
+
+    def __init__(self, separator):
+        self.separator = separator
+        self.energies = np.zeros(separator.num_speakers)
+        self.samples = self.steps = self.tokens = 0
+
+    def separate(self, mixtures):
+        """Like the separator's `separate_batch`."""
+        estimates, depth = self.separator.separate_with_depth(mixtures)
+        if depth is not None:
+            self.steps += int(depth.sum())
+            self.tokens += depth.size
+        return estimates
+
+    def measure(self, estimates):
+        """Take account of estimates [C, n]."""
+        self.energies += np.square(estimates, dtype=np.float64).sum(axis=1)
+        self.samples += estimates.shape[1]
+
+    @property
+    def seconds(self):
+        return self.samples / self.separator.sample_rate
+
+    @property
+    def levels_db(self):
+        powers = self.energies / max(1, self.samples)
+        floor = 10 ** (SILENT_DB / 10)
+        return [round(float(level), 2) for level in 10 * np.log10(np.maximum(powers, floor))]
+
+    @property
+    def depth(self):
+        return self.steps / self.tokens if self.tokens else None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from papez_lobes.data.audio import audio_info, read_audio, write_audio
-from papez_lobes.data.lookup import AUDIO_SUFFIXES
+from papez_lobes.data.audio import audio_info, open_audio, read_audio, write_audio
+from papez_lobes.data.containers import SNDFILE_SUFFIXES
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -150,12 +150,17 @@ def bad_files(folder, noise):
 
 
 def test_bad_files_give_one_line_each_with_their_name(tmp_path, noise):
+    def read_blocks(path):
+        with open_audio(path) as audio:
+            list(audio.blocks())
+
     for name, said in bad_files(tmp_path, noise).items():
-        with pytest.raises(UserError) as caught:
-            read_audio(tmp_path / name)
-        message = str(caught.value)
-        assert said in message, name
-        assert message.startswith(f"{tmp_path / name}: ") and "\n" not in message
+        for read in (read_audio, read_blocks):
+            with pytest.raises(UserError) as caught:
+                read(tmp_path / name)
+            message = str(caught.value)
+            assert said in message, name
+            assert message.startswith(f"{tmp_path / name}: ") and "\n" not in message
 
 
 def test_streamed_file_of_unknown_size_is_read(tmp_path, noise):
@@ -213,7 +218,7 @@ FORMATS = {
 WITHOUT_LENGTH = {".sf", ".ircam", ".paf", ".pvf"}
 
 
-@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+@pytest.mark.parametrize("suffix", SNDFILE_SUFFIXES)
 def test_every_suffix_that_is_taken_for_audio_is_read_and_a_cut_file_is_not(
     tmp_path, suffix
 ):
@@ -267,7 +272,7 @@ def test_a_cut_mp3_does_not_pass(tmp_path, rate, channels):
     assert audio_info(path).frames == 2 * rate + 7
     for cut in (content[: len(content) // 2], content[:-1], tag + content[:-1]):
         path.write_bytes(cut)
-        with pytest.raises(UserError, match=r"is truncated \(\d+ of \d+ frames\)"):
+        with pytest.raises(UserError, match=r"truncated \(\d+ of \d+ frames, [\d.]+ s missing\)"):
             audio_info(path)
     path.write_bytes(content[second:-1])
     with pytest.raises(UserError, match="its last frame is not whole"):
@@ -279,7 +284,6 @@ def test_a_cut_mp3_does_not_pass(tmp_path, rate, channels):
 
 
 FOREIGN = {
-    b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + bytes(range(256)): "MPEG-4 .*ffmpeg",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n": "git lfs pull",
     b"/annex/objects/SHA256E-s1234--abcd.wav\n": "git annex get",
     b"\n  <!DOCTYPE html>\n<html><title>404</title></html>": "a web page",
@@ -288,10 +292,6 @@ FOREIGN = {
     b"\x1f\x8b\x08\0" + bytes(range(256)): "gzip",
     bytes(257) + b"ustar\x0000" + bytes(500): "tar",
     b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(256)): "7z",
-    b"\x1a\x45\xdf\xa3" + bytes(range(256)): "WebM",
-    b"#!AMR\n" + bytes(range(256)): "AMR",
-    b"\xff\xf1\x50\x80" + bytes(range(256)): "AAC",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(range(256)): "Windows Media",
     b"%PDF-1.7\n\xe2\xe3\xcf\xd3": "PDF",
     bytes(5000): "zeros",
     "Grüße, “text”\n".encode() * 100: "text",
@@ -300,7 +300,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("content, said", FOREIGN.items(), ids=FOREIGN.values())
 def test_what_is_not_audio_is_named_for_what_it_is(tmp_path, content, said, capfd):
-    for suffix in AUDIO_SUFFIXES:
+    for suffix in SNDFILE_SUFFIXES:
         path = tmp_path / f"a{suffix}"
         path.write_bytes(content)
         said_of_it = rf"a{suffix}: not an audio file but .*{said}"
@@ -310,7 +310,7 @@ def test_what_is_not_audio_is_named_for_what_it_is(tmp_path, content, said, capf
     assert capfd.readouterr().err == ""  # libraries of C have nothing to say
 
 
-@pytest.mark.parametrize("suffix", [*AUDIO_SUFFIXES, ".raw", ".vox", ".wv2", ""])
+@pytest.mark.parametrize("suffix", [*SNDFILE_SUFFIXES, ".raw", ".vox", ".wv2", ""])
 def test_unknown_bytes_are_not_taken_for_headerless_audio(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"\x81\x82" + np.random.default_rng(0).bytes(5000))

@@ -1,9 +1,11 @@
 """Resampling: MATLAB's filter by its definition, lengths, and tones that stay in place."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from papez_lobes.data.resampling import resample
+from papez_lobes.data.resampling import Resampler, resample
 
 
 def by_definition(samples, up, down):
@@ -21,6 +23,7 @@ def by_definition(samples, up, down):
 
 @pytest.mark.parametrize("from_rate, to_rate, up, down", [
     (16000, 8000, 1, 2), (8000, 16000, 2, 1), (44100, 8000, 80, 441), (12000, 16000, 4, 3),
+    (4409, 800, 800, 4409), (800, 4409, 4409, 800),  # of large numbers
 ])
 def test_the_filter_is_that_of_matlab(from_rate, to_rate, up, down):
     rng = np.random.default_rng(0)
@@ -61,3 +64,33 @@ def test_single_precision_gives_the_same_samples(rates, count):
     single = resample(samples.astype(np.float32), *rates)
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, resample(samples, *rates), atol=1e-5)
+
+
+RATES = [
+    (48000, 8000), (8000, 48000), (44100, 16000), (16000, 16000), (44099, 8000), (8000, 22257),
+]
+
+
+@pytest.mark.parametrize("rates", RATES)
+def test_a_signal_in_pieces_is_resampled_as_at_once(rates):
+    rng = np.random.default_rng(0)
+    signal = rng.uniform(-1, 1, (2, 60001)).astype(np.float32)
+    pieces, resampler, begin = [], Resampler(*rates), 0
+    for size in (0, 1, 1, 7, 20000, 0, 3, 39989):
+        pieces.append(resampler.feed(signal[:, begin : begin + size]))
+        resampler = pickle.loads(pickle.dumps(resampler))
+        begin += size
+    pieces.append(resampler.flush())
+    together = np.concatenate(pieces, axis=-1)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, resample(signal, *rates), atol=1e-6)
+    np.testing.assert_allclose(together[1], resample(signal[1], *rates), atol=1e-6)
+
+
+@pytest.mark.parametrize("rates", RATES)
+def test_there_and_back_gives_as_many_samples_as_there_were(rates):
+    for count in (1, 2, 7, 1000, 44111):
+        there, back = Resampler(*rates), Resampler(*rates[::-1])
+        pieces = [back.feed(there.feed(np.ones(count))), back.feed(there.flush())]
+        assert sum(map(len, [*pieces, back.flush(count)])) == count
+    assert Resampler(*rates).flush().size == 0

@@ -1,0 +1,269 @@
+"""Writing of the tracks of a recording, as they come."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from papez_lobes.data.audio import FLOATS, Source, encoding, quantise
+from papez_lobes.errors import UserError
+from papez_lobes.files import sync_folder
+
+BLOCK = 2**16  # samples per track that are encoded at a time
+BYTES_PER_SAMPLE = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # others have at most 8
+LARGEST_WAV = 2**32 - 2**16  # bytes of samples; longer files are RF64
+
+
+class TrackWriter:
+    """Writing of the tracks of a recording, one file each, as they come.
+
+    It is a context manager. The files appear at its end, all of them and whole, or none: after an
+    exception, Ctrl-C included, nothing is left behind. Memory is constant. Until the end the
+    samples lie in a temporary file in the folder of the first track, 4 bytes each.
+
+    Arguments
+    ---------
+    paths : sequence of str or pathlib.Path
+        Files to write, one for each track. Their suffixes name the format: wav (RF64 above 4 GB),
+        flac, ogg, and others that libsndfile writes. Missing parent folders are made.
+    sample_rate : int
+        In Hz.
+    subtype : str
+        "PCM_16", "PCM_24" or "FLOAT". Formats without PCM, such as ogg, take their own for
+        "PCM_16".
+    clip : "rescale" or "clamp"
+        What happens if a track exceeds full scale: all tracks are multiplied by one factor, or
+        samples are clipped. "FLOAT" keeps every sample as it is.
+    overwrite : bool
+        Replace files that exist.
+    source : str, os.PathLike, bytes, binary file object or None
+        The recording that is separated, as for `open_audio`. It is never overwritten.
+
+    Attributes
+    ----------
+    scale : float
+        The factor, known at the end; 1.0 if nothing was rescaled.
+
+    Raises
+    ------
+    UserError
+        A file exists or is the source, its format is unknown, or the folder or disk cannot be
+        written to.
+
+    Example
+    -------
+    >>> paths = [getfixture("tmp_path") / f"a_s{speaker}.wav" for speaker in (1, 2)]
+    >>> with TrackWriter(paths, 8000) as writer:
+    ...     writer.write(np.array([[0.5, 0.5], [0.25, 2.0]]))
+    ...     writer.write(np.array([[0.5], [0.25]]))
+    >>> writer.scale, [soundfile.read(path)[0].round(3).tolist() for path in paths]
+    (0.5, [[0.25, 0.25, 0.25], [0.125, 1.0, 0.125]])
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], sample_rate: int, subtype: str = "PCM_16",
+        clip: str = "rescale", overwrite: bool = False, source: Source | None = None,
+    ) -> None:
+        if clip not in ("rescale", "clamp"):
+            raise ValueError(f"clip must be 'rescale' or 'clamp', not {clip!r}")
+        self.paths = [Path(path) for path in paths]
+        self.sample_rate, self.clip, self.overwrite = sample_rate, clip, overwrite
+        self.scale, self.peak, self.frames = 1.0, 0.0, 0
+        self._encodings = [encoding(path, subtype, sample_rate) for path in self.paths]
+        for path in self.paths:
+            if isinstance(source, (str, os.PathLike)) and _same_file(path, source):
+                raise UserError(f"{path}: is the recording itself; choose another name or folder")
+            self._check_free(path)
+        if len({path.resolve() for path in self.paths}) < len(self.paths):
+            raise UserError(f"{self.paths[0]}: two tracks have the same name; give each its own")
+        self._made = []  # folders, and files that are not whole yet
+        self._spool = None  # [n, C], float32
+
+    def _check_free(self, path):
+        with _writing(path):
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; choose another name")
+        if not self.overwrite and os.path.lexists(path):
+            raise UserError(f"{path}: exists; choose another folder, or overwrite it")
+
+    def __enter__(self) -> "TrackWriter":
+        try:
+            for path in self.paths:
+                with _writing(path):
+                    missing = [folder for folder in path.parents if not folder.exists()]
+                    self._made += reversed(missing)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+            with _writing(self.paths[0]):
+                self._spool = tempfile.TemporaryFile(dir=self.paths[0].parent)
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def write(self, estimates: np.ndarray) -> None:
+        """Add samples to all tracks.
+
+        Arguments
+        ---------
+        estimates : numpy.ndarray
+            [C, n], float, n >= 0; full scale is 1.
+
+        Raises
+        ------
+        ValueError
+            The number of tracks is another, or samples are NaN or infinite.
+        UserError
+            The disk is full.
+        """
+        estimates = np.asarray(estimates, dtype=np.float32)
+        if estimates.ndim != 2 or len(estimates) != len(self.paths):
+            raise ValueError(f"estimates must be [{len(self.paths)}, n], not "
+                             f"{list(estimates.shape)}")
+        if not np.isfinite(estimates).all():
+            raise ValueError(f"{self.paths[0]}: estimates must be finite")
+        with _writing(self.paths[0]):
+            self._spool.write(estimates.T.tobytes())
+        self.peak = max(self.peak, float(np.abs(estimates).max(initial=0)))
+        self.frames += estimates.shape[1]
+
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            if kind is None:
+                self._publish(self._encode())
+                self._made = []
+        finally:
+            self._clean_up()
+
+    def _encode(self) -> list[Path]:
+        """Write the files beside their places."""
+        if self.clip == "rescale" and self.peak > 1:
+            self.scale = 1 / self.peak
+        with ExitStack() as stack:
+            tracks, asides, scale = [], [], np.float32(self.scale)
+            for path, (audio_format, subtype) in zip(self.paths, self._encodings):
+                size = self.frames * BYTES_PER_SAMPLE.get(subtype, 8)
+                if audio_format == "WAV" and size > LARGEST_WAV:
+                    audio_format = "RF64"
+                aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+                asides.append(aside)
+                self._made.append(aside)
+                track = _Track(path, aside, self.sample_rate, audio_format, subtype)
+                tracks.append(stack.enter_context(track))
+            with _writing(self.paths[0]):
+                self._spool.seek(0)
+            row = 4 * len(self.paths)
+            while content := self._spool.read(row * BLOCK):
+                samples = np.frombuffer(content, np.float32).reshape(-1, len(self.paths))
+                for track, column in zip(tracks, samples.T):
+                    track.write(column if track.subtype in FLOATS else column * scale)
+        return asides
+
+    def _publish(self, asides):
+        placed = []
+        try:
+            for aside, path in zip(asides, self.paths):
+                self._check_free(path)  # another program may have written it
+                with _writing(path):
+                    os.replace(aside, path)
+                placed.append(path)
+        except BaseException:
+            for path in placed:
+                path.unlink(missing_ok=True)
+            raise
+        for folder in {path.parent for path in self.paths}:
+            sync_folder(folder)
+
+    def _clean_up(self):
+        if self._spool:
+            with suppress(OSError):  # what it could not write
+                self._spool.close()
+        for path in reversed(self._made):
+            with suppress(OSError):  # a folder that is in use by now, or was never made
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _same_file(path: Path, source: str | os.PathLike) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # one of them is not there
+        return False
+
+
+class _GuardedFile:
+    """A file that libsndfile writes through `soundfile`.
+
+    These report neither a full disk nor Ctrl-C. What is raised is kept until libsndfile has
+    returned, which is told that all went well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.error = open(path, "w+b"), None
+
+    def write(self, content) -> int:
+        return self._try(self.file.write, content) or len(content)
+
+    def read(self, count: int) -> bytes:
+        return self._try(self.file.read, count) or b""
+
+    def seek(self, *place: int) -> int:
+        return self._try(self.file.seek, *place) or 0
+
+    def tell(self) -> int:
+        return self._try(self.file.tell) or 0
+
+    def _try(self, method, *arguments):
+        if self.error is None:
+            try:
+                return method(*arguments)
+            except BaseException as error:
+                self.error = error
+        return None
+
+    def check(self) -> None:
+        """Raise what was kept."""
+        if self.error is not None:
+            raise self.error
+
+
+class _Track:
+    """One file that is being encoded, beside its place."""
+
+    def __init__(
+        self, path: Path, aside: Path, sample_rate: int, audio_format: str, subtype: str
+    ) -> None:
+        self.path, self.subtype = path, subtype
+        with _writing(path):
+            self.guard = _GuardedFile(aside)
+        self.encoder = soundfile.SoundFile(
+            self.guard, "w", sample_rate, 1, subtype, format=audio_format
+        )
+
+    def write(self, samples: np.ndarray) -> None:
+        with _writing(self.path):
+            self.encoder.write(quantise(samples, self.subtype))
+            self.guard.check()
+
+    def __enter__(self) -> "_Track":
+        return self
+
+    def __exit__(self, *_) -> None:
+        with _writing(self.path), self.guard.file as file:
+            self.encoder.close()
+            self.guard.check()
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the errors of writing a file into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
+        raise UserError(f"{path}: {reason}") from error

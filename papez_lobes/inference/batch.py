@@ -1,0 +1,171 @@
+"""Separation of many recordings, by one process or several."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from papez_lobes.errors import UserError
+from papez_lobes.inference.files import FileOptions, Report, separate_recording
+from papez_lobes.inference.interface import SpeechSeparation, load
+from papez_lobes.inference.recordings import TEMPLATE, Recording, estimate_paths
+
+REFUSE, OVERWRITE, SKIP = "refuse", "overwrite", "skip"  # what happens to files that exist
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a process needs to separate recordings; it can be pickled.
+
+    Arguments
+    ---------
+    model : dict
+        Arguments of `papez_lobes.load`.
+    out : str
+        Output folder.
+    template, ext : str
+        Of the names of the files, see `papez_lobes.inference.recordings.estimate_paths`.
+    existing : str
+        "refuse", "overwrite" or "skip".
+    plot : bool
+        Also draw a picture of each recording, `<track>.png`.
+    files : FileOptions
+        How the recordings are separated and written.
+    """
+
+    model: dict
+    out: str = "separated"
+    template: str = TEMPLATE
+    ext: str = "wav"
+    existing: str = REFUSE
+    plot: bool = False
+    files: FileOptions = field(default_factory=FileOptions)
+
+
+@dataclass
+class Outcome:
+    """What became of one recording.
+
+    Arguments
+    ---------
+    recording : Recording
+        The recording.
+    status : str
+        "separated", "skipped" or "failed".
+    report : Report or None
+        Of a separated recording.
+    reason : str or None
+        Why it failed, in one line.
+    """
+
+    recording: Recording
+    status: str
+    report: Report | None = None
+    reason: str | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        line = {"source": self.recording.source, "status": self.status}
+        if self.report is not None:
+            line |= asdict(self.report) | {"lone_voice": self.report.lone_voice}
+        if self.reason is not None:
+            line["reason"] = self.reason
+        return json.dumps(line, default=str)
+
+
+class BatchSeparator:
+    """Separates recordings one by one, and reports those that fail instead of raising.
+
+    Every way of running this package over many recordings calls it.
+
+    Arguments
+    ---------
+    options : BatchOptions
+        What to load and how to write.
+    separator : SpeechSeparation, optional
+        A separator that is loaded already.
+    """
+
+    def __init__(self, options: BatchOptions, separator: SpeechSeparation | None = None):
+        self.options = options
+        self.separator = load(**options.model) if separator is None else separator
+
+    def __call__(
+        self, recording: Recording, progress: Callable[[float], object] = lambda seconds: None
+    ) -> Outcome:
+        """Separate a recording and write its files; `progress` as in `separate_recording`."""
+        options = self.options
+        try:
+            paths = estimate_paths(
+                options.out, recording.track, self.separator.num_speakers, options.template,
+                options.ext, options.files.residual,
+            )
+            picture = Path(options.out, f"{recording.track}.png")
+            wanted = [*paths, picture] if options.plot else paths
+            existing = [path for path in wanted if os.path.lexists(path)]
+            if options.existing == SKIP and len(existing) == len(wanted):
+                return Outcome(recording, "skipped")
+            if options.existing == REFUSE and existing:
+                raise UserError(f"{existing[0]}: exists; --overwrite replaces it, and "
+                                "--skip-existing leaves out recordings that are done")
+            # of a recording that is done in part, all is written again
+            files = replace(options.files, overwrite=options.existing != REFUSE)
+            report = separate_recording(
+                self.separator, recording.source, paths, files, progress
+            )
+            if options.plot:
+                from papez_lobes.inference.picture import draw_tracks
+
+                draw_tracks(picture, recording.source, paths)
+                report.paths.append(picture)
+        except UserError as error:
+            return Outcome(recording, "failed", reason=str(error))
+        return Outcome(recording, "separated", report)
+
+
+def separate_all(
+    recordings: Sequence[Recording], options: BatchOptions, jobs: int,
+) -> Iterator[Outcome]:
+    """Separate recordings with several processes; yields the outcomes as they come.
+
+    Arguments
+    ---------
+    recordings : sequence of Recording
+        The recordings.
+    options : BatchOptions
+        What to load and how to write.
+    jobs : int
+        Number of processes.
+    """
+    context = get_context("spawn")  # a fork of a process with threads can hang
+    pool = ProcessPoolExecutor(jobs, context, _start_process, (options, jobs))
+    try:
+        futures = [pool.submit(_separate, recording) for recording in recordings]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"one of the {jobs} processes was killed or could not start, perhaps for want of "
+            "memory; use fewer --jobs, and --skip-existing to go on"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_process(options, jobs):
+    """Load the separator in a new process, which gets its share of the cores."""
+    global _batch_separator
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # Ctrl-C: end without a traceback
+    _batch_separator = BatchSeparator(options)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def _separate(recording):
+    return _batch_separator(recording)

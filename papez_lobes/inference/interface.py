@@ -1,0 +1,324 @@
+"""The interface of trained separators: samples, files and live streams.
+
+It needs NumPy alone. `papez_lobes.inference.trained` implements it with PyTorch, and
+`papez_lobes.runtime` with onnxruntime.
+"""
+
+import logging
+import sys
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from papez_lobes.errors import UserError
+from papez_lobes.inference.windows import WindowedSeparation
+
+logger = logging.getLogger(__name__)
+SEGMENT_SECONDS = 60.0  # longest piece of a recording that is separated at once
+LIVE_CONTEXT_SECONDS = 4.0  # length of a window of a live stream: the context of its end
+OVERLAP_SECONDS = 5.0  # of two neighbouring pieces
+
+
+def load(
+    bundle: str | Path | None = None, device: object = None, dtype: str = "float32",
+    mean_depth: float | None = None, num_speakers: int | None = None,
+    overrides: dict | None = None, trust: bool = False,
+) -> "SpeechSeparation":
+    """Load a trained separator, offline.
+
+    Arguments
+    ---------
+    bundle : str or pathlib.Path, optional
+        A bundle's folder, the name of one that comes with the package (see `papez list`), 'fast'
+        or 'best' for the smallest or largest of these, or a model file that `papez export` wrote
+        (`.onnx`), which needs no PyTorch. Default: the best one of the package that takes at most
+        a fifth of real time here.
+    device : str or torch.device, optional
+        Default: CUDA where it works, then Apple's MPS, then the CPU.
+    dtype : str
+        Precision: float32, bfloat16, float16 or int8, see
+        `papez_lobes.fast.precision.lower_precision`.
+    mean_depth : float, optional
+        Mean number of steps of a token, set on the first recording that is separated: fewer steps
+        take less time and separate less well.
+    num_speakers : int, optional
+        Number of speakers, by which the package's bundle is chosen. Default: 2.
+    overrides : dict, optional
+        Hyperparameters to change that keep the shapes of the weights, such as `max_depth`.
+    trust : bool
+        Also load a bundle whose hyperparams.yaml builds other classes than lobes. It can then run
+        any code, so pass True only for bundles from people whom you trust.
+
+    Returns
+    -------
+    SpeechSeparation
+
+    Raises
+    ------
+    papez_lobes.errors.UserError
+        The bundle is missing, incomplete or damaged, an argument is wrong, or a package that is
+        needed is not installed.
+
+    Example
+    -------
+    >>> separator = load("papez-small-8k", device="cpu")
+    >>> separator.sample_rate, separator.num_speakers
+    (8000, 2)
+    """
+    try:
+        from papez_lobes.inference.trained import TrainedSeparator
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{bundle}: needs {error.name}: `pip install papez-lobes[torch]`, or name an .onnx file"
+        ) from error
+    return TrainedSeparator.load(
+        bundle, device, dtype, mean_depth, num_speakers, overrides, trust)
+
+
+class SpeechSeparation(ABC):
+    """A trained separator. `papez_lobes.load` gives one.
+
+    Arguments
+    ---------
+    path : str
+        The bundle or the model file.
+    sample_rate : int
+        Rate of the model, in Hz.
+    num_speakers : int
+        Number of estimates, C.
+    """
+
+    def __init__(self, path: str, sample_rate: int, num_speakers: int):
+        self.path = path
+        self.sample_rate = sample_rate
+        self.num_speakers = num_speakers
+
+    @abstractmethod
+    def separate_with_depth(self, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Separate a batch of mixtures, each as a whole.
+
+        Arguments
+        ---------
+        mixtures : numpy.ndarray
+            [B, T], float32, finite, at the model's rate.
+
+        Returns
+        -------
+        (numpy.ndarray, numpy.ndarray or None)
+            Estimates [B, T, C], float32, whose sum is as close as possible to the mixture; and
+            the steps [B, L] that each token ran, or None for a model without recurrence.
+        """
+
+    def separate_batch(self, mixtures: np.ndarray) -> np.ndarray:
+        """The estimates of `separate_with_depth` alone."""
+        return self.separate_with_depth(mixtures)[0]
+
+    def separate(self, samples, sample_rate: int):
+        """Separate one recording or a batch of them.
+
+        Recordings of more than a minute are separated in overlapping windows.
+
+        Arguments
+        ---------
+        samples : array_like or torch.Tensor
+            [T], or [B, T] for B recordings with one channel each. Any integer or floating-point
+            type.
+        sample_rate : int
+            Rate of the samples, in Hz. They are resampled to the model's rate, and the estimates
+            back; what the model cannot hear is then missing from the estimates.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            [C, T] or [B, C, T], float32, on the scale of the samples. A tensor, on the same
+            device, if the samples are one.
+
+        Raises
+        ------
+        ValueError
+            The samples have another shape, are empty, or are not finite numbers, or the rate is
+            no positive integer.
+
+        Example
+        -------
+        >>> import papez_lobes
+        >>> separator = papez_lobes.load("papez-small-8k")
+        >>> separator.separate(np.zeros(16000, dtype=np.int16), 16000).shape
+        (2, 16000)
+        """
+        from papez_lobes.data.resampling import resample
+
+        if isinstance(sample_rate, bool) or int(sample_rate) != sample_rate or sample_rate < 1:
+            raise ValueError(f"sample_rate is {sample_rate!r}: it must be a positive number of Hz")
+        mixtures = _to_array(samples)
+        size, rate = mixtures.shape[-1], int(sample_rate)
+        mixtures = resample(np.atleast_2d(mixtures), rate, self.sample_rate)
+        window = round(SEGMENT_SECONDS * self.sample_rate)
+        if mixtures.shape[1] <= window:
+            estimates = self.separate_batch(mixtures).transpose(0, 2, 1)
+        else:
+            estimates = np.stack([self._separate_long(mixture) for mixture in mixtures])
+        estimates = resample(estimates, self.sample_rate, rate)
+        missing = max(0, size - estimates.shape[-1])
+        estimates = np.pad(estimates, ((0, 0), (0, 0), (0, missing)))[..., :size]
+        return _like(estimates if np.ndim(samples) == 2 else estimates[0], samples)
+
+    def separate_file(
+        self, source: str | Path | bytes | BinaryIO, out: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> tuple[np.ndarray, int]:
+        """Separate an audio file.
+
+        Arguments
+        ---------
+        source : str, pathlib.Path, bytes or binary file object
+            An audio file with any rate and number of channels. Channels are averaged.
+        out : str or pathlib.Path, optional
+            Folder to write the estimates to: `<stem>_s1.wav`, `<stem>_s2.wav`, ... with 16 bit
+            and the model's rate. If an estimate exceeds full scale, all are scaled down alike.
+        overwrite : bool
+            Replace estimates that exist.
+
+        Returns
+        -------
+        (numpy.ndarray, int)
+            Estimates [C, T], float32, and their rate in Hz.
+
+        Raises
+        ------
+        papez_lobes.errors.UserError
+            The source cannot be read as audio, or the estimates cannot be written.
+        """
+        from papez_lobes.data.audio import open_audio
+        from papez_lobes.data.tracks import TrackWriter
+        from papez_lobes.inference.files import separate_blocks
+        from papez_lobes.inference.recordings import estimate_paths
+
+        pieces = []
+        track = Path(source).stem if isinstance(source, (str, Path)) else "recording"
+        with open_audio(source, self.sample_rate) as audio:
+            if audio.info.channels > 1:
+                logger.warning(f"{track}: its {audio.info.channels} channels are averaged")
+            for _, estimates in separate_blocks(self, audio.blocks()):
+                pieces.append(estimates)
+        estimates = np.concatenate(pieces, axis=1)
+        if out is not None:
+            paths = estimate_paths(out, track, self.num_speakers)
+            with TrackWriter(paths, self.sample_rate, overwrite=overwrite) as writer:
+                writer.write(estimates)
+        return estimates, self.sample_rate
+
+    def set_budget(
+        self, samples: np.ndarray, mean_depth: float | None = None,
+        real_time_factor: float | None = None,
+    ):
+        """Set how much is computed, on given speech. A model whose depth is fixed refuses.
+
+        Arguments
+        ---------
+        samples : numpy.ndarray
+            [T], at the model's rate.
+        mean_depth : float, optional
+            Mean number of steps of a token.
+        real_time_factor : float, optional
+            Seconds of computing per second of audio to stay below.
+
+        Returns
+        -------
+        papez_lobes.inference.compute_budget.Setting
+            With the halting bias that was set.
+
+        Raises
+        ------
+        papez_lobes.errors.UserError
+            The budget cannot be met.
+        """
+        raise UserError(f"{self.path}: the depth of this model cannot be set")
+
+    def stream(self, latency: float = 0.5) -> WindowedSeparation:
+        """Start the separation of a live signal.
+
+        Arguments
+        ---------
+        latency : float
+            Delay of the estimates, in seconds. A longer one separates better and computes less.
+
+        Returns
+        -------
+        papez_lobes.inference.windows.WindowedSeparation
+            `feed(samples)` takes samples [n] at the model's rate and returns the estimates [C, m]
+            that are ready; `flush()` returns the rest.
+        """
+        if not 0 < latency < LIVE_CONTEXT_SECONDS:
+            raise UserError(
+                f"a latency of {latency:g} s: it must be above 0 and below {LIVE_CONTEXT_SECONDS:g}"
+            )
+        window = round(LIVE_CONTEXT_SECONDS * self.sample_rate)
+        delay = round(latency * self.sample_rate)
+        fade = delay // 10
+        return WindowedSeparation(
+            self.separate_batch, self.num_speakers, window, delay - 2 * fade, self.sample_rate,
+            look_ahead=fade, fade=fade, first=delay)
+
+    def windows(
+        self, segment: float = SEGMENT_SECONDS, overlap: float = OVERLAP_SECONDS, separate=None,
+    ) -> WindowedSeparation:
+        """Start the separation of a recording of any length in overlapping windows.
+
+        Arguments
+        ---------
+        segment, overlap : float
+            Length of a window, and the part that it shares with the next one, in seconds.
+        separate : callable, optional
+            Takes the place of `separate_batch`.
+
+        Returns
+        -------
+        papez_lobes.inference.windows.WindowedSeparation
+
+        Raises
+        ------
+        papez_lobes.errors.UserError
+            The overlap is negative, or more than half of the segment.
+        """
+        window, shared = (round(seconds * self.sample_rate) for seconds in (segment, overlap))
+        if not 0 <= 2 * shared <= window or window < 1:
+            raise UserError(
+                f"segments of {segment:g} s that overlap by {overlap:g} s: the overlap must be "
+                "between 0 and half a segment"
+            )
+        separate = separate or self.separate_batch
+        return WindowedSeparation(
+            separate, self.num_speakers, window, window - shared, self.sample_rate)
+
+    def _separate_long(self, mixture):
+        """Estimates [C, T] of one mixture [T] that is longer than a window."""
+        windows = self.windows()
+        return np.concatenate([windows.feed(mixture), windows.flush()], axis=1)
+
+
+def _to_array(samples) -> np.ndarray:
+    """Samples as float32, checked."""
+    if hasattr(samples, "detach"):  # a tensor, which may be of a type that NumPy lacks
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    array = np.asarray(samples)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"samples are {array.dtype}: they must be integers or floating point")
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(
+            f"samples are {list(array.shape)}: they must be [T], or [B, T] for a batch, T >= 1"
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError("samples are NaN or infinite in places: remove these first")
+    return array
+
+
+def _like(estimates: np.ndarray, samples):
+    """Estimates as a tensor, if the samples are one."""
+    if hasattr(samples, "detach"):
+        return sys.modules["torch"].from_numpy(estimates).to(samples.device)
+    return estimates

@@ -1,0 +1,127 @@
+"""Trained separators in PyTorch: loading a bundle, and separating with it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import load_modules, shipped_bundles
+from papez_lobes.inference.compute_budget import (
+    Setting,
+    median_seconds,
+    set_mean_depth,
+    set_real_time_factor,
+)
+from papez_lobes.inference.interface import SpeechSeparation
+from papez_lobes.separator import Separator, match_mixture
+
+CALIBRATION_SECONDS = 30  # of a recording's beginning, on which a mean depth is set
+LARGEST_FACTOR = 0.2  # real-time factor of the bundle that is used if none is named
+
+
+class TrainedSeparator(SpeechSeparation):
+    """A separator of a bundle, in PyTorch. `papez_lobes.load` gives one.
+
+    Arguments
+    ---------
+    path : str
+        The bundle.
+    separator : papez_lobes.separator.Separator
+        In eval mode.
+    sample_rate, num_speakers : int
+        Of the model; the rate is in Hz.
+    device : str or torch.device
+        The separator's device.
+    mean_depth : float, optional
+        Mean number of steps of a token. It is set on the first recording that is separated, by
+        its beginning of at most 30 s.
+    """
+
+    def __init__(
+        self, path: str, separator: Separator, sample_rate: int, num_speakers: int,
+        device: str | torch.device = "cpu", mean_depth: float | None = None,
+    ):
+        super().__init__(path, sample_rate, num_speakers)
+        self.separator = separator
+        self.device = torch.device(device)
+        self.mean_depth = mean_depth
+
+    @classmethod
+    def load(
+        cls, bundle: str | Path | None = None, device: str | torch.device | None = None,
+        dtype: str = "float32", mean_depth: float | None = None, num_speakers: int | None = None,
+        overrides: dict | None = None, trust: bool = False,
+    ) -> "TrainedSeparator":
+        """Load a bundle, see `papez_lobes.load`."""
+        device = default_device() if device is None else device
+        names = candidates(bundle, num_speakers)
+        for name in names:
+            modules, hparams = load_modules(name, overrides, device, dtype, trust)
+            separator = cls(str(name), Separator.of(modules), hparams["sample_rate"],
+                            hparams["num_spks"], device, mean_depth)
+            if name == names[-1] or separator.is_fast():
+                break
+        if num_speakers not in (None, separator.num_speakers):
+            raise UserError(
+                f"{bundle}: separates {separator.num_speakers} speakers, not {num_speakers}; "
+                "name another bundle, or none"
+            )
+        return separator
+
+    def is_fast(self) -> bool:
+        """True if separating takes at most a fifth of real time here."""
+        noise = torch.randn(1, 2 * self.sample_rate, device=self.device)
+        return median_seconds(self.separator, noise) <= LARGEST_FACTOR * 2
+
+    @torch.inference_mode()
+    def separate_with_depth(self, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        mixtures = np.asarray(mixtures, dtype=np.float32)
+        if mixtures.ndim != 2 or mixtures.shape[1] < 1:
+            raise ValueError(f"mixtures are {list(mixtures.shape)}: they must be [B, T], T >= 1")
+        batch = torch.from_numpy(mixtures).to(self.device)
+        self._set_mean_depth(batch)
+        estimates, trace = self.separator(batch, return_trace=True)
+        estimates = match_mixture(estimates, batch).cpu().numpy()
+        return estimates, None if trace is None else trace.depth.cpu().numpy()
+
+    def set_budget(
+        self, samples: np.ndarray, mean_depth: float | None = None,
+        real_time_factor: float | None = None,
+    ) -> Setting:
+        batch = torch.from_numpy(np.atleast_2d(samples)).to(self.device)
+        if mean_depth is not None:
+            return set_mean_depth(self.separator, batch, mean_depth)
+        return set_real_time_factor(self.separator, batch, real_time_factor, self.sample_rate)
+
+    def _set_mean_depth(self, batch):
+        """Set the wanted mean depth, once, on the first batch that is not silent."""
+        if self.mean_depth is not None and batch.any():
+            target, self.mean_depth = self.mean_depth, None
+            start = batch[:, : CALIBRATION_SECONDS * self.sample_rate]
+            set_mean_depth(self.separator, start, target)
+
+
+def candidates(bundle: str | Path | None, num_speakers: int | None) -> list[str | Path]:
+    """The bundles to try, the best first.
+
+    Example
+    -------
+    >>> candidates("papez-small-8k", None), candidates("fast", 3)
+    (['papez-small-8k'], ['papez-small-8k-3spk'])
+    """
+    if bundle not in (None, "fast", "best"):
+        return [bundle]
+    speakers = 2 if num_speakers is None else num_speakers
+    names = shipped_bundles(speakers)
+    if not names:
+        raise UserError(f"no bundle of this package separates {speakers} speakers; name a folder")
+    return names[-1:] if bundle == "fast" else names[:1] if bundle == "best" else names
+
+
+def default_device() -> str:
+    """The fastest kind of device that works here: 'cuda', 'mps' or 'cpu'."""
+    for device, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+        if backend.is_available():
+            return device
+    return "cpu"
