@@ -42,7 +42,7 @@ class TemporalConvolution(nn.Module):
         tokens : torch.Tensor
             [B, L, N].
         mask : torch.Tensor, optional
-            [B, L], bool: True on valid tokens; others are seen as zeros, as is what lies before
+            [B, L], bool: True on valid tokens; others count as zeros, as does what is before
             the first token and after the last. None: all are valid.
 
         Returns

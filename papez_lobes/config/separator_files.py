@@ -232,7 +232,8 @@ def load_hparams(
     tree = read_tree(path)
     danger = find_danger(tree)
     if danger and not trust:
-        raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True")
+        raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True "
+                        "(--trust)")
     for key in FOR_SPEECHBRAIN:  # importing its loader takes seconds
         tree.pop(key, None)
     set_options(tree, path, hyperparameters)

@@ -131,6 +131,7 @@ def _read_tensors(path):
 
 
 def _check_names(tensors, path):
+    """Refuse names that are missing or unexpected, and values that are no tensors."""
     wanted = [theirs for part in NAMES for _, theirs in _pairs(part)] + [SLOTS, POSITIONS]
     for name in wanted:
         if name not in tensors:
@@ -146,6 +147,7 @@ def _read_sizes(tensors, path):
     """Read hyperparameters from the shapes of the tensors."""
 
     def shape(name, axes):
+        """The shape of a tensor, which must have so many axes."""
         size = tensors[name].shape
         if len(size) != axes or (0 in size and name != SLOTS):  # without memory slots M is 0
             raise UserError(f"{path}: {name} is {list(size)}, expected {axes} axes")
@@ -212,5 +214,6 @@ def _translate(part, wanted, tensors, path):
 
 
 def _check_shape(name, value, shape, path):
+    """Refuse a tensor of another shape."""
     if tuple(value.shape) != tuple(shape):
         raise UserError(f"{path}: {name} is {list(value.shape)}, expected {list(shape)}")

@@ -335,11 +335,9 @@ def _misfit(hyperparams, states):
             modules = build_modules(hyperparams, trust=True)  # the file is the trainer's own
     except UserError as error:  # without the name of a temporary file
         return f"nothing can be built: {str(error).removeprefix(f'{hyperparams}: ')}"
-    for part, state in states.items():
-        problem = _mismatch(modules[part].state_dict(), state)
-        if problem:
-            return f"the {part} does not fit: {problem}"
-    return None
+    problems = {part: _mismatch(modules[part].state_dict(), states[part]) for part in states}
+    return next((f"the {part} does not fit: {problem}" for part, problem in problems.items()
+                 if problem), None)
 
 
 def _mismatch(wanted, state):
@@ -356,6 +354,7 @@ def _mismatch(wanted, state):
 
 
 def _check_complete(folder):
+    """Refuse a folder that is no bundle, or one of a newer format."""
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in resource_folder("pretrained").glob("*")))
         raise UserError(f"{folder}: no such bundle; name a folder with {', '.join(FILES)}, or one "
@@ -371,6 +370,7 @@ def _check_complete(folder):
 
 
 def _check_replaceable(folder):
+    """Refuse to replace anything but a bundle or an empty folder."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir() or not all((folder / name).is_file() for name in FILES):

@@ -7,6 +7,7 @@ factor.
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -118,7 +119,12 @@ def set_mean_depth(
         return depth_spread(*[_trace(separator, mixture) for mixture in mixtures])
 
     with _restored_on_failure(halting):
-        least, most = _outermost(separator, spread_at(HIGHEST).mean, spread_at(LOWEST).mean, target)
+        least, most = spread_at(HIGHEST).mean, spread_at(LOWEST).mean
+        if not least - CLOSE <= target <= most + CLOSE:
+            raise UserError(
+                f"a mean depth of {target:g} cannot be reached: the mean is between {least:.2f} "
+                f"and {most:.2f} steps on this speech, at the model's threshold and max_depth"
+            )
         low, high, best = LOWEST, HIGHEST, None
         if target >= most - CLOSE or target <= least + CLOSE:
             high = low = HIGHEST if target <= least + CLOSE else LOWEST
@@ -209,6 +215,7 @@ def has_recurrence(separator: Separator) -> bool:
 
 
 def _halting(separator):
+    """The halting of a separator that has a recurrence."""
     if not has_recurrence(separator):
         name = type(separator.masknet).__name__
         raise UserError(f"{name} has no recurrence: only a Papez's depth can be set")
@@ -216,37 +223,26 @@ def _halting(separator):
 
 
 def _batches(mixtures):
+    """Mixtures as a list of [B, T]."""
     mixtures = [mixtures] if torch.is_tensor(mixtures) else list(mixtures)
     return [mixture if mixture.dim() == 2 else mixture.unsqueeze(0) for mixture in mixtures]
 
 
 def _trace(separator, mixture):
+    """The trace of separating a mixture [B, T]."""
     with torch.inference_mode():
         return separator(mixture, return_trace=True)[1]
 
 
-def _outermost(separator, least, most, target):
-    """Return the depths at the extreme biases if the target is between them."""
-    if not least - CLOSE <= target <= most + CLOSE:
-        raise UserError(
-            f"a mean depth of {target:g} cannot be reached: the mean is between {least:.2f} and "
-            f"{most:.2f} steps on this speech, at the model's threshold and max_depth"
-        )
-    return least, most
-
-
-class _restored_on_failure:
-    """Context that restores the halting bias if an exception is raised."""
-
-    def __init__(self, halting):
-        self.halting, self.before = halting, halting.bias
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is not None:
-            self.halting.bias = self.before
+@contextmanager
+def _restored_on_failure(halting):
+    """Restore the halting bias if an exception is raised."""
+    before = halting.bias
+    try:
+        yield
+    except BaseException:
+        halting.bias = before
+        raise
 
 
 def median_seconds(separator: Separator, mixture: torch.Tensor) -> float:

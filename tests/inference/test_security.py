@@ -112,7 +112,8 @@ def test_the_message_names_the_node_and_the_option(bundle, attack, message):
     with pytest.raises(UserError) as error:
         load_bundle(bundle)
     assert str(error.value) == (
-        f"{path}: {message}, which could run code; if you trust its author, load it with trust=True"
+        f"{path}: {message}, which could run code; if you trust its author, load it with "
+        "trust=True (--trust)"
     )
 
 
