@@ -1,18 +1,20 @@
-"""Corpora that are folders: one folder a split, and in it one for the mixtures and one a source.
+"""Corpora that are folders: one folder for each split, and in it one for each kind of file.
 
-The files of a mixture have the same name in all of them.
+The files of a mixture have the same name in the folders of the mixtures and of each source.
 """
 
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.errors import UserError
 
-MIXTURE_TYPES = ("mix_clean", "mix_both", "mix_single")  # of LibriMix and WHAM!
-CLEAN = "mix_clean"  # the type whose mixtures are the sums of their sources
+SINGLE = "mix_single"  # LibriMix's and WHAM!'s mixtures of one speaker and noise
+CLEAN = "mix_clean"  # their mixtures that are the sums of their sources
+MIXTURE_TYPES = (CLEAN, "mix_both", SINGLE)
 
 
 def absolute(folder: str | Path) -> str:
@@ -26,7 +28,7 @@ def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
     Raises
     ------
     UserError
-        It is not there, or manifests cannot hold its name.
+        There is no such folder, or manifests cannot hold its name.
 
     Example
     -------
@@ -64,30 +66,54 @@ def source_names(num_spks: int, ending: str = "") -> list[str]:
     return [f"s{number}{ending}" for number in range(1, num_spks + 1)]
 
 
-def check_parts(
-    folder: Path, parts: Sequence[str], data_folder: Path, corpus: str, hint: str
-) -> None:
-    """Refuse a split's folder that lacks the folder of one of the parts."""
-    for part in parts:
-        if not (folder / part).is_dir():
-            raise UserError(f"{data_folder}: not {corpus}, it has no "
-                            f"{(folder / part).relative_to(data_folder)}; {hint}")
+def check_split(
+    folder: Path, mixture: str | None, num_spks: int, data_folder: Path, corpus: str, hint: str,
+    ending: str = "",
+) -> list[str]:
+    """Check that a split has the folders of its mixtures and sources.
 
+    Arguments
+    ---------
+    folder : pathlib.Path
+        The split's folder.
+    mixture : str or None
+        Name of the mixtures' folder, if it must be there.
+    num_spks : int
+        Speakers C of the mixtures.
+    data_folder, corpus, hint
+        For error messages: the whole corpus, its name, and what the user should check.
+    ending : str
+        With which the names of the sources' folders end.
 
-def check_speakers(folder: Path, num_spks: int, data_folder: Path, ending: str = "") -> None:
-    """Refuse a split's folder that has sources s1, s2, ... in a row, but not `num_spks` of them."""
-    found = 0
-    while (folder / f"s{found + 1}{ending}").is_dir():
-        found += 1
-    if found not in (0, num_spks):
+    Returns
+    -------
+    list[str]
+        Names of the folders in `folder`: mixtures (unless None), source 1, ..., source C.
+
+    Raises
+    ------
+    UserError
+        A folder is missing, or there are sources of another number of speakers.
+    """
+    found = next(n for n in count() if not (folder / f"s{n + 1}{ending}").is_dir())
+    of_one = mixture is not None and mixture.startswith(SINGLE)
+    if found not in (0, num_spks) and not of_one:
         raise UserError(
             f"{folder}: holds mixtures of {found} speaker(s), but num_spks is {num_spks}; set "
             f"num_spks to {found}, or data_folder to a {num_spks}-speaker tree"
         )
+    parts = source_names(num_spks, ending)
+    if mixture is not None:
+        parts = [mixture, *parts]
+    for part in parts:
+        if not (folder / part).is_dir():
+            raise UserError(f"{data_folder}: not {corpus}, it has no "
+                            f"{(folder / part).relative_to(data_folder)}; {hint}")
+    return parts
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that an option does not have.
+    """Raise UserError if an option is not one of its choices.
 
     Example
     -------
@@ -99,19 +125,20 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
         raise UserError(f"{option} {value!r}: must be one of {', '.join(choices)}")
 
 
-def check_mixture_type(mixture_type: str, num_spks: int) -> None:
-    """Refuse an unknown type of mixtures, and one that is not of `num_spks` speakers.
+def check_version_and_type(version: str, mixture_type: str, num_spks: int) -> None:
+    """Raise UserError for an unknown version or type of mixtures of LibriMix and WHAM!.
 
     Example
     -------
-    >>> check_mixture_type("mix_single", 2)
+    >>> check_version_and_type("min", "mix_single", 2)
     Traceback (most recent call last):
-    papez_lobes.errors.UserError: mixture_type mix_single: is of one speaker and noise, but \
-num_spks is 2; set it to 1
+    papez_lobes.errors.UserError: mixture_type mix_single: holds one speaker and noise, \
+but num_spks is 2; set it to 1
     """
+    check_choice("version", version, ("min", "max"))
     check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
-    if mixture_type == "mix_single" and num_spks != 1:
-        raise UserError(f"mixture_type {mixture_type}: is of one speaker and noise, but num_spks "
+    if mixture_type == SINGLE and num_spks != 1:
+        raise UserError(f"mixture_type {mixture_type}: holds one speaker and noise, but num_spks "
                         f"is {num_spks}; set it to 1")
 
 
@@ -130,8 +157,8 @@ def paired_files(folder: Path, parts: Sequence[str]) -> list[Mixture]:
     Returns
     -------
     list[Mixture]
-        One for each file name, without suffix, that is found in any of the parts. Files that are
-        missing in some part are named as `.wav` files there.
+        One for each file name, without suffix, that any of the parts holds. Files that a part
+        lacks are named as `.wav` files there.
 
     Example
     -------

@@ -21,7 +21,7 @@ NAMED_SUFFIXES = 4  # that a line about passed-over files names
 
 
 def is_audio(path: str | Path) -> bool:
-    """Tell by its suffix whether a file is audio.
+    """Return True if a file is audio by its suffix.
 
     Example
     -------
@@ -32,26 +32,21 @@ def is_audio(path: str | Path) -> bool:
 
 
 def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
-    """List the audio files of a folder, and what else is in it.
+    """List the audio files of a folder, and the other files in it.
 
     Hidden files and folders are ignored, and links to folders are not followed.
 
     Arguments
     ---------
     folder : str or pathlib.Path
-        An existing folder.
+        An existing folder; UserError if it or a subfolder cannot be read.
     deep : bool
-        Look into subfolders at any depth. Otherwise subfolders count as other files.
+        True: look into subfolders at any depth. False: subfolders count as other files.
 
     Returns
     -------
     audio, others : list[pathlib.Path], list[pathlib.Path]
-        Sorted paths below `folder`.
-
-    Raises
-    ------
-    UserError
-        A folder cannot be read.
+        Sorted paths, which begin with `folder`.
 
     Example
     -------
@@ -62,7 +57,7 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     [['a.wav', 'b.flac'], ['notes.txt']]
     """
     audio, others = [], []
-    for parent, folders, names in os.walk(folder, onerror=_cannot_be_read):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if not deep:
             others += [Path(parent, name) for name in folders]
@@ -73,19 +68,13 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     return sorted(audio), sorted(others)
 
 
-def _cannot_be_read(error: OSError) -> None:
+def _refuse_folder(error: OSError) -> None:
+    """Raise UserError for a folder that cannot be read."""
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
     """Print one line to stderr about the files of a folder that are not used, if there are any.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The folder that was searched.
-    paths : list[pathlib.Path]
-        Files below it that are not used.
 
     Example
     -------
@@ -118,10 +107,6 @@ def find_audio(root: str | Path, listed: str) -> Path:
     listed : str
         The path in the list.
 
-    Returns
-    -------
-    pathlib.Path
-
     Raises
     ------
     UserError
@@ -139,13 +124,11 @@ def find_audio(root: str | Path, listed: str) -> Path:
     if path.is_file():
         return path
     stem = path.stem if is_audio(path) else path.name
-    for suffix in AUDIO_SUFFIXES:
-        for candidate in (path.with_name(stem + suffix), path.with_name(stem + suffix.upper())):
+    for suffix in (*AUDIO_SUFFIXES, ".wv2"):
+        for candidate in (path.parent / (stem + suffix), path.parent / (stem + suffix.upper())):
             if candidate.is_file():
+                refuse_second_microphone(candidate)
                 return candidate
-    for second in (path.with_name(stem + ".wv2"), path.with_name(stem + ".WV2")):
-        if second.exists():
-            refuse_second_microphone(second)
     raise UserError(f"{path}: no such file (nor with another suffix of audio)")
 
 

@@ -1,26 +1,25 @@
 """A store of recordings: found, decoded and measured once, then shared by all processes.
 
-Names, durations, active speech levels and, where they fit, the samples themselves (16 bit) lie in
-flat files that every process maps into its memory. A machine holds them once, however many
-processes and workers read them.
+Names, durations, active speech levels and, if they fit, the samples themselves (16 bit) lie in flat
+files that every process maps into its memory. So a machine holds them once, however many processes
+and workers read them.
 """
 
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from papez_lobes.data.audio import audio_info, read_audio
-from papez_lobes.data.corpora.commonvoice import TABLE_SUFFIX
-from papez_lobes.data.lookup import audio_files, is_audio, report_passed_over
+from papez_lobes.data.audio import read_audio
+from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.data.mixtures.levels import speech_level
-from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
+from papez_lobes.data.mixtures.speakers import Recording, Utterance, find_speech, read_headers
 from papez_lobes.errors import UserError
 from papez_lobes.files import fingerprint
 
@@ -34,12 +33,7 @@ RECORD = np.dtype([("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale
 
 
 class SpeechStore(Mapping):
-    """Speaker -> utterances, and the samples of each; opened from a folder that `build_store` made.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The store.
+    """The utterances of each speaker, and their samples, in a folder that `build_store` made.
 
     Example
     -------
@@ -57,7 +51,7 @@ class SpeechStore(Mapping):
     True
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         self.root, self.decoded = Path(index["root"]), index["decoded"]
@@ -66,40 +60,44 @@ class SpeechStore(Mapping):
         self._open()
 
     def _open(self):
+        """Map the files."""
         self._table = np.load(self.folder / TABLE)
         self._levels = np.load(self.folder / LEVELS, mmap_mode="r+")
         self._samples = np.memmap(self.folder / SAMPLES, "<i2", "r") if self.decoded else None
         self._utterances = {}
 
     @cached_property
-    def _names(self):
+    def _names(self) -> list[str]:
+        """Paths of all recordings."""
         return (self.folder / NAMES).read_text(encoding="utf-8").split(END_OF_NAME)[:-1]
 
     @cached_property
-    def _numbers(self):
+    def _numbers(self) -> dict[str, int]:
+        """Row of each path."""
         return {name: number for number, name in enumerate(self._names)}
 
-    def __getstate__(self):
-        """Only the folder and its index: another process maps the same files anew."""
+    def __getstate__(self) -> dict:
+        """Keep only the folder and its index: another process maps the same files."""
         return {key: value for key, value in self.__dict__.items()
                 if key in ("folder", "root", "decoded", "skipped", "_spans")}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._open()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._spans)
 
-    def __str__(self):
+    def __str__(self) -> str:
         left_out = f" ({len(self.skipped)} more left out)" if self.skipped else ""
-        return (f"{self.root}: {len(self)} speakers, {self.seconds / 3600:.1f} h of speech in "
+        hours = float((self._table["frames"] / self._table["rate"]).sum()) / 3600
+        return (f"{self.root}: {len(self)} speakers, {hours:.1f} h of speech in "
                 f"{len(self._table)} recordings{left_out}")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
 
-    def __getitem__(self, speaker):
+    def __getitem__(self, speaker: str) -> list[Utterance]:
         """The speaker's utterances, sorted by path."""
         if speaker not in self._utterances:
             first, after = self._spans[speaker]
@@ -110,31 +108,14 @@ class SpeechStore(Mapping):
         return self._utterances[speaker]
 
     @property
-    def utterances(self):
+    def utterances(self) -> list[Utterance]:
         """All utterances, sorted by speaker and path."""
         return [utterance for speaker in self for utterance in self[speaker]]
 
-    @property
-    def seconds(self):
-        """Of all recordings."""
-        return float((self._table["frames"] / self._table["rate"]).sum())
+    def read(self, path: str, start: int = 0, frames: int | None = None) -> tuple[np.ndarray, int]:
+        """Read a piece of a recording: [T] samples, float32, and their rate in Hz.
 
-    def read(self, path, start=0, frames=None):
-        """Read a piece of a recording.
-
-        Arguments
-        ---------
-        path : str
-            As its utterance has it.
-        start, frames : int, int or None
-            First sample and number of samples, at the rate that its utterance has.
-
-        Returns
-        -------
-        numpy.ndarray
-            [T], float32.
-        int
-            Their rate in Hz.
+        `start` and `frames` are its first sample and number of samples at that rate.
         """
         whole, rate, begin, scale = self._table[self._numbers[path]].item()
         if self._samples is None:
@@ -143,9 +124,11 @@ class SpeechStore(Mapping):
         samples = self._samples[begin + start : begin + stop]
         return np.multiply(samples, np.float32(scale), dtype=np.float32), rate
 
-    def level(self, path):
-        """The active speech level of a whole recording, as a power: see
-        `papez_lobes.data.mixtures.levels`. It is measured once, and kept for all processes."""
+    def level(self, path: str) -> float:
+        """Return the active speech level of a whole recording, as a power.
+
+        It is measured once and kept for all processes, see `papez_lobes.data.mixtures.levels`.
+        """
         number = self._numbers[path]
         level = float(self._levels[number])
         if np.isnan(level):
@@ -154,44 +137,58 @@ class SpeechStore(Mapping):
         return level
 
 
-def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speakers):
-    """Make a store of a folder with a subfolder per speaker, or open the one that is there.
+def find_files(folder: str | Path) -> list[Recording]:
+    """List all recordings of a folder, at any depth, as those of one speaker without a name.
 
-    A folder that has changed since (a file added, removed, longer, newer) is read again. The store
-    appears whole or not at all. In distributed training call it on the main process first.
+    This is for noise and impulse responses of rooms; see also
+    `papez_lobes.data.mixtures.speakers.find_speech`.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder; name a folder of recordings")
+    audio, others = audio_files(folder)
+    report_passed_over(folder, others)
+    return [("", path) for path in audio]
+
+
+def build_store(
+    recordings: str | Path, folder: str | Path, sample_rate: int, gigabytes: float = 4.0,
+    find: Callable[[Path], list[Recording]] = find_speech,
+) -> SpeechStore:
+    """Make a store of a folder of recordings, or open the one that is there.
+
+    It is made again if a file was added, removed or changed since. It appears whole or not at all.
+    In distributed training call this on the main process first.
 
     Arguments
     ---------
     recordings : str or pathlib.Path
-        See `papez_lobes.data.mixtures.speakers.scan_speakers`.
+        Folder of the recordings.
     folder : str or pathlib.Path
         The store to make.
     sample_rate : int
         In Hz, of decoded samples.
     gigabytes : float
         Samples are decoded and kept if they take no more than that (2 bytes each); otherwise each
-        piece is read from its file when it is wanted.
-    scan : callable
-        What finds the recordings: `papez_lobes.data.mixtures.speakers.scan_speakers`, or
-        `scan_files` for noise and impulse responses.
-
-    Returns
-    -------
-    SpeechStore
+        piece is read from its file when it is needed.
+    find : callable
+        Lists the recordings: `papez_lobes.data.mixtures.speakers.find_speech`, or `find_files` for
+        noise and impulse responses.
 
     Raises
     ------
     UserError
-        There is no speech, or nothing can be written to `folder`.
+        No recording can be read, or nothing can be written to `folder`.
     """
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
-    if not recordings.is_dir():
-        raise UserError(f"{recordings}: no such folder; name a folder of recordings")
-    settings = [FORMAT, str(recordings), sample_rate, gigabytes, scan.__name__]
-    seen = fingerprint(settings, _files_below(recordings))
+    found = find(recordings)
+    settings = [FORMAT, str(recordings), sample_rate, gigabytes, [speaker for speaker, _ in found]]
+    seen = fingerprint(settings, [path for _, path in found])
     if _is_whole(folder, seen):
         return SpeechStore(folder)
-    speakers, skipped = scan(recordings)
+    speakers, skipped = read_headers(found, recordings)
+    if not speakers:
+        raise UserError(f"{recordings}: holds no recordings that can be read "
+                        f"({len(skipped)} unreadable files); name another folder")
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)
@@ -212,38 +209,11 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     return SpeechStore(folder)
 
 
-def scan_files(folder):
-    """All recordings of a folder, at any depth, as those of one speaker without a name: noise, or
-    the impulse responses of rooms. Arguments, results and errors as `scan_speakers`'.
-
-    Example
-    -------
-    >>> from papez_lobes.data.audio import write_audio
-    >>> folder = getfixture("tmp_path")
-    >>> write_audio(folder / "street" / "1.wav", np.zeros(4000), 8000)
-    >>> scan_files(folder)[0]
-    {'': [Utterance(path='street/1.wav', seconds=0.5, sample_rate=8000)]}
-    """
-    found, skipped = [], []
-    audio, others = audio_files(folder)
-    report_passed_over(folder, others)
-    for path in audio:
-        name = path.relative_to(folder).as_posix()
-        try:
-            info = audio_info(path)
-            found.append(Utterance(name, info.seconds, info.sample_rate))
-        except UserError as error:
-            skipped.append((name, str(error).removeprefix(f"{path}: ")))
-    if not found:
-        raise UserError(f"{folder}: holds no recordings that can be read; name another folder")
-    return {"": found}, skipped
-
-
 def _write(folder, root, speakers, skipped, sample_rate):
     """Write names, table, levels and, if there is a rate, samples; returns (spans, skipped)."""
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
-    rows, levels, skipped, spans, begin = [], [], [list(item) for item in skipped], {}, 0
+    rows, levels, skipped, spans, begin = [], [], list(skipped), {}, 0
     with (open(folder / NAMES, "w", encoding="utf-8") as names,
           open(folder / SAMPLES, "wb") as samples):
         for speaker, path, utterance in tqdm(everything, "decoding speech", unit="file",
@@ -254,7 +224,7 @@ def _write(folder, root, speakers, skipped, sample_rate):
                 try:
                     decoded = read_audio(root / path, sample_rate)
                 except UserError as error:
-                    skipped.append([path, str(error).removeprefix(f"{root / path}: ")])
+                    skipped.append((path, str(error).removeprefix(f"{root / path}: ")))
                     continue
                 frames, rate = len(decoded), sample_rate
                 steps, scale = _to_steps(decoded)
@@ -275,8 +245,11 @@ def _write(folder, root, speakers, skipped, sample_rate):
 
 
 def _to_steps(samples):
-    """16-bit steps of samples [T], and what one is worth: that of a 16-bit file where the samples
-    come from one, and otherwise such that the loudest sample is full scale."""
+    """16-bit steps of samples [T], and what one is worth.
+
+    It is that of a 16-bit file if the samples come from one, and otherwise such that the loudest
+    sample is full scale.
+    """
     scale = 1 / FULL_SCALE
     steps = samples.astype(np.float64) * FULL_SCALE
     if np.abs(steps).max() >= FULL_SCALE or not np.array_equal(steps, np.rint(steps)):
@@ -298,12 +271,3 @@ def _is_whole(folder, seen):
         return (folder / SAMPLES).stat().st_size == wanted and names == len(table) == len(levels)
     except (OSError, ValueError, KeyError, EOFError):
         return False
-
-
-def _files_below(folder):
-    """The audio below a folder, links followed, and Common Voice's tables, in sorted order."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            if is_audio(name) or name.lower().endswith(TABLE_SUFFIX):
-                yield os.path.join(parent, name)

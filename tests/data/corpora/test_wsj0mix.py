@@ -12,7 +12,8 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora import wsj0mix
-from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix, write_tree
+from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
+from papez_lobes.data.mixtures import trees
 from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
@@ -42,9 +43,7 @@ def plans(speech):
 
 @pytest.fixture
 def tree(speech, plans, tmp_path):
-    folder = tmp_path / "2speakers"
-    write_tree(plans, folder, RATE, speech)
-    return folder
+    return render_plans(plans, tmp_path, speech, [RATE])
 
 
 def contents(folder):
@@ -75,13 +74,13 @@ def test_an_interrupted_tree_is_completed_to_the_same_files(
         written.append(path)
         write_audio(path, *arguments, **options)
 
-    monkeypatch.setattr(wsj0mix, "write_audio", crash)
+    monkeypatch.setattr(trees, "write_audio", crash)
     with pytest.raises(KeyboardInterrupt):
-        write_tree(plans, broken, RATE, speech)
+        render_plans(plans, broken.parent, speech, [RATE])
     monkeypatch.undo()
     assert contents(broken) != contents(tree)
     before = {path: path.stat().st_mtime_ns for path in written[:15]}
-    write_tree(plans, broken, RATE, speech)
+    render_plans(plans, broken.parent, speech, [RATE])
     assert contents(broken) == contents(tree)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
@@ -92,10 +91,10 @@ def test_processes_write_the_same_files_and_tell_of_bad_ones(speech, plans, tree
     missing = root / plans["tt"][1].sources[0].pieces[0].path
     kept = missing.rename(tmp_path / "kept.wav")
     with pytest.raises(UserError, match=rf"{missing.name}: no such file"):
-        write_tree(plans, parallel, RATE, root, jobs=2)
+        render_plans(plans, parallel.parent, root, [RATE], jobs=2)
     assert not (parallel / f"wav8k/min/tt/mix/{plans['tt'][1].name}.wav").exists()
     kept.rename(missing)
-    write_tree(plans, parallel, RATE, root)
+    render_plans(plans, parallel.parent, root, [RATE])
     assert contents(parallel) == contents(tree)
 
 
@@ -104,24 +103,25 @@ def test_a_tree_is_only_continued_with_its_own_plans(tree, speech, plans):
     before = contents(tree)
     for other in (plan_mixtures(speakers, 4, 2, SHORT, seed=9), plans["tr"][:2]):
         with pytest.raises(UserError, match="mixtures of another plan"):
-            write_tree({"tr": other}, tree, RATE, speech)
+            render_plans({"tr": other}, tree.parent, speech, [RATE])
     assert contents(tree) == before
-    write_tree({"tr": plan_mixtures(speakers, 6, 2, SHORT, seed=(0, 0))}, tree, RATE, speech)
+    more = plan_mixtures(speakers, 6, 2, SHORT, seed=(0, 0))
+    render_plans({"tr": more}, tree.parent, speech, [RATE])
     after = contents(tree)
     assert len(after) == len(before) + 2 * 3
     shutil.rmtree(tree / "plans")  # as in a real WSJ0-mix tree, which is not ours to add to
     with pytest.raises(UserError, match="another plan"):
-        write_tree(plans, tree, RATE, speech)
+        render_plans(plans, tree.parent, speech, [RATE])
 
 
 def test_plans_of_which_nothing_was_made_give_way(speech, plans, tmp_path):
     folder = tmp_path / "2speakers"
     with pytest.raises(UserError, match=r"no such file.*With a good file in its place"):
-        write_tree({"tr": plans["tr"]}, folder, RATE, tmp_path / "nowhere")
+        render_plans({"tr": plans["tr"]}, tmp_path, tmp_path / "nowhere", [RATE])
     assert (folder / "plans" / "tr.jsonl").is_file()
-    write_tree({"tr": plans["cv"]}, folder, RATE, speech)
+    render_plans({"tr": plans["cv"]}, tmp_path, speech, [RATE])
     with pytest.raises(UserError, match="another plan"):  # at another rate neither
-        write_tree({"tr": plans["tr"]}, folder, 16000, speech)
+        render_plans({"tr": plans["tr"]}, tmp_path, speech, [16000])
 
 
 def test_manifests_are_read_by_speechbrain(tree, tmp_path):
