@@ -13,31 +13,13 @@ from papez_lobes.data.datasets import (
     separation_dataset,
 )
 from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
-from papez_lobes.data.mixtures.rendering import Recordings, render
+from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import find_speech
 from papez_lobes.data.store import SpeechStore, build_store, find_files
 from papez_lobes.errors import UserError
 
 ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
 TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose splits count from 0
-
-
-class StoredRecordings(Recordings):
-    """Recordings of stores."""
-
-    def __init__(
-        self, speech: SpeechStore, noises: SpeechStore | None = None,
-        rooms: SpeechStore | None = None,
-    ):
-        self.stores = {"speech": speech, "noises": noises, "rooms": rooms}
-
-    def read(self, kind, path, start, frames):
-        """See `Recordings`."""
-        return self.stores[kind].read(path, start, frames)
-
-    def level(self, path):
-        """See `Recordings`."""
-        return self.stores["speech"].level(path)
 
 
 class DynamicMixtures(EpochAware, Dataset):
@@ -88,7 +70,7 @@ class DynamicMixtures(EpochAware, Dataset):
                             f"of {rules.num_spks}; add a folder for each further speaker")
         super().__init__()
         self.speech = speech
-        self._recordings = StoredRecordings(speech, noises, rooms)
+        self.stores = {"speech": speech, "noises": noises, "rooms": rooms}
         self.rules, self.count, self.sample_rate, self.seed = rules, count, sample_rate, seed
 
     def __len__(self) -> int:
@@ -108,7 +90,7 @@ class DynamicMixtures(EpochAware, Dataset):
 
     def _make(self, plan: MixturePlan) -> dict:
         """Render the item of a plan."""
-        mixture, sources = render(plan, self.sample_rate, self._recordings, dtype=np.float32)
+        mixture, sources = render(plan, self.sample_rate, self.stores, dtype=np.float32)
         noise = (mixture - sources.sum(axis=1)) if plan.noise else None
         sources = torch.from_numpy(np.ascontiguousarray(sources))
         mixture = sources.sum(dim=-1)

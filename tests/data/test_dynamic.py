@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.datasets import separation_dataset
-from papez_lobes.data.dynamic import StoredRecordings, dynamic_mixtures
+from papez_lobes.data.dynamic import dynamic_mixtures
 from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
@@ -140,7 +140,7 @@ def test_files_and_items_come_from_one_engine(corpus, tmp_path):
     assert dataset.speech.decoded and not store.decoded
     plan = draw_mixture(store, dataset.rules, mixture_rng(1, 1), 1)
     from_files, _ = render(plan, RATE, corpus / "speech")
-    stored, _ = render(plan, RATE, StoredRecordings(store))
+    stored, _ = render(plan, RATE, {"speech": store})
     np.testing.assert_array_equal(from_files, stored)
 
 

@@ -7,9 +7,11 @@ Conversations, speed, rooms, equalisers and noise are off by default.
 """
 
 import json
+import math
 import re
+import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from itertools import cycle
 
@@ -49,18 +51,8 @@ class Piece:
 class SourcePlan:
     """One speaker's part in a mixture.
 
-    Arguments
-    ---------
-    speaker : str
-    gain_db : float
-        Gain in dB over the level that all sources share.
-    pieces : tuple of Piece
-        In order; empty for a speaker who is silent.
-    speed : float
-        1.05: 5 % faster and higher.
-    room : str or None
-        File of a room's impulse response.
-    equaliser : Equaliser or None
+    `gain_db` is over the level that all sources share. The pieces are in order; a silent speaker
+    has none. A `speed` of 1.05 is 5 % faster and higher. `room` is the file of an impulse response.
     """
 
     speaker: str
@@ -73,21 +65,11 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class MixturePlan:
-    """A mixture of C sources.
+    """A mixture of C sources, and perhaps noise.
 
-    Arguments
-    ---------
-    name : str
-        Stem of its files.
-    seconds : float or None
-        Greatest length; None: as long as the sources.
-    sources : tuple of SourcePlan
-    noise : tuple of Piece
-        Noise that is added, if any.
-    noise_snr_db : float or None
-        Ratio of the sum of the sources to the noise, in dB.
-    filled : bool
-        Every source is filled up with zeros to `seconds`, as in a conversation.
+    `name` is the stem of its files. It has at most `seconds`, or, if that is None, the length of
+    the sources. If it is `filled`, as conversations are, every source is filled up with zeros to
+    `seconds`. `noise_snr_db` is the ratio of the sum of the sources to the noise.
 
     Example
     -------
@@ -191,29 +173,32 @@ class MixingRules:
     pause_seconds: tuple[float, float] = (0.2, 1.0)
 
     def __post_init__(self):
-        infinite = float("inf")
-        equaliser = f"0 to {MAX_EQUALISER_DB:g} dB"
-        checks = (
-            ("num_spks", self.num_spks >= 1, "1 or more"),
-            ("seconds", MIN_SECONDS <= self.seconds[0] <= self.seconds[1] < infinite,
-             f"at least {MIN_SECONDS} and finite, shortest first"),
-            ("max_gain_db", 0 <= self.max_gain_db < infinite, "0 or more"),
-            ("speed_change", 0 <= self.speed_change < 0.5, "0 or more and below 0.5"),
-            ("tilt_db", 0 <= self.tilt_db <= MAX_EQUALISER_DB, equaliser),
-            ("equaliser_db", 0 <= self.equaliser_db <= MAX_EQUALISER_DB, equaliser),
-            ("noise_snr_db", self.noise_snr_db[0] <= self.noise_snr_db[1], "least first"),
-            ("overlap", 0 <= self.overlap[0] <= self.overlap[1] <= 1, "from 0 to 1, least first"),
-            ("turns", 0 <= self.turns <= 1, "a share from 0 to 1"),
-            ("single_speaker", 0 <= self.single_speaker <= 1 - self.turns,
-             "a share from 0 to 1, together with turns"),
-            ("pause_seconds", 0 <= self.pause_seconds[0] <= self.pause_seconds[1] < infinite,
-             "0 or more and finite, shortest first"),
-        )
-        for name, holds, wanted in checks:
+        speed, share, most = self.speed_change, self.turns + self.single_speaker, MAX_EQUALISER_DB
+        checks = {
+            "num_spks": (self.num_spks >= 1, "1 or more"),
+            "seconds": (_is_range(self.seconds, MIN_SECONDS),
+                        f"finite and at least {MIN_SECONDS}, shortest first"),
+            "max_gain_db": (0 <= self.max_gain_db < math.inf, "0 or more"),
+            "speed_change": (0 <= speed < 0.5, "0 or more and below 0.5"),
+            "noise_snr_db": (_is_range(self.noise_snr_db, -math.inf), "finite, least first"),
+            "tilt_db": (0 <= self.tilt_db <= most, f"0 to {most:g}"),
+            "equaliser_db": (0 <= self.equaliser_db <= most, f"0 to {most:g}"),
+            "overlap": (_is_range(self.overlap, 0, 1), "from 0 to 1, least first"),
+            "turns": (0 <= self.turns <= 1, "from 0 to 1"),
+            "single_speaker": (0 <= self.single_speaker and share <= 1,
+                               "from 0 to 1, together with turns"),
+            "pause_seconds": (_is_range(self.pause_seconds, 0), "finite, shortest first"),
+        }
+        for name, (holds, wanted) in checks.items():
             if not holds:
                 value = getattr(self, name)
-                value = value if isinstance(value, int | float) else " ".join(map(str, value))
+                value = " ".join(map(str, value)) if isinstance(value, tuple) else value
                 raise UserError(f"{name} {value}: must be {wanted}")
+
+
+def _is_range(value: Sequence[float], least: float, most: float = sys.float_info.max) -> bool:
+    """True if a value is a least and a greatest number within bounds."""
+    return len(value) == 2 and least <= value[0] <= value[1] <= most
 
 
 def draw_mixture(
@@ -248,18 +233,18 @@ def draw_mixture(
     for number, (name, gain) in enumerate(zip(chosen, gains)):
         speed = _draw_speed(rules.speed_change, rng)
         if stretches is None:
-            pieces = string_together(speakers[name], length * speed, rng)
+            pieces, _ = string_together(speakers[name], length * speed, rng)
         else:
             pieces = _speak_in(stretches[number], speakers[name], speed, rng)
         room = rules.rooms[rng.integers(len(rules.rooms))].path if rules.rooms else None
         equaliser = draw_equaliser(rules.tilt_db, rules.equaliser_db, rng)
-        sources.append(SourcePlan(name, gain, pieces, speed, room, equaliser))
+        sources.append(SourcePlan(name, gain, tuple(pieces), speed, room, equaliser))
     noise, snr = (), None
     if rules.noises:
-        noise = string_together(rules.noises, length, rng)
+        noise, _ = string_together(rules.noises, length, rng)
         snr = round(float(rng.uniform(*rules.noise_snr_db)), 2)
     name = _name(index, sources)
-    return MixturePlan(name, length, tuple(sources), noise, snr, filled=stretches is not None)
+    return MixturePlan(name, length, tuple(sources), tuple(noise), snr, stretches is not None)
 
 
 def _draw_speed(change: float, rng: np.random.Generator) -> float:
@@ -334,71 +319,53 @@ def draw_gains(num_spks: int, max_gain_db: float, rng: np.random.Generator) -> l
 
 
 def string_together(
-    utterances: Sequence[Utterance], seconds: float, rng: np.random.Generator
-) -> tuple[Piece, ...]:
-    """Draw pieces of one speaker that last `seconds` at least, see `draw_mixture`.
+    utterances: Sequence[Utterance], seconds: float, rng: np.random.Generator, speed: float = 1.0,
+    at_most: bool = False,
+) -> tuple[list[Piece], float]:
+    """Draw pieces of one speaker, see `draw_mixture`.
+
+    They last at least `seconds` at a speed, or, with `at_most`, hardly ever less and never more.
+    Returns the pieces, and the seconds that are left.
 
     Example
     -------
-    >>> pieces = string_together([Utterance("a.wav", 60.0, 8000)], 4.0, np.random.default_rng(0))
+    >>> pieces, _ = string_together([Utterance("a.wav", 60.0, 8000)], 4, np.random.default_rng(0))
     >>> [piece.frames for piece in pieces]
     [32000]
     """
+    durations = np.array([utterance.seconds for utterance in utterances])
+    # Sampling without replacement in proportion to duration (Efraimidis and Spirakis, 2006).
+    order = np.argsort(rng.exponential(size=len(durations)) / durations)
     pieces, remaining = [], seconds
-    for utterance in _draw_utterances(utterances, rng):
+    for index in cycle(order):
         if remaining <= 0:
-            return tuple(pieces)
-        pause = _draw_pause(pieces, rng)
-        piece = _draw_piece(utterance, max(remaining - pause, MIN_PIECE_SECONDS), pause, rng)
-        pieces.append(piece)
-        remaining -= pause + piece.frames / utterance.sample_rate
+            break
+        utterance = utterances[index]
+        pause = round(float(rng.uniform(*PAUSE_SECONDS)), 3) if pieces else 0.0
+        wanted = remaining - pause
+        if wanted < MIN_PIECE_SECONDS and not at_most:
+            wanted = MIN_PIECE_SECONDS
+        elif wanted < MIN_PIECE_SECONDS and pieces:
+            break
+        total = round(utterance.seconds * utterance.sample_rate)
+        frames = min(total, int(np.ceil(wanted * speed * utterance.sample_rate)))
+        start = int(rng.integers(total - frames + 1))
+        pieces.append(Piece(utterance.path, start, frames, pause))
+        remaining -= pause + frames / utterance.sample_rate / speed
+    return pieces, remaining
 
 
 def _speak_in(
     stretches: Sequence[Stretch], utterances: Sequence[Utterance], speed: float,
     rng: np.random.Generator,
-) -> tuple[Piece, ...]:
-    """Draw what one speaker says in stretches of a mixture, none of which is exceeded."""
+) -> list[Piece]:
+    """Draw what one speaker says in stretches of a mixture."""
     pieces, end = [], 0.0  # of the pieces so far, in seconds of the mixture
     for start, seconds in stretches:
-        spoken = []
-        remaining = seconds
-        for utterance in _draw_utterances(utterances, rng):
-            pause = _draw_pause(spoken, rng)
-            wanted = remaining - pause
-            if spoken and wanted < MIN_PIECE_SECONDS:
-                break
-            piece = _draw_piece(utterance, wanted * speed, pause, rng)
-            spoken.append(piece)
-            remaining = wanted - piece.frames / utterance.sample_rate / speed
-        spoken[0] = replace(spoken[0], pause=round(max(0.0, start - end), 6))
-        pieces += spoken
-        end = start + seconds - remaining
-    return tuple(pieces)
-
-
-def _draw_utterances(
-    utterances: Sequence[Utterance], rng: np.random.Generator
-) -> Iterator[Utterance]:
-    """Yield utterances again and again, in one random order."""
-    durations = np.array([utterance.seconds for utterance in utterances])
-    # Sampling without replacement in proportion to duration (Efraimidis and Spirakis, 2006).
-    order = np.argsort(rng.exponential(size=len(durations)) / durations)
-    return (utterances[index] for index in cycle(order))
-
-
-def _draw_pause(pieces: Sequence[Piece], rng: np.random.Generator) -> float:
-    """Draw the pause before the next of some pieces; before the first there is none."""
-    return round(float(rng.uniform(*PAUSE_SECONDS)), 3) if pieces else 0.0
-
-
-def _draw_piece(
-    utterance: Utterance, seconds: float, pause: float, rng: np.random.Generator
-) -> Piece:
-    """Draw a piece of so many seconds of an utterance, or take all of a shorter one."""
-    total = round(utterance.seconds * utterance.sample_rate)
-    frames = min(total, int(np.ceil(seconds * utterance.sample_rate)))
-    return Piece(utterance.path, int(rng.integers(total - frames + 1)), frames, pause)
+        (first, *others), left = string_together(utterances, seconds, rng, speed, at_most=True)
+        pieces += [replace(first, pause=round(max(0.0, start - end), 6)), *others]
+        end = start + seconds - left
+    return pieces
 
 
 def _name(index: int, sources: Sequence[SourcePlan]) -> str:

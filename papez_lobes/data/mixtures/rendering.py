@@ -5,9 +5,9 @@ with silence to the longest ("max"), and get one common scale. Files, training i
 all come from `render`.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -23,36 +23,25 @@ from papez_lobes.errors import UserError
 PEAK = 0.9  # of the loudest sample in the mixture and its sources, as in WSJ0-mix
 SILENCE = 2.0**-30  # power of one step of 16 bit: what is not louder counts as silent
 LEVELS_KEPT = 10_000  # of files, so that a file in many mixtures is measured once
+KINDS = ("speech", "noises", "rooms")  # of recordings
 
 
-class Recordings(Protocol):
-    """Recordings by their paths in plans."""
+class FileRecordings:
+    """Recordings that are read from their files below a folder.
 
-    def read(
-        self, kind: str, path: str, start: int, frames: int | None
-    ) -> tuple[np.ndarray, int]:
-        """Read a piece: [T] samples, float32, and their rate in Hz.
-
-        `kind` is "speech", "noises" or "rooms"; the piece begins at sample `start`.
-        """
-
-    def level(self, path: str) -> float:
-        """Return the active speech level of a whole recording, as a power."""
-
-
-class FileRecordings(Recordings):
-    """Recordings that are read from their files below a folder."""
+    It has the methods of `papez_lobes.data.store.SpeechStore` that rendering uses.
+    """
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
 
-    def read(self, kind, path, start, frames):
-        """See `Recordings`."""
+    def read(self, path: str, start: int, frames: int | None) -> tuple[np.ndarray, int]:
+        """Read a piece: [T] samples, float32, and their rate in Hz."""
         file = find_audio(self.root, path)
         return read_audio(file, start=start, frames=frames), audio_info(file).sample_rate
 
-    def level(self, path):
-        """See `Recordings`."""
+    def level(self, path: str) -> float:
+        """Return the active speech level of a whole recording, as a power."""
         return _level_of_file(find_audio(self.root, path))
 
 
@@ -63,7 +52,7 @@ def _level_of_file(file: Path) -> float:
 
 
 def render(
-    plan: MixturePlan, sample_rate: int, recordings: str | Path | Recordings, version: str = "min",
+    plan: MixturePlan, sample_rate: int, recordings: str | Path | Mapping, version: str = "min",
     dtype: type = np.float64,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the samples of a plan.
@@ -77,8 +66,9 @@ def render(
     plan : MixturePlan
     sample_rate : int
         In Hz; recordings of another rate are resampled.
-    recordings : str, pathlib.Path or Recordings
-        The folder that the plan's paths are below, or what reads and measures the recordings.
+    recordings : str, pathlib.Path or Mapping
+        The folder that the plan's paths are below; or, for "speech", "noises" and "rooms", a
+        `FileRecordings` or `papez_lobes.data.store.SpeechStore`.
     version : "min" or "max"
         Cut to the shortest source, or fill up with zeros to the longest.
     dtype : numpy dtype
@@ -118,27 +108,12 @@ def render(
 
 
 def render_source(
-    source: SourcePlan, sample_rate: int, recordings: str | Path | Recordings,
+    source: SourcePlan, sample_rate: int, recordings: str | Path | Mapping,
     dtype: type = np.float64, frames: int = 0,
 ) -> np.ndarray:
-    """Render one source: its pieces in order, at its gain over an active level of 1.
+    """Render one source [T]: its pieces in order, at its gain over an active level of 1.
 
-    Arguments
-    ---------
-    source, sample_rate, recordings, dtype
-        See `render`.
-    frames : int
-        Zeros are appended to this many samples.
-
-    Returns
-    -------
-    numpy.ndarray
-        [T], T >= `frames`.
-
-    Raises
-    ------
-    UserError
-        One of its recordings has no active level, or the pieces are silent.
+    Zeros are appended up to `frames` samples. For the other arguments and errors see `render`.
     """
     if not source.pieces:
         return np.zeros(frames, dtype)
@@ -146,12 +121,12 @@ def render_source(
     gain = 10 ** (source.gain_db / 20)
     parts = []
     for piece in source.pieces:
-        level = recordings.level(piece.path)
+        level = recordings["speech"].level(piece.path)
         if level <= SILENCE:
             raise _silent(source, f"{piece.path}: ")
         samples = _read(recordings, "speech", piece, sample_rate, dtype, source.speed)
         samples *= dtype(gain / np.sqrt(level))
-        parts += [_pause(piece, sample_rate, dtype), samples]
+        parts += [np.zeros(round(piece.pause * sample_rate), dtype), samples]
     samples = np.concatenate(parts)
     if np.dot(samples, samples) <= SILENCE * len(samples):
         raise _silent(source)
@@ -163,20 +138,17 @@ def render_source(
     return samples
 
 
-def _as_recordings(recordings):
-    """Recordings of files where a folder is given."""
-    return FileRecordings(recordings) if isinstance(recordings, (str, Path)) else recordings
+def _as_recordings(recordings: str | Path | Mapping) -> Mapping:
+    """Read all kinds of recordings from their files where a folder is given."""
+    if isinstance(recordings, (str, Path)):
+        return dict.fromkeys(KINDS, FileRecordings(recordings))
+    return recordings
 
 
 def _read(recordings, kind, piece, sample_rate, dtype, speed=1.0):
-    """A piece at the wanted rate; what is played faster is read as of a higher rate."""
-    samples, own_rate = recordings.read(kind, piece.path, piece.start, piece.frames)
+    """Read a piece at a rate. To play it faster, it is taken for one of a higher rate."""
+    samples, own_rate = recordings[kind].read(piece.path, piece.start, piece.frames)
     return resample(samples.astype(dtype), round(own_rate * speed), sample_rate)
-
-
-def _pause(piece, sample_rate, dtype):
-    """The silence before a piece."""
-    return np.zeros(round(piece.pause * sample_rate), dtype)
 
 
 def _fill_up(samples, frames):
@@ -185,7 +157,7 @@ def _fill_up(samples, frames):
 
 
 def _in_room(samples, room, sample_rate, recordings):
-    """Speech as heard in a room, no longer than it was.
+    """Put speech into a room; its length stays the same.
 
     The impulse response is scaled to an energy of 1, and its loudest path arrives without delay.
     """
@@ -198,11 +170,11 @@ def _in_room(samples, room, sample_rate, recordings):
 
 
 def _render_noise(plan, sources, sample_rate, recordings):
-    """[T]: noise at its SNR, of mean powers, to the sum of the sources; silence stays silence."""
+    """Render noise [T] at its ratio of mean powers to the sources' sum; silent noise stays so."""
     speech, dtype = sources.sum(axis=0), sources.dtype.type
     parts = []
     for piece in plan.noise:
-        parts += [_pause(piece, sample_rate, dtype),
+        parts += [np.zeros(round(piece.pause * sample_rate), dtype),
                   _read(recordings, "noises", piece, sample_rate, dtype)]
     noise = _fill_up(np.concatenate(parts), len(speech))[: len(speech)]
     power = np.mean(noise**2)
@@ -212,6 +184,6 @@ def _render_noise(plan, sources, sample_rate, recordings):
 
 
 def _silent(source, where=""):
-    """The error of a source that should speak."""
+    """Return the error of a source that should speak."""
     paths = ", ".join(piece.path for piece in source.pieces)
     return UserError(f"{where}{source.speaker} ({paths}) is silent; leave its files out")
