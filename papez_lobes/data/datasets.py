@@ -56,11 +56,8 @@ class EpochAware:
     def collate(items: list[dict]) -> PaddedBatch:
         """Make a padded batch of items, in shared memory if this is a worker of a loader.
 
-        Raises
-        ------
-        UserError
-            There is not enough shared memory. Without this, the worker would fail in a thread of
-            its own, and the loader would wait for ever.
+        UserError if there is too little. Left to the loader, the worker would fail in a thread of
+        its own, and the loader would wait for it for ever.
         """
         batch = PaddedBatch(items)
         if get_worker_info() is None:
@@ -156,12 +153,7 @@ def separation_dataset(
     Returns
     -------
     SeparationDataset
-        For `Brain.fit` and `Brain.evaluate`; their loaders pad items of different lengths.
-
-    Raises
-    ------
-    UserError
-        Segments are too short, or the manifest holds no mixtures.
+        UserError if segments are too short, or the manifest holds no mixtures.
     """
     if segment_seconds is not None:
         check_segment(segment_seconds)

@@ -141,9 +141,6 @@ def dynamic_mixtures(
             )
     for kind in ("noises", "rooms"):
         rules[kind] = tuple(stores[kind].utterances) if kind in stores else ()
-    for name in ("noise_snr_db", "overlap", "pause_seconds"):
-        if name in rules:
-            rules[name] = tuple(rules[name])  # YAML gives lists
     rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
     return DynamicMixtures(rules=rules, count=count, sample_rate=sample_rate, seed=seed, **stores)
 

@@ -23,12 +23,7 @@ def absolute(folder: str | Path) -> str:
 
 
 def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
-    """Return the absolute path of a corpus.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, or manifests cannot hold its name.
+    """Return the absolute path of a corpus; UserError if it is not there or has a $ in it.
 
     Example
     -------
@@ -70,30 +65,11 @@ def check_split(
     folder: Path, mixture: str | None, num_spks: int, data_folder: Path, corpus: str, hint: str,
     ending: str = "",
 ) -> list[str]:
-    """Check that a split has the folders of its mixtures and sources.
+    """Return the names of a split's folders: mixtures (unless None), source 1, ..., source C.
 
-    Arguments
-    ---------
-    folder : pathlib.Path
-        The split's folder.
-    mixture : str or None
-        Name of the mixtures' folder, if it must be there.
-    num_spks : int
-        Speakers C of the mixtures.
-    data_folder, corpus, hint
-        For error messages: the whole corpus, its name, and what the user should check.
-    ending : str
-        With which the names of the sources' folders end.
-
-    Returns
-    -------
-    list[str]
-        Names of the folders in `folder`: mixtures (unless None), source 1, ..., source C.
-
-    Raises
-    ------
-    UserError
-        A folder is missing, or there are sources of another number of speakers.
+    Raises UserError, which names the corpus and says what to check (`hint`), if one of them is
+    missing, or if there are sources of another number of speakers. `ending` is that of the names
+    of the sources' folders.
     """
     found = next(n for n in count() if not (folder / f"s{n + 1}{ending}").is_dir())
     of_one = mixture is not None and mixture.startswith(SINGLE)
@@ -145,20 +121,9 @@ but num_spks is 2; set it to 1
 def paired_files(folder: Path, parts: Sequence[str]) -> list[Mixture]:
     """Pair the audio files of a split by their names.
 
-    Other files are counted and named in one line on stderr.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        The folder of the split.
-    parts : sequence of str
-        Folders in it: mixtures, source 1, ..., source C.
-
-    Returns
-    -------
-    list[Mixture]
-        One for each file name, without suffix, that any of the parts holds. Files that a part
-        lacks are named as `.wav` files there.
+    There is a mixture for each file name, without suffix, that any of the parts (mixtures, source
+    1, ..., source C) holds. Files that a part lacks are named as `.wav` files there. What is not
+    audio is counted and named in one line on stderr.
 
     Example
     -------

@@ -44,17 +44,12 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an inspection found.
+    """Result of an inspection.
 
-    Arguments
-    ---------
-    seconds : float
-        Duration of the mixture; 0 if there are problems.
-    problems : list[tuple[pathlib.Path, str]]
-        (path, reason); empty if the mixture can be used.
-    sum_error : float
-        Largest absolute difference between the mixture and the sum of its sources, where full
-        scale is 1; 0 if they differ by rounding alone or were not compared.
+    `seconds` is the mixture's duration, or 0 if there are problems: (path, reason) of each file
+    that cannot be used. `sum_error` is the largest absolute difference between the mixture and the
+    sum of its sources, where full scale is 1; 0 if they differ by rounding alone or were not
+    compared.
     """
 
     seconds: float
@@ -110,14 +105,7 @@ def inspect_mixture(
 def try_each(
     read: Callable[[File], Result], files: Iterable[File]
 ) -> tuple[dict[File, Result], list[tuple[File, str]]]:
-    """Read each file with `read`, and collect the failures.
-
-    Returns
-    -------
-    results : dict
-        What `read` returned, by file.
-    problems : list[tuple]
-        (file, reason) of the files for which it raised UserError.
+    """Apply `read` to each file: (results by file, (file, reason) for each UserError).
 
     Example
     -------

@@ -32,21 +32,11 @@ def is_audio(path: str | Path) -> bool:
 
 
 def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
-    """List the audio files of a folder, and the other files in it.
+    """List the audio files of a folder, and the other files in it, as sorted paths.
 
-    Hidden files and folders are ignored, and links to folders are not followed.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        An existing folder; UserError if it or a subfolder cannot be read.
-    deep : bool
-        True: look into subfolders at any depth. False: subfolders count as other files.
-
-    Returns
-    -------
-    audio, others : list[pathlib.Path], list[pathlib.Path]
-        Sorted paths, which begin with `folder`.
+    Subfolders are searched if `deep`; otherwise they count as other files. Hidden files and
+    folders are ignored, and links to folders are not followed. UserError if a folder cannot be
+    read.
 
     Example
     -------
@@ -95,22 +85,11 @@ def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
 
 
 def find_audio(root: str | Path, listed: str) -> Path:
-    """Find the file that a list names, whichever audio suffix it has on disk.
+    """Find the file that a list names below a root, whichever audio suffix it has on disk.
 
     WSJ0-mix's lists say `wsj0/si_et_05/445/445c0206.wav`; the distributed file ends in `.wv1`, and
-    others keep it as `.flac`. A file of exactly the listed name comes first.
-
-    Arguments
-    ---------
-    root : str or pathlib.Path
-        The folder that listed paths are below.
-    listed : str
-        The path in the list.
-
-    Raises
-    ------
-    UserError
-        There is no such file, or only the second microphone's (`.wv2`).
+    others keep it as `.flac`. A file of exactly the listed name comes first. UserError if there is
+    none, or only the second microphone's (`.wv2`).
 
     Example
     -------

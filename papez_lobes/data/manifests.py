@@ -183,7 +183,9 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     if not rows:
         raise UserError(f"{problems_file}: lists all {len(mixtures)} mixture(s) of this split; "
                         "mend them, there is nothing left to go on with")
-    content = _csv(rows, settings["num_spks"])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_columns(settings["num_spks"]), *rows])
+    content = text.getvalue().encode()
     write_bytes(manifest, content)
     record = {"fingerprint": key, "manifest": _digest(content),
               "left_out": len(mixtures) - len(rows), "notes": [], **settings}
@@ -301,13 +303,6 @@ def _is_number(text: str) -> bool:
 def _columns(num_spks: int) -> list[str]:
     """Return the header of a manifest."""
     return ["ID", "duration", "mix_wav", *(f"{name}_wav" for name in source_names(num_spks))]
-
-
-def _csv(rows: list[list], num_spks: int) -> bytes:
-    """Return the content of a manifest."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_columns(num_spks), *rows])
-    return text.getvalue().encode()
 
 
 def _digest(content: bytes) -> str:

@@ -1,8 +1,8 @@
 """A store of recordings: found, decoded and measured once, then shared by all processes.
 
-Names, durations, active speech levels and, if they fit, the samples themselves (16 bit) lie in flat
-files that every process maps into its memory. So a machine holds them once, however many processes
-and workers read them.
+A table of the recordings with their active speech levels and, if they fit, the samples themselves
+(16 bit) lie in flat files that every process maps into its memory. So a machine holds them once,
+however many processes and workers read them.
 """
 
 import json
@@ -23,13 +23,12 @@ from papez_lobes.data.mixtures.speakers import Recording, Utterance, find_speech
 from papez_lobes.errors import UserError
 from papez_lobes.files import fingerprint
 
-INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.i16"
-LEVELS = "levels.npy"  # active speech level (power) of each recording; NaN where not yet measured
-END_OF_NAME = "\0"  # the one character that no file name holds
+INDEX, TABLE, SAMPLES = "index.json", "table.npy", "samples.i16"
 FULL_SCALE = 2**15  # of 16-bit samples
-FORMAT = 2  # of the store's files; a store of another format is made again
-# Of a recording: frames and rate (Hz), where its samples begin, and what one step of them is worth.
-RECORD = np.dtype([("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4")])
+FORMAT = 3  # of the store's files; a store of another format is made again
+# Of a recording, besides its path: frames and rate (Hz), where its samples begin, what one step of
+# them is worth, and its active speech level (power), which is NaN until it is measured.
+RECORD = [("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4"), ("level", "<f8")]
 
 
 class SpeechStore(Mapping):
@@ -55,35 +54,20 @@ class SpeechStore(Mapping):
         self.folder = Path(folder)
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         self.root, self.decoded = Path(index["root"]), index["decoded"]
-        self.skipped = [tuple(item) for item in index["skipped"]]
-        self._spans = {name: tuple(span) for name, span in index["speakers"].items()}
-        self._open()
-
-    def _open(self):
-        """Map the files."""
-        self._table = np.load(self.folder / TABLE)
-        self._levels = np.load(self.folder / LEVELS, mmap_mode="r+")
+        self.fingerprint, self.skipped = index["fingerprint"], index["skipped"]
+        self._spans = index["speakers"]  # first row of the table, and the one after the last
+        self._table = np.load(self.folder / TABLE, mmap_mode="r+")
         self._samples = np.memmap(self.folder / SAMPLES, "<i2", "r") if self.decoded else None
         self._utterances = {}
 
-    @cached_property
-    def _names(self) -> list[str]:
-        """Paths of all recordings."""
-        return (self.folder / NAMES).read_text(encoding="utf-8").split(END_OF_NAME)[:-1]
+    def __reduce__(self) -> tuple:
+        """Pickle the folder alone: another process maps the same files."""
+        return SpeechStore, (self.folder,)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        """Row of each path."""
-        return {name: number for number, name in enumerate(self._names)}
-
-    def __getstate__(self) -> dict:
-        """Keep only the folder and its index: another process maps the same files."""
-        return {key: value for key, value in self.__dict__.items()
-                if key in ("folder", "root", "decoded", "skipped", "_spans")}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._open()
+    def _rows(self) -> dict[str, int]:
+        """Row of each path in the table."""
+        return {os.fsdecode(path): row for row, path in enumerate(self._table["path"])}
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -102,8 +86,8 @@ class SpeechStore(Mapping):
         if speaker not in self._utterances:
             first, after = self._spans[speaker]
             self._utterances[speaker] = [
-                Utterance(self._names[number], float(frames / rate), int(rate))
-                for number, (frames, rate, *_) in enumerate(self._table[first:after], first)
+                Utterance(os.fsdecode(path), frames / rate, rate)
+                for path, frames, rate, *_ in self._table[first:after].tolist()
             ]
         return self._utterances[speaker]
 
@@ -117,7 +101,7 @@ class SpeechStore(Mapping):
 
         `start` and `frames` are its first sample and number of samples at that rate.
         """
-        whole, rate, begin, scale = self._table[self._numbers[path]].item()
+        _, whole, rate, begin, scale, _ = self._table[self._rows[path]].item()
         if self._samples is None:
             return read_audio(self.root / path, start=start, frames=frames), rate
         stop = whole if frames is None else min(start + frames, whole)
@@ -129,11 +113,11 @@ class SpeechStore(Mapping):
 
         It is measured once and kept for all processes, see `papez_lobes.data.mixtures.levels`.
         """
-        number = self._numbers[path]
-        level = float(self._levels[number])
+        row = self._rows[path]
+        level = float(self._table["level"][row])
         if np.isnan(level):
             level = speech_level(*self.read(path))
-            self._levels[number] = level
+            self._table["level"][row] = level
         return level
 
 
@@ -174,17 +158,18 @@ def build_store(
         Lists the recordings: `papez_lobes.data.mixtures.speakers.find_speech`, or `find_files` for
         noise and impulse responses.
 
-    Raises
-    ------
-    UserError
-        No recording can be read, or nothing can be written to `folder`.
+    Returns
+    -------
+    SpeechStore
+        UserError if no recording can be read, or nothing can be written to `folder`.
     """
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
     found = find(recordings)
     settings = [FORMAT, str(recordings), sample_rate, gigabytes, [speaker for speaker, _ in found]]
     seen = fingerprint(settings, [path for _, path in found])
-    if _is_whole(folder, seen):
-        return SpeechStore(folder)
+    kept = _open_whole(folder, seen)
+    if kept is not None:
+        return kept
     speakers, skipped = read_headers(found, recordings)
     if not speakers:
         raise UserError(f"{recordings}: holds no recordings that can be read "
@@ -210,12 +195,11 @@ def build_store(
 
 
 def _write(folder, root, speakers, skipped, sample_rate):
-    """Write names, table, levels and, if there is a rate, samples; returns (spans, skipped)."""
+    """Write the table and, if there is a rate, samples; returns (spans, skipped)."""
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
-    rows, levels, skipped, spans, begin = [], [], list(skipped), {}, 0
-    with (open(folder / NAMES, "w", encoding="utf-8") as names,
-          open(folder / SAMPLES, "wb") as samples):
+    rows, skipped, spans, begin = [], list(skipped), {}, 0
+    with open(folder / SAMPLES, "wb") as samples:
         for speaker, path, utterance in tqdm(everything, "decoding speech", unit="file",
                                              disable=None if sample_rate else True):
             frames, rate = round(utterance.seconds * utterance.sample_rate), utterance.sample_rate
@@ -231,16 +215,14 @@ def _write(folder, root, speakers, skipped, sample_rate):
                 samples.write(steps.tobytes())
                 if speaker:  # noise and rooms have none, and are not set to a speech level
                     level = speech_level(decoded, sample_rate)
-            rows.append((frames, rate, begin, scale))
-            levels.append(level)
-            names.write(path + END_OF_NAME)
+            rows.append((os.fsencode(path), frames, rate, begin, scale, level))
             begin += frames if sample_rate else 0
             first, _ = spans.get(speaker, (len(rows) - 1, 0))
             spans[speaker] = (first, len(rows))
     if not rows:
         raise UserError(f"{root}: no recording in it can be decoded; the first: {skipped[0]}")
-    np.save(folder / TABLE, np.array(rows, RECORD))
-    np.save(folder / LEVELS, np.array(levels, "<f8"))
+    longest = max(len(path) for path, *_ in rows)
+    np.save(folder / TABLE, np.array(rows, [("path", f"S{longest}"), *RECORD]))
     return spans, skipped
 
 
@@ -258,16 +240,12 @@ def _to_steps(samples):
     return np.rint(steps).astype("<i2"), scale
 
 
-def _is_whole(folder, seen):
-    """True if a folder holds a store with that fingerprint, and its files have their full size."""
+def _open_whole(folder, seen):
+    """Open a store if it has that fingerprint and its files have their full size; or None."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if index["fingerprint"] != seen:
-            return False
-        table = np.load(folder / TABLE)
-        wanted = int(table["frames"].sum()) * 2 if index["decoded"] else 0
-        names = (folder / NAMES).read_text(encoding="utf-8").count(END_OF_NAME)
-        levels = np.load(folder / LEVELS, mmap_mode="r")
-        return (folder / SAMPLES).stat().st_size == wanted and names == len(table) == len(levels)
+        store = SpeechStore(folder)
+        size = 2 * int(store._table["frames"].sum()) if store.decoded else 0
+        whole = store.fingerprint == seen and (folder / SAMPLES).stat().st_size == size
+        return store if whole else None
     except (OSError, ValueError, KeyError, EOFError):
-        return False
+        return None

@@ -10,9 +10,10 @@ import pytest
 from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.folders import paired_files
-from papez_lobes.data.lookup import audio_files
-from papez_lobes.data.mixtures.speakers import scan_speakers
-from papez_lobes.data.store import build_store
+from papez_lobes.data.lookup import AUDIO_SUFFIXES, audio_files
+from papez_lobes.data.mixtures.speakers import find_speech, scan_speakers
+from papez_lobes.data.mixtures.trees import draw_plans
+from papez_lobes.data.store import build_store, find_files
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -102,6 +103,53 @@ def test_speakers_of_one_utterance_are_to_be_divided_by_voices(tmp_path, capsys)
     assert main(words) == 2
     assert "cv: only 0 of 6 speakers" in capsys.readouterr().err
     assert main([*words, "--split-by", "speaker"]) in (0, None)
+
+
+@pytest.mark.parametrize("speakers, utterances, said", [
+    (2, 2, r"cv: only 0 of 2 speakers have enough utterances for every split \(3, one for each "
+           r"of tr, cv, tt\); add utterances, or ask for fewer splits"),
+    (6, 1, r"cv: only 0 of 6 speakers .*; divide by voices \(--split-by speaker\)"),
+    (1, 9, r"1 speaker\(s\): too few for mixtures of 2; add a folder"),
+])
+def test_too_little_speech_for_all_splits_names_what_is_missing(
+    tmp_path, speakers, utterances, said
+):
+    for number in range(speakers):
+        for utterance in range(utterances):
+            speak(tmp_path / f"{number}/{utterance}.wav", 0.2)
+    with pytest.raises(UserError, match=said):
+        draw_plans(tmp_path, {"tr": 1, "cv": 1, "tt": 1}, 2, (0.2, 0.3))
+
+
+FINDERS = {
+    "speech": lambda folder: [path for _, path in find_speech(folder)],
+    "noise": lambda folder: [path for _, path in find_files(folder)],
+    "mixtures": lambda folder: [file for mixture in paired_files(folder, ["ann"])
+                                for file in mixture.files],
+}
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".webm", ".amr", ".wma", ".aac", ".raw", ""])
+@pytest.mark.parametrize("finder", FINDERS)
+def test_every_finder_counts_and_names_what_it_passes_over(tmp_path, capsys, finder, suffix):
+    (tmp_path / "ann").mkdir()
+    for number in range(3):
+        (tmp_path / f"ann/{number}{suffix}").touch()
+    for number, audio in enumerate(AUDIO_SUFFIXES):
+        (tmp_path / f"ann/sound {number}{audio}").touch()
+    for _ in range(2):  # every time, also where a store or a manifest is there already
+        assert len(FINDERS[finder](tmp_path)) == len(AUDIO_SUFFIXES)
+        line, = capsys.readouterr().err.splitlines()
+        kind = suffix or "without suffix"
+        assert line == f"{tmp_path}: passed over 3 file(s): 3 {kind}, such as ann/0{suffix}"
+
+
+def test_a_store_that_is_used_again_counts_what_it_passes_over(tmp_path, capsys):
+    speak(tmp_path / "speech/ann/1.wav")
+    (tmp_path / "speech/ann/2.m4a").touch()
+    for _ in range(2):
+        build_store(tmp_path / "speech", tmp_path / "store", RATE)
+        assert "passed over 1 file(s): 1 .m4a" in capsys.readouterr().err
 
 
 def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, capsys):

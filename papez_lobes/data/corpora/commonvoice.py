@@ -18,25 +18,10 @@ def default_table(folder: str | Path) -> str | None:
 
 
 def read_clips(folder: str | Path, table: str) -> list[tuple[str, Path]]:
-    """Read the clips of a table.
+    """Read the clips of a table in the folder of one language: sorted (speaker, clip).
 
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        Folder of one language, which holds `clips` and the tables.
-    table : str
-        Path below `folder`, or absolute, of a tab-separated file with the columns client_id and
-        path.
-
-    Returns
-    -------
-    list[tuple[str, pathlib.Path]]
-        (speaker, clip), sorted. The clips may be missing.
-
-    Raises
-    ------
-    UserError
-        There is no such table, or it has other columns.
+    A table is a tab-separated file with the columns client_id and path. The clips may be missing.
+    UserError if there is no such table, or it has other columns.
 
     Example
     -------

@@ -35,10 +35,7 @@ def split_folder(
 def mixture_files(folder: str | Path, name: str, num_spks: int) -> list[Path]:
     """Return the C + 1 files of a mixture: mix, s1, ..., sC.
 
-    Raises
-    ------
-    UserError
-        The name would lead out of these folders, as `../a` does.
+    UserError if the name would lead out of their folders, as `../a` does.
 
     Example
     -------

@@ -22,9 +22,9 @@ from papez_lobes.data.mixtures.plans import (
     Speakers,
     draw_gains,
     draw_speakers,
+    file_stem,
     gain_name,
     mixture_rng,
-    shorten,
 )
 from papez_lobes.errors import UserError
 from papez_lobes.files import write_bytes
@@ -37,14 +37,8 @@ def plan_utterances(
 ) -> MixturePlan:
     """Return the plan of one line of a list, named as in WSJ0-mix.
 
-    Arguments
-    ---------
-    paths : sequence of str
-        [C], below the root.
-    gains_db : sequence of float
-        [C].
-    speakers : sequence of str, optional
-        [C]; by default the names of the folders that the files lie in, as in WSJ0.
+    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names
+    of the folders that the files lie in, as in WSJ0.
 
     Example
     -------
@@ -57,7 +51,7 @@ def plan_utterances(
     for speaker, path, gain in zip(speakers, paths, gains_db):
         sources.append(SourcePlan(speaker, float(gain), (Piece(path),)))
         name += [Path(path).stem, gain_name(gain)]
-    return MixturePlan(shorten("_".join(name)), None, tuple(sources))
+    return MixturePlan(file_stem("_".join(name)), None, tuple(sources))
 
 
 def draw_utterances(
@@ -66,17 +60,9 @@ def draw_utterances(
     """Draw mixtures of whole utterances, as lists hold them.
 
     Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. The
-    first mixtures do not depend on `count`, and no two have the same name.
-
-    Arguments
-    ---------
-    speakers, count, num_spks, max_gain_db, seed
-        See `papez_lobes.data.mixtures.plans.plan_mixtures`.
-
-    Raises
-    ------
-    UserError
-        There are fewer than `num_spks` speakers, or not as many different mixtures as asked for.
+    first mixtures do not depend on `count`, and no two have the same name. For the arguments see
+    `papez_lobes.data.mixtures.plans.plan_mixtures`. UserError if there are too few speakers, or
+    not as many different mixtures.
 
     Example
     -------
@@ -104,17 +90,9 @@ def draw_utterances(
 def read_list(path: str | Path) -> list[MixturePlan]:
     """Read a list of mixtures, but not their files; see `unusable_files`.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Has lines `path gain path gain ...`, all of the same number of speakers. Empty lines are
-        ignored.
-
-    Raises
-    ------
-    UserError
-        There is no such list, a line is malformed (named by its number) or of another number of
-        speakers, a file is of WSJ0's second microphone, or two mixtures have the same name.
+    Empty lines are ignored. UserError if there is no such list, or if a line (named by its number)
+    is malformed, of another number of speakers than the others, names a file of WSJ0's second
+    microphone, or gives a mixture the name of another.
 
     Example
     -------
@@ -166,18 +144,10 @@ def _plan(line: str, where: str) -> MixturePlan:
 
 
 def write_list(plans: Iterable[MixturePlan], path: str | Path) -> None:
-    """Write plans as a list that `read_list` reads. The file appears whole or not at all.
+    """Write plans of whole utterances as a list that `read_list` reads.
 
-    Arguments
-    ---------
-    plans : list[MixturePlan]
-        Each source is one whole utterance; ValueError otherwise.
-    path : str or pathlib.Path
-
-    Raises
-    ------
-    UserError
-        A path holds a space, which a list cannot, or there is another list already.
+    The file appears whole or not at all. UserError if a path holds a space, which a list cannot,
+    or if there is another list already.
 
     Example
     -------
@@ -206,18 +176,9 @@ def _line(plan: MixturePlan) -> str:
 
 
 def unusable_files(plans: Iterable[MixturePlan], root: str | Path) -> list[tuple[str, str]]:
-    """Find the files of plans that cannot be mixed, by their headers.
+    """Find the files below a root that plans name and that cannot be mixed.
 
-    Arguments
-    ---------
-    plans : iterable of MixturePlan
-    root : str or pathlib.Path
-        The folder that the plans' paths are below.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        (path below the root, reason), sorted by path.
+    Only headers are read. Returns (path below the root, reason), sorted by path.
 
     Example
     -------

@@ -121,7 +121,7 @@ def _plain(plan):
 
 @dataclass(frozen=True)
 class MixingRules:
-    """How mixtures are drawn. The defaults are WSJ0-mix's rules.
+    """How mixtures are drawn. The defaults are WSJ0-mix's rules. UserError if a value is wrong.
 
     Arguments
     ---------
@@ -145,11 +145,6 @@ class MixingRules:
     overlap, turns, single_speaker, pause_seconds
         Who speaks when, see `papez_lobes.data.mixtures.conversations`. By default all speakers
         speak all the time.
-
-    Raises
-    ------
-    UserError
-        A value is out of range.
 
     Example
     -------
@@ -192,7 +187,7 @@ class MixingRules:
         for name, (holds, wanted) in checks.items():
             if not holds:
                 value = getattr(self, name)
-                value = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                value = value if np.isscalar(value) else " ".join(map(str, value))
                 raise UserError(f"{name} {value}: must be {wanted}")
 
 
@@ -229,9 +224,12 @@ def draw_mixture(
         rules.num_spks, length, rules.overlap, rules.turns, rules.single_speaker,
         rules.pause_seconds, rng,
     )
+    change = round(100 * rules.speed_change)  # in percent
     sources = []
     for number, (name, gain) in enumerate(zip(chosen, gains)):
-        speed = _draw_speed(rules.speed_change, rng)
+        speed = 1.0
+        if change:
+            speed = int(rng.integers(100 - change, 101 + change)) / 100
         if stretches is None:
             pieces, _ = string_together(speakers[name], length * speed, rng)
         else:
@@ -245,14 +243,6 @@ def draw_mixture(
         snr = round(float(rng.uniform(*rules.noise_snr_db)), 2)
     name = _name(index, sources)
     return MixturePlan(name, length, tuple(sources), tuple(noise), snr, stretches is not None)
-
-
-def _draw_speed(change: float, rng: np.random.Generator) -> float:
-    """Draw a speed in whole percents."""
-    if not change:
-        return 1.0
-    percent = round(100 * change)
-    return int(rng.integers(100 - percent, 101 + percent)) / 100
 
 
 def plan_mixtures(
@@ -374,18 +364,19 @@ def _name(index: int, sources: Sequence[SourcePlan]) -> str:
     for source in sources:
         # WSJ0-mix names a source by its file; here that may be several, so by its speaker.
         parts += [re.sub(r"[^\w.-]+", "-", source.speaker)[:24], gain_name(source.gain_db)]
-    return shorten("_".join(parts))
+    return file_stem("_".join(parts))
 
 
-def shorten(name: str) -> str:
-    """Shorten a name that file systems would not take. It remains unique.
+def file_stem(name: str) -> str:
+    """Make a name that is safe as the stem of a file: without folders, and not too long.
 
     Example
     -------
-    >>> shorten("a_1_b_-1"), len(shorten(100 * "speaker_"))
-    ('a_1_b_-1', 240)
+    >>> file_stem("a/b_1_c_-1"), len(file_stem(100 * "speaker_"))
+    ('a_b_1_c_-1', 240)
     """
-    encoded = name.encode()
+    name = re.sub(r"[/\\\0]", "_", name)
+    encoded = name.encode(errors="surrogateescape")
     if len(encoded) <= MAX_NAME_BYTES:
         return name
     digest = f"_{zlib.crc32(encoded):08x}"

@@ -79,12 +79,8 @@ def render(
     mixture : numpy.ndarray
         [T]: the sum of the sources, and of the noise if there is any.
     sources : numpy.ndarray
-        [T, C]. The largest absolute sample of mixture and sources together is 0.9.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, or a source is silent that should speak.
+        [T, C]. The largest absolute sample of mixture and sources together is 0.9. UserError if a
+        file cannot be read, or a source is silent that should speak.
     """
     recordings = _as_recordings(recordings)
     longest = None if plan.seconds is None else round(plan.seconds * sample_rate)

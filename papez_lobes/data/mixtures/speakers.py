@@ -27,14 +27,8 @@ Recording = tuple[str, Path]  # speaker and file
 class Utterance:
     """One recording of one speaker.
 
-    Arguments
-    ---------
-    path : str
-        Path below the scanned root, with "/" between its parts.
-    seconds : float
-        Duration.
-    sample_rate : int
-        In Hz.
+    `path` is below the scanned root, with "/" between its parts. `seconds` is the duration,
+    `sample_rate` is in Hz.
     """
 
     path: str
@@ -60,12 +54,7 @@ def scan_speakers(
     speakers : dict[str, list[Utterance]]
         Sorted by speaker, then path. A speaker without any readable file is left out.
     skipped : list[tuple[str, str]]
-        (path, reason) of every audio file that cannot be read.
-
-    Raises
-    ------
-    UserError
-        See `find_speech`; or no file can be read.
+        (path, reason) of every audio file that cannot be read; UserError if none can.
 
     Example
     -------
@@ -109,12 +98,8 @@ def find_speech(folder: str | Path, tsv: str | None = None) -> list[Recording]:
     Returns
     -------
     list[tuple[str, pathlib.Path]]
-        (speaker, file), sorted.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, or an utterance of WSJ0's second microphone alone.
+        (speaker, file), sorted. UserError if there is no such folder, or an utterance of WSJ0's
+        second microphone alone.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -181,6 +166,8 @@ def split_utterances(
 ) -> dict[str, dict[str, list[Utterance]]]:
     """Split every speaker's utterances into disjoint sets: all voices in all splits.
 
+    Returns the speakers of each split.
+
     Each speaker's utterances are shuffled by `seed` and name alone, so that a further speaker
     changes nothing for the others. A speaker with fewer utterances than there are splits stays in
     the first split.
@@ -193,11 +180,6 @@ def split_utterances(
         Share of each split; ValueError unless they are positive and sum to 1. Every split of a
         speaker gets one utterance at least.
     seed : int
-
-    Returns
-    -------
-    dict[str, dict[str, list[Utterance]]]
-        Split -> speakers.
 
     Example
     -------

@@ -1,6 +1,7 @@
 """Trees of mixtures in WSJ0-mix's folder layout, from folders of speakers or from lists."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -60,12 +61,8 @@ def draw_plans(
     Returns
     -------
     dict[str, list[MixturePlan]]
-        Split -> plans, whose paths are below `speakers_folder`.
-
-    Raises
-    ------
-    UserError
-        An argument is out of range, or there are too few speakers or utterances.
+        Split -> plans, whose paths are below `speakers_folder`. UserError if an argument is out of
+        range, or there are too few speakers or utterances.
 
     Example
     -------
@@ -117,20 +114,10 @@ def _split(
 
 
 def read_lists(lists: dict[str, str | Path], root: str | Path) -> Plans:
-    """Read the list of each split, and check every file that it names.
+    """Read the list of each split, and check every file that it names below a root.
 
-    Arguments
-    ---------
-    lists : dict[str, str or pathlib.Path]
-        Split -> list.
-    root : str or pathlib.Path
-        The folder that the lists' paths are below.
-
-    Raises
-    ------
-    UserError
-        See `read_list`; the lists are of different numbers of speakers; or some files cannot be
-        used, each of which has been printed with the reason.
+    UserError if a list is wrong (see `read_list`), the lists are of different numbers of speakers,
+    or some files cannot be used; each of these is printed with the reason.
     """
     plans = {split: read_list(path) for split, path in lists.items()}
     found = {len(part[0].sources) for part in plans.values()}
@@ -186,13 +173,8 @@ def render_plans(
     Returns
     -------
     pathlib.Path
-        The tree, a `data_folder` for `prepare_wsj0mix`.
-
-    Raises
-    ------
-    UserError
-        A rate is wrong, the tree holds other mixtures, a source cannot be read, or nothing can be
-        written.
+        The tree, a `data_folder` for `prepare_wsj0mix`. UserError if a rate is wrong, the tree
+        holds other mixtures, a source cannot be read, or nothing can be written.
     """
     check_rates(sample_rates)
     num_spks = len(next(iter(plans.values()))[0].sources)
@@ -204,7 +186,8 @@ def render_plans(
             folder = split_folder(tree, split, rate, version)
             for leftover in folder.glob("*/.*.tmp"):  # of a run that was killed
                 leftover.unlink()
-            missing = [plan for plan in part if not _is_done(plan, folder)]
+            missing = [plan for plan in part if not all(
+                map(has_content, mixture_files(folder, plan.name, num_spks)))]
             write = partial(_write_mixture, folder, rate, root, version)
             for _ in tqdm(each(write, missing), f"mixing {split} {version}", len(part),
                           unit="mixture", initial=len(part) - len(missing), disable=None):
@@ -234,11 +217,6 @@ def _workers(jobs: int) -> Iterator[Callable]:
         executor.shutdown(cancel_futures=True)
 
 
-def _is_done(plan: MixturePlan, folder: Path) -> bool:
-    """True if all files of a mixture are there."""
-    return all(map(has_content, mixture_files(folder, plan.name, len(plan.sources))))
-
-
 def _write_mixture(
     folder: Path, sample_rate: int, root: str | Path, version: str, plan: MixturePlan
 ) -> None:
@@ -263,7 +241,9 @@ def _keep_plans(plans: list[MixturePlan], split: str, tree: Path) -> None:
     """
     kept = tree / "plans" / f"{split}.jsonl"
     lines = [plan.to_json() for plan in plans]
-    old = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
+    old = []
+    if kept.exists():
+        old = os.fsdecode(kept.read_bytes()).splitlines()
     made = any(tree.glob(f"wav*/*/{split}/*/*.wav"))  # at any rate
     if made and (not old or old != lines[: len(old)]):
         raise UserError(
@@ -271,4 +251,4 @@ def _keep_plans(plans: list[MixturePlan], split: str, tree: Path) -> None:
             "or speakers); repeat that one's settings, or choose a new folder"
         )
     if old != lines:
-        write_bytes(kept, "".join(f"{line}\n" for line in lines).encode())
+        write_bytes(kept, os.fsencode("".join(f"{line}\n" for line in lines)))
