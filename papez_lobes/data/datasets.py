@@ -75,14 +75,9 @@ class EpochAware:
 class SeparationDataset(EpochAware, DynamicItemDataset):
     """Recorded mixtures with the items `id`, `mix_sig` [T] and `sources` [T, C].
 
-    It can be pickled, so that workers run under every start method of processes.
-
-    Arguments
-    ---------
-    data : dict[str, dict]
-        Rows of a manifest by ID, as from SpeechBrain's `load_data_csv`.
-    num_spks, sample_rate, segment_seconds, seed
-        See `separation_dataset`.
+    `data` holds the rows of a manifest by ID, as from SpeechBrain's `load_data_csv`. For the other
+    arguments see `separation_dataset`. It can be pickled, so that workers run under every start
+    method of processes.
     """
 
     def __init__(

@@ -35,13 +35,8 @@ class DynamicMixtures(EpochAware, Dataset):
     speech : papez_lobes.data.store.SpeechStore
         Speech to mix.
     rules : papez_lobes.data.mixtures.plans.MixingRules
-        How it is mixed.
-    count : int
-        Mixtures per epoch.
-    sample_rate : int
-        In Hz.
-    seed : int
-        Non-negative.
+    count, sample_rate, seed
+        See `dynamic_mixtures`.
     noises, rooms : papez_lobes.data.store.SpeechStore, optional
         Stores of the rules' noises and rooms.
 
@@ -131,16 +126,13 @@ def dynamic_mixtures(
     if segment_seconds is None:
         raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
     check_segment(segment_seconds)
-    folders = {"speech": speech_folder, "noises": noise_folder, "rooms": room_folder}
-    stores = {}
-    for kind, folder in folders.items():
+    stores = {"speech": build_store(speech_folder, Path(store_folder, "speech"), sample_rate,
+                                    memory_gigabytes, find_speech)}
+    for kind, folder in (("noises", noise_folder), ("rooms", room_folder)):
         if folder is not None:
-            stores[kind] = build_store(
-                folder, Path(store_folder, kind), sample_rate, memory_gigabytes,
-                find_speech if kind == "speech" else find_files,
-            )
-    for kind in ("noises", "rooms"):
-        rules[kind] = tuple(stores[kind].utterances) if kind in stores else ()
+            stores[kind] = build_store(folder, Path(store_folder, kind), sample_rate,
+                                       memory_gigabytes, find_files)
+            rules[kind] = tuple(stores[kind].utterances)
     rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
     return DynamicMixtures(rules=rules, count=count, sample_rate=sample_rate, seed=seed, **stores)
 
@@ -151,20 +143,11 @@ def training_set(
 ) -> SeparationDataset | DynamicMixtures:
     """Make the training set of an experiment.
 
-    Arguments
-    ---------
-    manifest : str or pathlib.Path
-        Of recorded mixtures; used if `speech_folder` is None.
-    speech_folder : str or pathlib.Path
-        One subfolder per speaker: training mixtures are drawn from it on the fly.
-    num_spks, sample_rate, segment_seconds, seed
-        See `papez_lobes.data.datasets.separation_dataset`.
-    **mixing
-        Further arguments of `dynamic_mixtures`.
+    With a `speech_folder` training mixtures are drawn from it on the fly, see `dynamic_mixtures`
+    for the further arguments (`mixing`). Otherwise they are those of a manifest, see
+    `papez_lobes.data.datasets.separation_dataset`.
     """
     if speech_folder is None:
         return separation_dataset(manifest, num_spks, sample_rate, segment_seconds, seed)
-    return dynamic_mixtures(
-        speech_folder, num_spks=num_spks, sample_rate=sample_rate,
-        segment_seconds=segment_seconds, seed=seed, **mixing,
-    )
+    return dynamic_mixtures(speech_folder, num_spks=num_spks, sample_rate=sample_rate,
+                            segment_seconds=segment_seconds, seed=seed, **mixing)

@@ -23,14 +23,7 @@ def absolute(folder: str | Path) -> str:
 
 
 def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
-    """Return the absolute path of a corpus; UserError if it is not there or has a $ in it.
-
-    Example
-    -------
-    >>> corpus_folder("/nowhere", "a LibriMix folder")
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: /nowhere: no such folder; set data_folder to a LibriMix folder
-    """
+    """Return the absolute path of a corpus; UserError if it is not there or has a $ in it."""
     folder = Path(absolute(data_folder))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; set data_folder to {corpus}")
@@ -102,15 +95,7 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_version_and_type(version: str, mixture_type: str, num_spks: int) -> None:
-    """Raise UserError for an unknown version or type of mixtures of LibriMix and WHAM!.
-
-    Example
-    -------
-    >>> check_version_and_type("min", "mix_single", 2)
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: mixture_type mix_single: holds one speaker and noise, \
-but num_spks is 2; set it to 1
-    """
+    """Raise UserError for an unknown version or type of mixtures of LibriMix and WHAM!."""
     check_choice("version", version, ("min", "max"))
     check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
     if mixture_type == SINGLE and num_spks != 1:

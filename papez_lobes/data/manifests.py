@@ -7,7 +7,6 @@ records of which files and settings it was made, and, if there are problems,
 """
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -159,7 +158,8 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     key = _fingerprint(mixtures, settings)
     kept = _read_record(manifest, key, mixtures)
     if kept is not None:
-        _report(kept)
+        for note in kept["notes"]:
+            print(note)
         return []
     if manifest.exists():
         print(f"{manifest}: its files or settings have changed; it is made again")
@@ -185,9 +185,8 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
                         "mend them, there is nothing left to go on with")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_columns(settings["num_spks"]), *rows])
-    content = text.getvalue().encode()
-    write_bytes(manifest, content)
-    record = {"fingerprint": key, "manifest": _digest(content),
+    write_bytes(manifest, text.getvalue().encode())
+    record = {"fingerprint": key, "manifest": fingerprint(text.getvalue(), ()),
               "left_out": len(mixtures) - len(rows), "notes": [], **settings}
     if record["left_out"]:
         record["notes"].append(f"{manifest}: {record['left_out']} of {len(mixtures)} mixtures left "
@@ -195,7 +194,8 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     if sum_errors and settings["check_sums"] == "warn":
         record["notes"].append(_sum_warning(manifest, sum_errors))
     write_bytes(record_file, f"{json.dumps(record, indent=2)}\n".encode())
-    _report(record)
+    for note in record["notes"]:
+        print(note)
     return []
 
 
@@ -220,12 +220,6 @@ def _sum_warning(manifest: Path, sum_errors: dict[str, float]) -> str:
     return (f"{manifest}: {len(sum_errors)} mixture(s) are not the sum of their sources; the worst "
             f"is {worst}, off by up to {sum_errors[worst]:.2g} of full scale. Check its sources, "
             "or, if they are meant to hold more, set check_sums: off")
-
-
-def _report(record: dict) -> None:
-    """Print the lines that the user should see each time the manifest is used."""
-    for note in record["notes"]:
-        print(note)
 
 
 def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
@@ -253,8 +247,8 @@ def _read_record(manifest: Path, key: str, mixtures: list[Mixture]) -> dict | No
     """Read the record of a manifest; None unless it has this fingerprint."""
     try:
         record = json.loads(manifest.with_suffix(".json").read_bytes())
-        content = manifest.read_bytes()
-        if record["fingerprint"] != key or record["manifest"] != _digest(content):
+        content = manifest.read_bytes().decode()
+        if record["fingerprint"] != key or record["manifest"] != fingerprint(content, ()):
             return None
         # Sums are written without a sync: a power cut can leave empty files.
         missing = [mixture for mixture in mixtures
@@ -303,11 +297,6 @@ def _is_number(text: str) -> bool:
 def _columns(num_spks: int) -> list[str]:
     """Return the header of a manifest."""
     return ["ID", "duration", "mix_wav", *(f"{name}_wav" for name in source_names(num_spks))]
-
-
-def _digest(content: bytes) -> str:
-    """Return a hash of a manifest's content."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _problems_file(manifest: Path) -> Path:

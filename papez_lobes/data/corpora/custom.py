@@ -1,7 +1,6 @@
 """Mixtures of your own: `{tr,cv,tt}/{mix,s1,s2,...}`, with the same file names in each folder."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from papez_lobes.data.folders import absolute, check_split, corpus_folder, paired_files
@@ -30,23 +29,18 @@ def prepare_custom(
     save_folder, num_spks, sample_rate, **options
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
     """
-    find = partial(_find, data_folder, save_folder, num_spks)
+    def find(split: str) -> list[Mixture]:
+        root = corpus_folder(data_folder, LAYOUT)
+        folder = _split_folder(root, split)
+        sources = check_split(folder, None, num_spks, root, LAYOUT, "check data_folder")
+        if (folder / "mix").is_dir():
+            return paired_files(folder, ["mix", *sources])
+        sums = Path(save_folder, "mixtures", split).absolute()
+        return [replace(mixture, files=(sums / f"{mixture.name}.wav", *mixture.files), summed=True)
+                for mixture in paired_files(folder, sources)]
+
     about = {"data_folder": absolute(data_folder)}
     return prepare_manifests("custom", find, save_folder, num_spks, sample_rate, about, **options)
-
-
-def _find(
-    data_folder: str | Path, save_folder: str | Path, num_spks: int, split: str
-) -> list[Mixture]:
-    """Return the mixtures of a split."""
-    data_folder = corpus_folder(data_folder, LAYOUT)
-    folder = _split_folder(data_folder, split)
-    sources = check_split(folder, None, num_spks, data_folder, LAYOUT, "check data_folder")
-    if (folder / "mix").is_dir():
-        return paired_files(folder, ["mix", *sources])
-    sums = Path(save_folder, "mixtures", split).absolute()
-    return [replace(mixture, files=(sums / f"{mixture.name}.wav", *mixture.files), summed=True)
-            for mixture in paired_files(folder, sources)]
 
 
 def _split_folder(data_folder: Path, split: str) -> Path:

@@ -6,7 +6,6 @@ the splits `metadata/mixture_<split>_<type>.csv`.
 
 import csv
 import re
-from functools import partial
 from pathlib import Path
 
 from papez_lobes.data.folders import (
@@ -54,29 +53,23 @@ def prepare_librimix(
     """
     check_version_and_type(version, mixture_type, num_spks)
     folders = {"tr": train_split, "cv": "dev", "tt": "test"}
-    below = rate_folder("", sample_rate, version)
-    find = partial(_find, data_folder, below, folders, num_spks, mixture_type)
+
+    def find(split: str) -> list[Mixture]:
+        root = corpus_folder(data_folder, f"Libri{num_spks}Mix")
+        folder = rate_folder(root, sample_rate, version) / folders[split]
+        parts = check_split(folder, mixture_type, num_spks, root, "a LibriMix folder", HINT)
+        metadata = folder.parent / "metadata" / f"mixture_{folder.name}_{mixture_type}.csv"
+        if not metadata.exists():
+            print(f"{metadata}: not there; {folder.name} is what its folders hold")
+            return paired_files(folder, parts)
+        return _read_metadata(metadata, folder, parts)
+
     about = {"data_folder": absolute(data_folder), "version": version,
              "mixture_type": mixture_type, "train_split": train_split}
     return prepare_manifests(
         "librimix", find, save_folder, num_spks, sample_rate, about,
         check_sums=check_sums if mixture_type == CLEAN else "off", **options,
     )
-
-
-def _find(
-    data_folder: str | Path, below: Path, folders: dict[str, str], num_spks: int,
-    mixture_type: str, split: str,
-) -> list[Mixture]:
-    """Return the mixtures of a split."""
-    data_folder = corpus_folder(data_folder, f"Libri{num_spks}Mix")
-    folder = data_folder / below / folders[split]
-    parts = check_split(folder, mixture_type, num_spks, data_folder, "a LibriMix folder", HINT)
-    metadata = folder.parent / "metadata" / f"mixture_{folder.name}_{mixture_type}.csv"
-    if not metadata.exists():
-        print(f"{metadata}: not there; {folder.name} is what its folders hold")
-        return paired_files(folder, parts)
-    return _read_metadata(metadata, folder, parts)
 
 
 def _read_metadata(path: Path, folder: Path, parts: list[str]) -> list[Mixture]:

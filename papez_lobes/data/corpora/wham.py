@@ -4,7 +4,6 @@
 the noise exist twice, ending in `_anechoic` and `_reverb`.
 """
 
-from functools import partial
 from pathlib import Path
 
 from papez_lobes.data.folders import (
@@ -53,9 +52,17 @@ def prepare_wham(
     check_version_and_type(version, mixture_type, num_spks)
     if dereverberate and not reverberant:
         raise UserError("dereverberate True: needs reverberant mixtures; set reverberant to True")
-    below = rate_folder("", sample_rate, version)
-    find = partial(
-        _find, data_folder, below, num_spks, mixture_type, reverberant, dereverberate)
+
+    def find(split: str) -> list[Mixture]:
+        root = corpus_folder(data_folder, CORPUS)
+        folder = rate_folder(root, sample_rate, version) / split
+        ending = "_reverb" if reverberant else ""
+        if not reverberant and (folder / f"{mixture_type}_anechoic").is_dir():
+            ending = "_anechoic"  # WHAMR!, which has WHAM!'s mixtures under this name
+        mixtures, of_sources = f"{mixture_type}{ending}", "_anechoic" if dereverberate else ending
+        return paired_files(folder, check_split(
+            folder, mixtures, num_spks, root, CORPUS, HINT, of_sources))
+
     about = {"data_folder": absolute(data_folder), "version": version, "mixture_type": mixture_type,
              "reverberant": reverberant, "dereverberate": dereverberate}
     clean = mixture_type == CLEAN and not dereverberate
@@ -63,18 +70,3 @@ def prepare_wham(
         "wham", find, save_folder, num_spks, sample_rate, about,
         check_sums=check_sums if clean else "off", **options,
     )
-
-
-def _find(
-    data_folder: str | Path, below: Path, num_spks: int, mixture_type: str, reverberant: bool,
-    dereverberate: bool, split: str,
-) -> list[Mixture]:
-    """Return the mixtures of a split."""
-    data_folder = corpus_folder(data_folder, CORPUS)
-    folder = data_folder / below / split
-    ending = "_reverb" if reverberant else ""
-    if not reverberant and (folder / f"{mixture_type}_anechoic").is_dir():
-        ending = "_anechoic"  # WHAMR!, which has WHAM!'s mixtures under this name
-    parts = check_split(folder, f"{mixture_type}{ending}", num_spks, data_folder, CORPUS, HINT,
-                        ending="_anechoic" if dereverberate else ending)
-    return paired_files(folder, parts)

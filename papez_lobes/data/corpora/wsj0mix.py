@@ -3,7 +3,6 @@
 `<C>speakers/wav{8k,16k}/{min,max}/{tr,cv,tt}/{mix,s1,s2[,s3]}/<name>.wav`
 """
 
-from functools import partial
 from pathlib import Path
 
 from papez_lobes.data.folders import (
@@ -62,20 +61,15 @@ def prepare_wsj0mix(
     save_folder, num_spks, **options
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
     """
-    find = partial(_find, data_folder, num_spks, sample_rate, version)
+    def find(split: str) -> list[Mixture]:
+        root = corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
+        folder = split_folder(root, split, sample_rate, version)
+        nested = root / f"{num_spks}speakers"
+        hint = "check data_folder, sample_rate and version"
+        if nested.is_dir():
+            hint = f"did you mean {nested}?"
+        parts = check_split(folder, "mix", num_spks, root, "a WSJ0-mix tree", hint)
+        return paired_files(folder, parts)
+
     about = {"data_folder": absolute(data_folder), "version": version}
     return prepare_manifests("wsj0mix", find, save_folder, num_spks, sample_rate, about, **options)
-
-
-def _find(
-    data_folder: str | Path, num_spks: int, sample_rate: int, version: str, split: str
-) -> list[Mixture]:
-    """Return the mixtures of a split."""
-    data_folder = corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
-    folder = split_folder(data_folder, split, sample_rate, version)
-    nested = data_folder / f"{num_spks}speakers"
-    hint = "check data_folder, sample_rate and version"
-    if nested.is_dir():
-        hint = f"did you mean {nested}?"
-    parts = check_split(folder, "mix", num_spks, data_folder, "a WSJ0-mix tree", hint)
-    return paired_files(folder, parts)

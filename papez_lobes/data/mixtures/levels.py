@@ -35,9 +35,7 @@ def active_speech_level(samples: np.ndarray, sample_rate: int) -> tuple[float, f
     Arguments
     ---------
     samples : numpy.ndarray
-        [T], float, T >= 0.
-    sample_rate : int
-        In Hz.
+        [T], float, T >= 0, at `sample_rate` Hz.
 
     Returns
     -------

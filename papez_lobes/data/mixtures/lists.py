@@ -179,11 +179,6 @@ def unusable_files(plans: Iterable[MixturePlan], root: str | Path) -> list[tuple
     """Find the files below a root that plans name and that cannot be mixed.
 
     Only headers are read. Returns (path below the root, reason), sorted by path.
-
-    Example
-    -------
-    >>> unusable_files([plan_utterances(["ann/1.mp3"], [0])], "/nowhere")[0][0]
-    'ann/1.mp3'
     """
     names = {piece.path for plan in plans for source in plan.sources for piece in source.pieces}
     progress = tqdm(sorted(names), desc="reading headers", unit="file", disable=None)

@@ -207,15 +207,8 @@ def draw_mixture(
     pauses. Utterances are drawn in proportion to their duration, so that every second of a speaker
     is heard about as often as any other.
 
-    Arguments
-    ---------
-    speakers : Mapping[str, Sequence[Utterance]]
-        As from `scan_speakers`; UserError if there are fewer than `num_spks`.
-    rules : MixingRules
-    rng : numpy.random.Generator
-        As from `mixture_rng`.
-    index : int
-        The mixture's number, for its name.
+    Speakers are as from `scan_speakers`; UserError if there are too few. `rng` is as from
+    `mixture_rng`, and `index` is the mixture's number, for its name.
     """
     length = round(float(rng.uniform(*rules.seconds)), 3)
     chosen = draw_speakers(speakers, rules.num_spks, rng)
