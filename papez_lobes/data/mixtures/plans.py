@@ -213,10 +213,7 @@ def draw_mixture(
     length = round(float(rng.uniform(*rules.seconds)), 3)
     chosen = draw_speakers(speakers, rules.num_spks, rng)
     gains = draw_gains(rules.num_spks, rules.max_gain_db, rng)
-    stretches = draw_stretches(
-        rules.num_spks, length, rules.overlap, rules.turns, rules.single_speaker,
-        rules.pause_seconds, rng,
-    )
+    stretches = draw_stretches(rules, length, rng)
     change = round(100 * rules.speed_change)  # in percent
     sources = []
     for number, (name, gain) in enumerate(zip(chosen, gains)):
@@ -244,16 +241,9 @@ def plan_mixtures(
 ) -> list[MixturePlan]:
     """Draw plans; mixture i depends on the seed and on i, not on `count`.
 
-    Arguments
-    ---------
-    speakers : Mapping[str, Sequence[Utterance]]
-        As from `scan_speakers`; UserError if there are fewer than `num_spks`.
-    count : int
-        Number of mixtures.
-    num_spks, seconds, **rules
-        See `MixingRules`.
-    seed : int or tuple[int, ...]
-        Non-negative. A tuple keeps e.g. splits apart: (seed, split number).
+    Speakers are as from `scan_speakers`; UserError if there are too few. For `num_spks`, `seconds`
+    and further rules see `MixingRules`. The seed is non-negative; a tuple keeps, for example,
+    splits apart: (seed, split number).
 
     Example
     -------

@@ -149,7 +149,7 @@ def _read(recordings, kind, piece, sample_rate, dtype, speed=1.0):
 
 def _fill_up(samples, frames):
     """Append zeros, if there are fewer samples."""
-    return np.pad(samples, (0, max(0, frames - len(samples))))
+    return np.pad(samples, (0, frames - len(samples))) if len(samples) < frames else samples
 
 
 def _in_room(samples, room, sample_rate, recordings):

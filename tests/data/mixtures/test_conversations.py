@@ -32,7 +32,6 @@ KINDS = {
     "turns": {"turns": 1.0},
     "single speaker": {"single_speaker": 1.0},
 }
-DEFAULTS = {"overlap": (1, 1), "turns": 0.0, "single_speaker": 0.0, "pause_seconds": (0.2, 1.0)}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +52,7 @@ def speakers(speech):
 
 
 def stretches(seed, num_spks=2, seconds=6.0, **options):
-    return draw_stretches(num_spks, seconds, *(DEFAULTS | options).values(),
-                          np.random.default_rng(seed))
+    return draw_stretches(MixingRules(num_spks, **options), seconds, np.random.default_rng(seed))
 
 
 def test_the_defaults_draw_the_mixtures_of_earlier_versions():
