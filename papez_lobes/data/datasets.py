@@ -12,7 +12,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch.utils.data import get_worker_info
 
 from papez_lobes.data.audio import read_audio
-from papez_lobes.data.mixtures.plans import MIN_SECONDS
+from papez_lobes.data.mixtures.rules import MIN_SECONDS
 from papez_lobes.errors import UserError
 
 

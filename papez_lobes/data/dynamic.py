@@ -12,8 +12,9 @@ from papez_lobes.data.datasets import (
     check_segment,
     separation_dataset,
 )
-from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import find_speech
 from papez_lobes.data.store import SpeechStore, build_store, find_files
 from papez_lobes.errors import UserError
@@ -34,7 +35,7 @@ class DynamicMixtures(EpochAware, Dataset):
     ---------
     speech : papez_lobes.data.store.SpeechStore
         Speech to mix.
-    rules : papez_lobes.data.mixtures.plans.MixingRules
+    rules : papez_lobes.data.mixtures.rules.MixingRules
     count, sample_rate, seed
         See `dynamic_mixtures`.
     noises, rooms : papez_lobes.data.store.SpeechStore, optional
@@ -121,7 +122,7 @@ def dynamic_mixtures(
     memory_gigabytes : float
         Decoded recordings of a folder are kept if they take no more.
     **rules
-        Further fields of `papez_lobes.data.mixtures.plans.MixingRules`.
+        Further fields of `papez_lobes.data.mixtures.rules.MixingRules`.
     """
     if segment_seconds is None:
         raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")

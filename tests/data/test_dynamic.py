@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, DistributedSampler
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.dynamic import dynamic_mixtures
-from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.data.store import SpeechStore, build_store
 from papez_lobes.errors import UserError

@@ -9,6 +9,8 @@ full overlap, in which all speakers speak from the beginning to the end.
 
 import numpy as np
 
+from papez_lobes.data.mixtures.rules import MixingRules
+
 Stretch = tuple[float, float]  # start and duration in a mixture, in seconds
 
 TURN_SECONDS = (1.0, 4.0)  # range of a turn; no longer than the mixture's length by C
@@ -16,12 +18,14 @@ MIN_TURN_SECONDS = 0.5  # what is left of the mixture for a last turn
 SHORTEST = 0.5  # relative length of the shortest of overlapping utterances, the longest having 1
 
 
-def draw_stretches(rules, seconds: float, rng: np.random.Generator) -> list[list[Stretch]] | None:
+def draw_stretches(
+    rules: MixingRules, seconds: float, rng: np.random.Generator
+) -> list[list[Stretch]] | None:
     """Draw in which stretches of a mixture each speaker speaks.
 
     Arguments
     ---------
-    rules : papez_lobes.data.mixtures.plans.MixingRules
+    rules : MixingRules
     seconds : float
         Length of the mixture.
     rng : numpy.random.Generator

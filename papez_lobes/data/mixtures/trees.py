@@ -17,8 +17,9 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import mixture_files, split_folder
 from papez_lobes.data.manifests import SPLITS
 from papez_lobes.data.mixtures.lists import draw_utterances, read_list, unusable_files, write_list
-from papez_lobes.data.mixtures.plans import MixingRules, MixturePlan, Speakers, plan_mixtures
+from papez_lobes.data.mixtures.plans import MixturePlan, Speakers, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import (
     FRACTIONS,
     scan_speakers,
@@ -56,7 +57,7 @@ def draw_plans(
         What the splits do not share.
     **conversation
         overlap, turns, single_speaker and pause_seconds of
-        `papez_lobes.data.mixtures.plans.MixingRules`; without effect on whole utterances.
+        `papez_lobes.data.mixtures.rules.MixingRules`; without effect on whole utterances.
 
     Returns
     -------

@@ -16,13 +16,13 @@ from papez_lobes.data.dynamic import dynamic_mixtures
 from papez_lobes.data.mixtures.conversations import draw_stretches
 from papez_lobes.data.mixtures.lists import draw_utterances
 from papez_lobes.data.mixtures.plans import (
-    MixingRules,
     MixturePlan,
     draw_mixture,
     mixture_rng,
     plan_mixtures,
 )
 from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
 
