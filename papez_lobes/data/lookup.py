@@ -2,41 +2,30 @@
 
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
+from papez_lobes.data.containers import AUDIO_SUFFIXES, SNDFILE_SUFFIXES
 from papez_lobes.errors import UserError
 
-# What libsndfile reads, and headerless GSM 06.10. Left out are suffixes that mostly stand for
-# something else: .mat (MATLAB data), .htk (features), .raw.
-AUDIO_SUFFIXES = (
-    ".wav", ".wv1", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
-    ".snd", ".caf", ".w64", ".rf64", ".wave", ".bwf", ".sph", ".nist", ".voc", ".avr", ".paf",
-    ".pvf", ".svx", ".iff", ".sf", ".ircam", ".wve", ".gsm",
-)
 # WSJ0 was recorded by two microphones at once; mixtures are made of the first one's files.
 SECOND_MICROPHONE = re.compile(r"\.wv2(\.|$)", re.IGNORECASE)
 NAMED_SUFFIXES = 4  # that a line about passed-over files names
 
 
-def is_audio(path: str | Path) -> bool:
-    """Return True if a file is audio by its suffix.
-
-    Example
-    -------
-    >>> is_audio("a.WAV"), is_audio("a.m4a"), is_audio("a")
-    (True, False, False)
-    """
-    return Path(path).suffix.lower() in AUDIO_SUFFIXES
+def readable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of audio files that can be read here, with or without ffmpeg."""
+    return AUDIO_SUFFIXES if shutil.which("ffmpeg") else SNDFILE_SUFFIXES
 
 
 def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
     """List the audio files of a folder, and the other files in it, as sorted paths.
 
-    Subfolders are searched if `deep`; otherwise they count as other files. Hidden files and
-    folders are ignored, and links to folders are not followed. UserError if a folder cannot be
-    read.
+    Audio files are those with `readable_suffixes`. Subfolders are searched if `deep`; otherwise
+    they count as other files. Hidden files and folders are ignored, and links to folders are not
+    followed. UserError if a folder cannot be read.
 
     Example
     -------
@@ -46,7 +35,7 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     >>> [[path.name for path in paths] for paths in audio_files(folder)]
     [['a.wav', 'b.flac'], ['notes.txt']]
     """
-    audio, others = [], []
+    audio, others, suffixes = [], [], readable_suffixes()
     for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if not deep:
@@ -54,7 +43,8 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
             folders.clear()
         for name in names:
             if not name.startswith("."):
-                (audio if is_audio(name) else others).append(Path(parent, name))
+                path = Path(parent, name)
+                (audio if path.suffix.lower() in suffixes else others).append(path)
     return sorted(audio), sorted(others)
 
 
@@ -70,8 +60,8 @@ def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
     -------
     >>> from contextlib import redirect_stderr
     >>> with redirect_stderr(sys.stdout):
-    ...     report_passed_over("speech", [Path("speech/ann/1.m4a"), Path("speech/ann/2.m4a")])
-    speech: passed over 2 file(s): 2 .m4a, such as ann/1.m4a
+    ...     report_passed_over("speech", [Path("speech/ann/1.doc"), Path("speech/ann/2.doc")])
+    speech: passed over 2 file(s): 2 .doc, such as ann/1.doc
     """
     if not paths:
         return
@@ -102,8 +92,8 @@ def find_audio(root: str | Path, listed: str) -> Path:
     refuse_second_microphone(path)
     if path.is_file():
         return path
-    stem = path.stem if is_audio(path) else path.name
-    for suffix in (*AUDIO_SUFFIXES, ".wv2"):
+    stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+    for suffix in (*readable_suffixes(), ".wv2"):
         for candidate in (path.parent / (stem + suffix), path.parent / (stem + suffix.upper())):
             if candidate.is_file():
                 refuse_second_microphone(candidate)
