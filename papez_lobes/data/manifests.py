@@ -119,7 +119,8 @@ def prepare_manifests(
     found = {split: _check_names(find(split)) for split in splits}
     for split, mixtures in found.items():
         if not mixtures:
-            raise UserError(f"{manifests[split].stem}: holds no mixtures; this split is empty")
+            raise UserError(f"{manifests[split].stem}: holds no mixtures; this split is empty, "
+                            "fill it or choose another data_folder")
     refused = {}
     for split, mixtures in found.items():
         problems = _prepare(manifests[split], mixtures, settings)

@@ -54,7 +54,8 @@ class SpeechStore(Mapping):
         self.folder = Path(folder)
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         self.root, self.decoded = Path(index["root"]), index["decoded"]
-        self.fingerprint, self.skipped = index["fingerprint"], index["skipped"]
+        self.fingerprint = index["fingerprint"]
+        self.skipped, self.passed_over = index["skipped"], index["passed_over"]
         self._spans = index["speakers"]  # first row of the table, and the one after the last
         self._table = np.load(self.folder / TABLE, mmap_mode="r+")
         self._samples = np.memmap(self.folder / SAMPLES, "<i2", "r") if self.decoded else None
@@ -74,6 +75,8 @@ class SpeechStore(Mapping):
 
     def __str__(self) -> str:
         left_out = f" ({len(self.skipped)} more left out)" if self.skipped else ""
+        if self.passed_over:
+            left_out += f", {self.passed_over} other file(s) passed over"
         hours = float((self._table["frames"] / self._table["rate"]).sum()) / 3600
         return (f"{self.root}: {len(self)} speakers, {hours:.1f} h of speech in "
                 f"{len(self._table)} recordings{left_out}")
@@ -121,7 +124,7 @@ class SpeechStore(Mapping):
         return level
 
 
-def find_files(folder: str | Path) -> list[Recording]:
+def find_files(folder: str | Path) -> tuple[list[Recording], list[Path]]:
     """List all recordings of a folder, at any depth, as those of one speaker without a name.
 
     This is for noise and impulse responses of rooms; see also
@@ -130,13 +133,12 @@ def find_files(folder: str | Path) -> list[Recording]:
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder; name a folder of recordings")
     audio, others = audio_files(folder)
-    report_passed_over(folder, others)
-    return [("", path) for path in audio]
+    return [("", path) for path in audio], others
 
 
 def build_store(
     recordings: str | Path, folder: str | Path, sample_rate: int, gigabytes: float = 4.0,
-    find: Callable[[Path], list[Recording]] = find_speech,
+    find: Callable[[Path], tuple[list[Recording], list[Path]]] = find_speech,
 ) -> SpeechStore:
     """Make a store of a folder of recordings, or open the one that is there.
 
@@ -164,12 +166,14 @@ def build_store(
         UserError if no recording can be read, or nothing can be written to `folder`.
     """
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
-    found = find(recordings)
-    settings = [FORMAT, str(recordings), sample_rate, gigabytes, [speaker for speaker, _ in found]]
+    found, passed_over = find(recordings)
+    settings = [FORMAT, str(recordings), sample_rate, gigabytes, len(passed_over),
+                [speaker for speaker, _ in found]]
     seen = fingerprint(settings, [path for _, path in found])
     kept = _open_whole(folder, seen)
     if kept is not None:
         return kept
+    report_passed_over(recordings, passed_over)
     speakers, skipped = read_headers(found, recordings)
     if not speakers:
         raise UserError(f"{recordings}: holds no recordings that can be read "
@@ -182,7 +186,7 @@ def build_store(
         rate = sample_rate if decoded else None
         spans, skipped = _write(aside, recordings, speakers, skipped, rate)
         index = {"fingerprint": seen, "root": str(recordings), "decoded": decoded,
-                 "skipped": skipped, "speakers": spans}
+                 "skipped": skipped, "passed_over": len(passed_over), "speakers": spans}
         (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)

@@ -68,7 +68,8 @@ def scan_speakers(
     >>> [path for path, reason in skipped]
     ['ann/2.wav']
     """
-    recordings = find_speech(folder, tsv)
+    recordings, passed_over = find_speech(folder, tsv)
+    report_passed_over(folder, passed_over)
     speakers, skipped = read_headers(recordings, folder if root is None else root)
     if not speakers:
         raise UserError(
@@ -78,14 +79,14 @@ def scan_speakers(
     return speakers, skipped
 
 
-def find_speech(folder: str | Path, tsv: str | None = None) -> list[Recording]:
+def find_speech(
+    folder: str | Path, tsv: str | None = None
+) -> tuple[list[Recording], list[Path]]:
     """List the speech in a folder that has one subfolder per speaker.
 
     Files are searched at any depth below a speaker's folder, as in LibriSpeech's
     speaker/chapter/utterance.flac. Of WSJ0's two microphones (`.wv1`, `.wv2`) and of VCTK's
-    (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion. Files
-    that are not audio by their suffix, or lie in no speaker's folder, are counted and named in one
-    line on stderr.
+    (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion.
 
     Arguments
     ---------
@@ -97,16 +98,18 @@ def find_speech(folder: str | Path, tsv: str | None = None) -> list[Recording]:
 
     Returns
     -------
-    list[tuple[str, pathlib.Path]]
+    recordings : list[tuple[str, pathlib.Path]]
         (speaker, file), sorted. UserError if there is no such folder, or an utterance of WSJ0's
         second microphone alone.
+    passed_over : list[pathlib.Path]
+        Files that are not audio by their suffix, or lie in no speaker's folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one with a subfolder per speaker")
     tsv = tsv or default_table(folder)
     if tsv is not None:
-        return read_clips(folder, tsv)
+        return read_clips(folder, tsv), []
     for name in VCTK:
         if (folder / name).is_dir():
             folder = folder / name
@@ -121,8 +124,7 @@ def find_speech(folder: str | Path, tsv: str | None = None) -> list[Recording]:
         second = _second_microphones(audio, others)
         found += [(entry.name, path) for path in audio if path not in second]
         passed_over += [path for path in others if path not in second]
-    report_passed_over(folder, passed_over)
-    return found
+    return found, passed_over
 
 
 def read_headers(
