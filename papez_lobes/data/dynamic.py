@@ -1,5 +1,6 @@
 """Mixing on the fly: training mixtures drawn anew every epoch from a folder of speakers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +128,14 @@ def dynamic_mixtures(
     if segment_seconds is None:
         raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
     check_segment(segment_seconds)
+    rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
     stores = {"speech": build_store(speech_folder, Path(store_folder, "speech"), sample_rate,
                                     memory_gigabytes, find_speech)}
     for kind, folder in (("noises", noise_folder), ("rooms", room_folder)):
         if folder is not None:
             stores[kind] = build_store(folder, Path(store_folder, kind), sample_rate,
                                        memory_gigabytes, find_files)
-            rules[kind] = tuple(stores[kind].utterances)
-    rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
+            rules = replace(rules, **{kind: tuple(stores[kind].utterances)})
     return DynamicMixtures(rules=rules, count=count, sample_rate=sample_rate, seed=seed, **stores)
 
 

@@ -82,14 +82,7 @@ def check_split(
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Raise UserError if an option is not one of its choices.
-
-    Example
-    -------
-    >>> check_choice("version", "mid", ("min", "max"))
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: version 'mid': must be one of min, max
-    """
+    """Raise UserError if an option is not one of its choices."""
     if value not in choices:
         raise UserError(f"{option} {value!r}: must be one of {', '.join(choices)}")
 

@@ -25,7 +25,7 @@ class MixingRules:
     seconds : tuple[float, float]
         Shortest and longest mixture; uniform between them.
     max_gain_db : float
-        The largest gain g, see `draw_gains`; 0: all at one level.
+        The largest gain g, see `papez_lobes.data.mixtures.plans.draw_gains`; 0: all at one level.
     speed_change : float
         A source's speed is drawn from 1 - this to 1 + this, in whole percents; 0: as recorded.
     noises : tuple[Utterance, ...]

@@ -206,6 +206,12 @@ def test_wrong_options_are_refused_in_one_line(options, said):
         MixingRules(**options)
 
 
+def test_wrong_options_are_refused_before_speech_is_decoded(speech, tmp_path):
+    with pytest.raises(UserError, match="turns 2: must be"):
+        dynamic_mixtures(speech, tmp_path / "store", 2, RATE, 6, 3.0, turns=2)
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize("option", PIECES)
 def test_lists_of_whole_utterances_take_no_conversation(tmp_path, capsys, option):
     values = ["0.5", "1"] if option in ("seconds", "overlap", "pause_seconds") else ["0.5"]
