@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from papez_lobes.data.folders import absolute, check_split, corpus_folder, paired_files
+from papez_lobes.data import folders
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
@@ -30,16 +30,16 @@ def prepare_custom(
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
     """
     def find(split: str) -> list[Mixture]:
-        root = corpus_folder(data_folder, LAYOUT)
+        root = folders.corpus_folder(data_folder, LAYOUT)
         folder = _split_folder(root, split)
-        sources = check_split(folder, None, num_spks, root, LAYOUT, "check data_folder")
+        sources = folders.check_split(folder, None, num_spks, root, LAYOUT, "check data_folder")
         if (folder / "mix").is_dir():
-            return paired_files(folder, ["mix", *sources])
+            return folders.paired_files(folder, ["mix", *sources])
         sums = Path(save_folder, "mixtures", split).absolute()
         return [replace(mixture, files=(sums / f"{mixture.name}.wav", *mixture.files), summed=True)
-                for mixture in paired_files(folder, sources)]
+                for mixture in folders.paired_files(folder, sources)]
 
-    about = {"data_folder": absolute(data_folder)}
+    about = {"data_folder": folders.absolute(data_folder)}
     return prepare_manifests("custom", find, save_folder, num_spks, sample_rate, about, **options)
 
 

@@ -8,15 +8,7 @@ import csv
 import re
 from pathlib import Path
 
-from papez_lobes.data.folders import (
-    CLEAN,
-    absolute,
-    check_split,
-    check_version_and_type,
-    corpus_folder,
-    paired_files,
-    rate_folder,
-)
+from papez_lobes.data import folders
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
@@ -26,7 +18,7 @@ HINT = "check data_folder, sample_rate, version, mixture_type and train_split"
 
 def prepare_librimix(
     data_folder: str | Path, save_folder: str | Path, num_spks: int, sample_rate: int = 8000,
-    version: str = "min", mixture_type: str = CLEAN, train_split: str = "train-360",
+    version: str = "min", mixture_type: str = folders.CLEAN, train_split: str = "train-360",
     check_sums: str | bool = "warn", **options,
 ) -> dict[str, Path]:
     """Write the manifests `librimix_<split>.csv` of LibriMix.
@@ -51,24 +43,24 @@ def prepare_librimix(
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
         Sums are checked of mix_clean alone.
     """
-    check_version_and_type(version, mixture_type, num_spks)
-    folders = {"tr": train_split, "cv": "dev", "tt": "test"}
+    folders.check_version_and_type(version, mixture_type, num_spks)
+    names = {"tr": train_split, "cv": "dev", "tt": "test"}
 
     def find(split: str) -> list[Mixture]:
-        root = corpus_folder(data_folder, f"Libri{num_spks}Mix")
-        folder = rate_folder(root, sample_rate, version) / folders[split]
-        parts = check_split(folder, mixture_type, num_spks, root, "a LibriMix folder", HINT)
+        root = folders.corpus_folder(data_folder, f"Libri{num_spks}Mix")
+        folder = folders.rate_folder(root, sample_rate, version) / names[split]
+        parts = folders.check_split(folder, mixture_type, num_spks, root, "a LibriMix folder", HINT)
         metadata = folder.parent / "metadata" / f"mixture_{folder.name}_{mixture_type}.csv"
         if not metadata.exists():
             print(f"{metadata}: not there; {folder.name} is what its folders hold")
-            return paired_files(folder, parts)
+            return folders.paired_files(folder, parts)
         return _read_metadata(metadata, folder, parts)
 
-    about = {"data_folder": absolute(data_folder), "version": version,
+    about = {"data_folder": folders.absolute(data_folder), "version": version,
              "mixture_type": mixture_type, "train_split": train_split}
     return prepare_manifests(
         "librimix", find, save_folder, num_spks, sample_rate, about,
-        check_sums=check_sums if mixture_type == CLEAN else "off", **options,
+        check_sums=check_sums if mixture_type == folders.CLEAN else "off", **options,
     )
 
 

@@ -6,15 +6,7 @@ the noise exist twice, ending in `_anechoic` and `_reverb`.
 
 from pathlib import Path
 
-from papez_lobes.data.folders import (
-    CLEAN,
-    absolute,
-    check_split,
-    check_version_and_type,
-    corpus_folder,
-    paired_files,
-    rate_folder,
-)
+from papez_lobes.data import folders
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
@@ -49,23 +41,26 @@ def prepare_wham(
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
         Sums are checked of mix_clean alone, and not for dereverberation.
     """
-    check_version_and_type(version, mixture_type, num_spks)
+    folders.check_version_and_type(version, mixture_type, num_spks)
     if dereverberate and not reverberant:
         raise UserError("dereverberate True: needs reverberant mixtures; set reverberant to True")
 
     def find(split: str) -> list[Mixture]:
-        root = corpus_folder(data_folder, CORPUS)
-        folder = rate_folder(root, sample_rate, version) / split
+        root = folders.corpus_folder(data_folder, CORPUS)
+        folder = folders.rate_folder(root, sample_rate, version) / split
         ending = "_reverb" if reverberant else ""
         if not reverberant and (folder / f"{mixture_type}_anechoic").is_dir():
             ending = "_anechoic"  # WHAMR!, which has WHAM!'s mixtures under this name
-        mixtures, of_sources = f"{mixture_type}{ending}", "_anechoic" if dereverberate else ending
-        return paired_files(folder, check_split(
-            folder, mixtures, num_spks, root, CORPUS, HINT, of_sources))
+        parts = folders.check_split(
+            folder, f"{mixture_type}{ending}", num_spks, root, CORPUS, HINT,
+            ending="_anechoic" if dereverberate else ending,
+        )
+        return folders.paired_files(folder, parts)
 
-    about = {"data_folder": absolute(data_folder), "version": version, "mixture_type": mixture_type,
-             "reverberant": reverberant, "dereverberate": dereverberate}
-    clean = mixture_type == CLEAN and not dereverberate
+    about = {"data_folder": folders.absolute(data_folder), "version": version,
+             "mixture_type": mixture_type, "reverberant": reverberant,
+             "dereverberate": dereverberate}
+    clean = mixture_type == folders.CLEAN and not dereverberate
     return prepare_manifests(
         "wham", find, save_folder, num_spks, sample_rate, about,
         check_sums=check_sums if clean else "off", **options,

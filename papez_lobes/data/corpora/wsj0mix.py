@@ -5,14 +5,7 @@
 
 from pathlib import Path
 
-from papez_lobes.data.folders import (
-    absolute,
-    check_split,
-    corpus_folder,
-    paired_files,
-    rate_folder,
-    source_names,
-)
+from papez_lobes.data import folders
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
@@ -28,7 +21,7 @@ def split_folder(
     >>> split_folder("2speakers", "tt", 16000, "max").as_posix()
     '2speakers/wav16k/max/tt'
     """
-    return rate_folder(data_folder, sample_rate, version) / split
+    return folders.rate_folder(data_folder, sample_rate, version) / split
 
 
 def mixture_files(folder: str | Path, name: str, num_spks: int) -> list[Path]:
@@ -43,7 +36,7 @@ def mixture_files(folder: str | Path, name: str, num_spks: int) -> list[Path]:
     """
     if not name or any(character in name for character in "/\\\0"):
         raise UserError(f"{name!r}: cannot be the name of a mixture's files; rename it")
-    return [Path(folder, part, f"{name}.wav") for part in ("mix", *source_names(num_spks))]
+    return [Path(folder, part, f"{name}.wav") for part in ("mix", *folders.source_names(num_spks))]
 
 
 def prepare_wsj0mix(
@@ -62,14 +55,14 @@ def prepare_wsj0mix(
         See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
     """
     def find(split: str) -> list[Mixture]:
-        root = corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
+        root = folders.corpus_folder(data_folder, f"a WSJ0-mix folder (.../{num_spks}speakers)")
         folder = split_folder(root, split, sample_rate, version)
         nested = root / f"{num_spks}speakers"
         hint = "check data_folder, sample_rate and version"
         if nested.is_dir():
             hint = f"did you mean {nested}?"
-        parts = check_split(folder, "mix", num_spks, root, "a WSJ0-mix tree", hint)
-        return paired_files(folder, parts)
+        parts = folders.check_split(folder, "mix", num_spks, root, "a WSJ0-mix tree", hint)
+        return folders.paired_files(folder, parts)
 
-    about = {"data_folder": absolute(data_folder), "version": version}
+    about = {"data_folder": folders.absolute(data_folder), "version": version}
     return prepare_manifests("wsj0mix", find, save_folder, num_spks, sample_rate, about, **options)
