@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.cli.outputs import add_overwrite, refuse_existing
 from papez_lobes.errors import UserError
 
 
@@ -33,49 +34,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write the measurements there")
     add("--markdown", metavar="FILE", help="write the tables there too")
     add("--figure", metavar="FILE", help="draw the real-time factors there (PNG)")
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write the files that were asked for."""
     import torch
-    from tqdm import tqdm
 
-    from papez_lobes.files import write_bytes
     from papez_lobes.profiling.comparison import Comparison
-    from papez_lobes.profiling.machine import describe_machine
     from papez_lobes.profiling.models import build_model
-    from papez_lobes.profiling.presentation import comparison_tables, draw_speed
 
-    problems = []
-
-    def warn(line):
-        if line not in problems:
-            problems.append(line)
-            tqdm.write(line)
-
+    refuse_existing(arguments.overwrite, arguments.json, arguments.markdown, arguments.figure)
+    problems = _Problems()
     models = []
     for spec in _specs(arguments):
         try:
             models.append(build_model(spec, arguments.device))
         except UserError as error:
-            warn(f"{spec.model} cannot be built: {error}")
+            problems.add(f"{spec.model} cannot be built: {error}")
     if not models:
         raise UserError("none of the separators can be built")
     comparison = Comparison(models, tuple(arguments.speech), arguments.device, arguments.rounds,
-                            not arguments.no_memory, warn)
+                            not arguments.no_memory, problems.add)
     interruption = None
     threads_before = torch.get_num_threads()
     try:
         _measure(comparison, arguments)
     except KeyboardInterrupt as interrupt:  # what has been measured is kept
         interruption = interrupt
-        warn("what had not been measured when this was interrupted")
+        problems.add("what had not been measured when this was interrupted")
     finally:
         torch.set_num_threads(threads_before)
-    results = comparison.results
-    if not results:
+    if not comparison.results:
         raise interruption or UserError("none of the separators can run")
-    machine, speech = describe_machine(arguments.device), _speech(arguments)
+    _report(comparison.results, problems.lines, arguments)
+    if interruption:
+        raise interruption
+
+
+class _Problems:
+    """Lines about models that were left out, each of which is printed once."""
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, line):
+        from tqdm import tqdm
+
+        if line not in self.lines:
+            self.lines.append(line)
+            tqdm.write(line)
+
+
+def _report(results, problems, arguments):
+    """Print the tables, and write the files that were asked for."""
+    from papez_lobes.files import write_bytes
+    from papez_lobes.profiling.machine import describe_machine
+    from papez_lobes.profiling.presentation import comparison_tables, draw_speed
+
+    machine, speech = describe_machine(arguments.device), "a synthetic mixture (from a seed)"
+    if arguments.speech:
+        speech = "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
     text = (
         f"    {_command(arguments)}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, "
         f"in brackets minimum and maximum. On {speech}.\n{comparison_tables(results)}"
@@ -90,8 +109,6 @@ def run(arguments: argparse.Namespace) -> None:
         write_bytes(arguments.markdown, text.encode())
     if arguments.figure:
         write_bytes(arguments.figure, draw_speed(results))
-    if interruption:
-        raise interruption
 
 
 def _specs(arguments):
@@ -146,9 +163,3 @@ def _command(arguments):
             values = value if isinstance(value, list) else [value]
             words += [f"{item:g}" if isinstance(item, float) else str(item) for item in values]
     return shlex.join(words)
-
-
-def _speech(arguments):
-    if arguments.speech:
-        return "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
-    return "a synthetic mixture (from a seed)"
