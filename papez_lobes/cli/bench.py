@@ -42,56 +42,37 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from papez_lobes.profiling.comparison import Comparison
-    from papez_lobes.profiling.models import build_model
 
     refuse_existing(arguments.overwrite, arguments.json, arguments.markdown, arguments.figure)
-    problems = _Problems()
-    models = []
-    for spec in _specs(arguments):
-        try:
-            models.append(build_model(spec, arguments.device))
-        except UserError as error:
-            problems.add(f"{spec.model} cannot be built: {error}")
-    if not models:
+    specs = _specs(arguments)
+    comparison = Comparison([], tuple(arguments.speech), arguments.device, arguments.rounds,
+                            not arguments.no_memory)
+    comparison.build(specs)
+    if not comparison.models:
         raise UserError("none of the separators can be built")
-    comparison = Comparison(models, tuple(arguments.speech), arguments.device, arguments.rounds,
-                            not arguments.no_memory, problems.add)
     interruption = None
     threads_before = torch.get_num_threads()
     try:
         _measure(comparison, arguments)
     except KeyboardInterrupt as interrupt:  # what has been measured is kept
         interruption = interrupt
-        problems.add("what had not been measured when this was interrupted")
+        comparison.note("what had not been measured when this was interrupted")
     finally:
         torch.set_num_threads(threads_before)
     if not comparison.results:
         raise interruption or UserError("none of the separators can run")
-    _report(comparison.results, problems.lines, arguments)
+    _report(comparison, arguments)
     if interruption:
         raise interruption
 
 
-class _Problems:
-    """Lines about models that were left out, each of which is printed once."""
-
-    def __init__(self):
-        self.lines = []
-
-    def add(self, line):
-        from tqdm import tqdm
-
-        if line not in self.lines:
-            self.lines.append(line)
-            tqdm.write(line)
-
-
-def _report(results, problems, arguments):
+def _report(comparison, arguments):
     """Print the tables, and write the files that were asked for."""
     from papez_lobes.files import write_bytes
     from papez_lobes.profiling.machine import describe_machine
     from papez_lobes.profiling.presentation import comparison_tables, draw_speed
 
+    results = comparison.results
     machine, speech = describe_machine(arguments.device), "a synthetic mixture (from a seed)"
     if arguments.speech:
         speech = "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
@@ -99,8 +80,8 @@ def _report(results, problems, arguments):
         f"    {_command(arguments)}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, "
         f"in brackets minimum and maximum. On {speech}.\n{comparison_tables(results)}"
     )
-    if problems:
-        text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)
+    if comparison.problems:
+        text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in comparison.problems)
     print(text)
     if arguments.json:
         rows = [row | {"machine": machine, "speech": speech} for row in results]

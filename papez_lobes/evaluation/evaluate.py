@@ -178,7 +178,7 @@ def evaluate(
     rows, worst, first, gains = [], [], [], []
     depths, pending = Counter(), deque()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
-    with bar, _workers(jobs) as pool:
+    with bar, _workers(jobs if measures else 0) as pool:
         for number, (name, paths) in enumerate(mixtures):
             with torch.inference_mode(), context():
                 example = _separate(separator, name, *_read(paths), sample_rate, device)

@@ -7,6 +7,7 @@ SI-SNR has decided, so that all measures compare the same pairs.
 import importlib.util
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -115,6 +116,7 @@ def sdr(sources: np.ndarray, estimates: np.ndarray) -> list[float]:
     return np.where(usable, values, np.nan).tolist()
 
 
+@cache
 def check_sdr() -> None:
     """Raise UserError if the installed mir_eval does not compute SDR, or not the right one."""
     sources, error = np.zeros((2, 2048)), np.zeros((2, 2048))

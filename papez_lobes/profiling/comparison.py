@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from tqdm import tqdm
 
+from papez_lobes.errors import UserError
 from papez_lobes.inference.compute_budget import depth_spread
 from papez_lobes.profiling.cost import count_macs
 from papez_lobes.profiling.mixtures import make_mixture
-from papez_lobes.profiling.models import Model
+from papez_lobes.profiling.models import Model, ModelSpec, build_model
 from papez_lobes.profiling.peak_memory import peak_bytes, peak_in_child
 from papez_lobes.profiling.timing import time_interleaved
 from papez_lobes.training.losses import pit_si_snr_loss
@@ -31,7 +33,7 @@ class Comparison:
     memory : bool
         True: measure peaks of memory too.
     warn : callable
-        Called with one line for a model that cannot run.
+        Called with one line for a model that cannot be built or run.
     after_each : callable
         Called after each measurement.
     results : list of dict
@@ -39,6 +41,8 @@ class Comparison:
         `dtype`, `threads`, `device`, `rtf` (real-time factor: median; `rtf_min`, `rtf_max`),
         `audio_seconds_per_second`, `params`, and for separations `mean_depth`, `depth_sd`,
         `depth_p10`, `depth_p90`, `halting_bias`, `macs_per_second` and `peak_bytes`.
+    problems : list of str
+        Lines about models that were left out.
     """
 
     models: list[Model]
@@ -46,9 +50,24 @@ class Comparison:
     device: str = "cpu"
     rounds: int = 5
     memory: bool = True
-    warn: Callable[[str], object] = print
+    warn: Callable[[str], object] = tqdm.write
     after_each: Callable[[], object] = lambda: None
     results: list[dict] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def build(self, specs: Sequence[ModelSpec]) -> None:
+        """Build models and append them; those that cannot be built are left out."""
+        for spec in specs:
+            try:
+                self.models.append(build_model(spec, self.device))
+            except UserError as error:
+                self.note(f"{spec.model} cannot be built: {error}")
+
+    def note(self, problem: str) -> None:
+        """Keep a line about what was left out, and warn of it once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+            self.warn(problem)
 
     def separate(self, seconds: float, dtype: str, threads: Sequence[int]) -> None:
         """Measure separations of so many seconds of audio, see `lower_precision` for `dtype`.
@@ -101,7 +120,7 @@ class Comparison:
         bias = model.set_depth(mixture)
         estimates, trace = model(mixture)
         if not estimates.isfinite().all():
-            self.warn(f"{model.spec.model}: {dtype}, {seconds:g} s: not finite")
+            self.note(f"{model.spec.model}: {dtype}, {seconds:g} s: not finite")
         peak, device = None, torch.device(self.device).type
         if self.memory and device == "cuda":
             peak = peak_bytes(lambda: model(mixture), lambda: model(mixture), self.device)
@@ -128,7 +147,7 @@ class Comparison:
                 results[model] = function(model)
             except Exception as error:  # of any kind, from other people's models
                 line = " ".join(str(error).split())[:200]
-                self.warn(f"{model.spec.model} cannot run: {type(error).__name__}: {line}")
+                self.note(f"{model.spec.model} cannot run: {type(error).__name__}: {line}")
         return results
 
     def _mixture(self, model, seconds):

@@ -16,7 +16,7 @@ from papez_lobes.config.separator_files import (
 )
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
-from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle, missing_bundle
+from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_bundle, missing_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.cost import count_parameters
 from papez_lobes.separator import Separator
@@ -53,7 +53,7 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
     """The rows of a model: a separator's name or YAML file, a bundle, or FILE.py:CLASS.
 
     A Papez that prunes has three rows: halting at the mean depth, every token at that depth
-    (rounded up), and all steps. Raises UserError if there is no such separator.
+    (rounded up), and all steps. Raises UserError if there is no such separator or bundle.
 
     Example
     -------
@@ -65,7 +65,7 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
     if ".py:" in name:
         return [ModelSpec(name.rpartition(":")[2], "module", name)]
     folder = bundle_folder(name).resolve()
-    if (folder / HYPERPARAMS).is_file():
+    if is_bundle(folder):
         label = folder.parent.name if folder.name == "bundle" else folder.name
         return [ModelSpec(f"{label} (bundle)", "bundle", str(folder))]
     if folder.is_dir():

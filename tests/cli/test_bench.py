@@ -6,8 +6,9 @@ import re
 import pytest
 
 from papez_lobes.cli.main import main
-from papez_lobes.profiling import timing
+from papez_lobes.profiling import comparison, peak_memory, timing
 from papez_lobes.profiling.comparison import Comparison
+from papez_lobes.profiling.models import model_specs
 from tests.tiny import COARSE, tiny_separator_file
 
 KEYS = {
@@ -25,6 +26,21 @@ def small(tmp_path):
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch):
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.001)
+
+
+@pytest.fixture(autouse=True)
+def memory_is_measured_here(monkeypatch):
+    """A process to measure memory in takes seconds to start: one test has one."""
+
+    def measured_here(spec, seconds, dtype, threads, bias, recordings):
+        return max(1, peak_memory._measure(spec, seconds, dtype, threads, bias, recordings))
+
+    monkeypatch.setattr(comparison, "peak_in_child", measured_here)
+
+
+def test_memory_is_that_of_one_separation_in_a_process_of_its_own(small):
+    spec = model_specs(str(small), 1.5)[0]
+    assert 1e5 < peak_memory.peak_in_child(spec, 0.5, bias=0.0) < 1e9
 
 
 def bench(*argv):
@@ -75,8 +91,8 @@ def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, mon
 def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
     out = tmp_path / "out.json"
     options = ["--mean-depth", 1.5, "--dtype", "float32", "bfloat16", "int8", "--json", out]
-    options += ["--train", "--train-seconds", 0.5]
-    assert bench(small, "--seconds", 0.5, *options) == 0
+    options += ["--train", "--train-seconds", 0.2]
+    assert bench(small, "--seconds", 0.3, *options) == 0
     rows = json.loads(out.read_text())
     trained = {row["dtype"] for row in rows if row["task"] == "train"}
     assert trained == {"float32", "bfloat16"}  # int8 is for inference
@@ -91,8 +107,8 @@ def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
     names = ("convtasnet", "dprnn", "sepformer", "resepformer", "skim")
     files = [small, *(tiny_separator_file(tmp_path, name) for name in names)]
     out = tmp_path / "out.json"
-    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
-    assert bench(*files, "--seconds", 0.3, *options) == 0
+    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.1, "--json", out]
+    assert bench(*files, "--seconds", 0.1, *options) == 0
     rows = json.loads(out.read_text())
     for task in ("separate", "train"):
         models = {row["model"] for row in rows if row["task"] == task}

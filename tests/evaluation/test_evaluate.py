@@ -26,6 +26,7 @@ from papez_lobes.evaluation.provenance import hash_bundle
 from papez_lobes.evaluation.reference_metrics import available, measure, sdr
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
+from tests.evaluation.cases import separator_of, write_case
 from tests.tiny import write_tiny_bundle
 from tests.trees import SAMPLE_RATE, write_small_tree
 
@@ -42,27 +43,6 @@ def case(tmp_path_factory):
 def evaluated(case, **options):
     model = load_bundle(case[2])
     return evaluate(Separator.of(model.mods), case[1], 2, SAMPLE_RATE, **options)
-
-
-def separator_of(estimates):
-    """A separator whose estimates are given ones."""
-    return Separator(
-        encoder=lambda mixture: mixture.unsqueeze(1),
-        masknet=lambda features: torch.ones(estimates.shape[1], 1, 1, 1),
-        decoder=lambda features: estimates.T,
-    )
-
-
-def write_case(folder, sources):
-    """One mixture of sources [T, C] and its manifest."""
-    mixture = sources.sum(axis=1)
-    for kind, samples in zip(("mix", "s1", "s2", "s3"), [mixture, *sources.T]):
-        write_audio(folder / f"{kind}.wav", samples, SAMPLE_RATE, "FLOAT")
-    columns = ["ID", "duration", "mix_wav", *(f"s{i + 1}_wav" for i in range(sources.shape[1]))]
-    files = [folder / f"{column.removesuffix('_wav')}.wav" for column in columns[2:]]
-    line = ",".join(["m", str(len(mixture) / SAMPLE_RATE), *map(str, files)])
-    (folder / "tt.csv").write_text(",".join(columns) + f"\n{line}\n")
-    return folder / "tt.csv"
 
 
 # SDR takes its time, and speaks of the pairs that SI-SNR has fixed: it is computed for these.
@@ -103,7 +83,7 @@ def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, orde
 
 
 def test_sdr_is_that_of_mir_eval(case):
-    result = evaluated(case, examples=4, jobs=1)
+    result = evaluated(case, examples=2, limit=2, jobs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mir_eval.separation import bss_eval_sources
@@ -139,7 +119,7 @@ def test_a_bundle_scores_as_with_speechbrains_own_reader_and_arithmetic(
         assert row["si_snr_i"] == pytest.approx((si_snr - base).item(), abs=1e-3)
 
 
-@pytest.mark.usefixtures("blank_pictures")
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
 def test_the_command_writes_all_its_files(case, tmp_path, capsys):
     tree, manifest, bundle = case
     out = tmp_path / "out"
@@ -162,11 +142,12 @@ def test_the_command_writes_all_its_files(case, tmp_path, capsys):
         assert f"worst/{name}_s1hat.wav" in page and (out / f"worst/{name}.png").is_file()
     assert "http" not in page.replace("https://", "")
     # once more into the folder: what is no longer shown goes, other files stay
-    (out / "worst/mine.txt").write_text("")
+    for mine in ("mine.txt", "mine.wav"):
+        (out / "worst" / mine).write_text("")
     again = ["--out", str(out), "--measures", "--set", "max_depth=1", "--limit", "1"]
-    assert main(["evaluate", str(bundle), str(tree), *again]) == 0
+    assert main(["evaluate", str(bundle), str(tree), *again, "--overwrite"]) == 0
     left = {path.name for path in (out / "worst").iterdir()}
-    assert left == {"mine.txt", "m00.png"} | {
+    assert left == {"mine.txt", "mine.wav", "m00.png"} | {
         f"m00_{kind}.wav" for kind in ("mix", "s1", "s1hat", "s2", "s2hat")}
     # and from a manifest, one job: the same numbers
     other = tmp_path / "other"
@@ -339,6 +320,7 @@ def test_the_shortest_have_a_page_too(case, tmp_path, samples):
     assert (out / "worst/m.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
 def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(case, tmp_path):
     sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
     sources[:, 1] = 0
@@ -350,14 +332,28 @@ def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(
                  str(out), "--jobs", "1"]) == 0
     summary = json.loads((out / "summary.json").read_text())
     means, silent = summary["results"]["all"], "../../<b>"
-    assert set(means["undefined"]) == {"si_snr", "si_snr_i", "sdr_i", *measures}
-    assert all(ids == [silent] for ids in means["undefined"].values())
+    assert means["silent"] == means["alone"] == [silent] and "sdr" not in means.get("undefined", {})
     rows = list(csv.DictReader((out / "results.csv").open()))
-    assert np.isfinite(float(rows[0]["si_snr_s1"])) and rows[0]["si_snr_s2"] == "nan"
-    assert means["si_snr"] == pytest.approx(np.mean([float(row["si_snr"]) for row in rows[1:-1]]))
+    assert rows[0]["si_snr_s2"] == rows[0]["sdr_s2"] == "nan"  # the other source has its scores
+    assert rows[0]["si_snr"] == rows[0]["si_snr_s1"] and rows[0]["sdr"] == rows[0]["sdr_s1"]
+    assert np.isfinite(float(rows[0]["si_snr"])) and np.isfinite(float(rows[0]["sdr"]))
+    assert means["si_snr"] == pytest.approx(np.mean([float(row["si_snr"]) for row in rows[:-1]]))
+    # with one speaker alone there is nothing to improve
+    assert means["si_snr_i"] == float(rows[-1]["si_snr_i"]) == float(rows[1]["si_snr_i"])
     page = (out / "evaluation.html").read_text()
-    assert "SDR, dB is not defined for 1 mixture(s)" in page and "<b>" not in page
-    assert "&lt;b&gt;: not defined" in page
+    assert "A source is silent in 1 mixture(s)" in page and "<b>" not in page
+    assert "One speaker alone is heard in 1 mixture(s)" in page and "&lt;b&gt;: " in page
     assert {path.name for path in tmp_path.iterdir()} == {
         "mix.wav", "s1.wav", "s2.wav", "tt.csv", "out"}
     assert summary["dtype"] == "float32" and summary["device"] == "cpu" and summary["threads"]
+
+
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
+def test_a_mixture_of_silence_alone_is_not_defined(case, tmp_path):
+    manifest, out = write_case(tmp_path, np.zeros((4000, 2), np.float32)), tmp_path / "out"
+    argv = ["evaluate", str(case[2]), str(manifest), "--measures", "sdr", "--out", str(out)]
+    assert main(argv) == 0
+    means = json.loads((out / "summary.json").read_text())["results"]["all"]
+    assert set(means["undefined"]) == {"si_snr", "si_snr_i", "sdr", "sdr_i"}
+    page = (out / "evaluation.html").read_text()
+    assert "SDR, dB is not defined for 1 mixture(s)" in page and "m: not defined" in page

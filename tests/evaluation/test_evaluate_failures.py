@@ -94,9 +94,9 @@ def test_a_model_of_speechbrain_s_whose_files_are_named_as_ours(case, tmp_path):
     for node in ("Encoder", "MaskNet", "Decoder"):
         text = text.replace(f"\n{node}:", f"\nmy{node}:").replace(f"<{node}>", f"<my{node}>")
     results = []
-    for content in (file.read_text(), text):
+    for number, content in enumerate((file.read_text(), text)):
         file.write_text(content)
-        out = tmp_path / "out"
+        out = tmp_path / f"out {number}"
         assert main(["evaluate", str(case[1]), str(case[0]), "--measures", "--out", str(out)]) == 0
         results.append(json.loads((out / "summary.json").read_text())["results"]["all"]["si_snr"])
     assert results[0] == results[1]
