@@ -16,10 +16,14 @@ def in_one_process(monkeypatch):
 
 @pytest.fixture
 def blank_pictures(monkeypatch):
-    """Write an empty file for every mixture's picture: drawing takes longer than all the rest."""
+    """Write an empty file for every mixture's picture, and draw no distribution.
+
+    Drawing takes longer than all the rest.
+    """
 
     def blank(path, *arguments):
         path.touch()
         return path
 
     monkeypatch.setattr("papez_lobes.evaluation.page.draw_separation", blank)
+    monkeypatch.setattr("papez_lobes.evaluation.page.draw_distribution", lambda rows: b"")

@@ -22,6 +22,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import _workers, evaluate
+from papez_lobes.evaluation.pictures import draw_distribution
 from papez_lobes.evaluation.provenance import hash_bundle
 from papez_lobes.evaluation.reference_metrics import available, measure, sdr
 from papez_lobes.inference.bundle import load_bundle
@@ -318,6 +319,14 @@ def test_the_shortest_have_a_page_too(case, tmp_path, samples):
     row, _ = csv.DictReader((out / "results.csv").open())
     assert np.isfinite(float(row["si_snr"])) and float(row["mean_depth"]) >= 1
     assert (out / "worst/m.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_distribution_is_drawn_of_what_is_defined():
+    row = {"snt_id": "a", "si_snr": 9.0, "si_snr_i": 8.0, "si_snr_s1": 9.0, "si_snr_i_s1": 8.0}
+    undefined = dict.fromkeys(row, np.nan)
+    rows = [row, undefined, row | {"alone": 1, "si_snr_i": -90.0}, undefined | {"failed": 1}]
+    for shown in (rows, rows[1:2], rows[2:3], rows[3:]):
+        assert draw_distribution(shown).startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("in_one_process", "blank_pictures")
