@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, and say where the files are."""
+    from papez_lobes.devices import checked_device
     from papez_lobes.evaluation.averages import summarise
     from papez_lobes.evaluation.evaluate import evaluate
     from papez_lobes.evaluation.output_files import check_folder, write_evaluation
     from papez_lobes.evaluation.provenance import provenance
     from papez_lobes.evaluation.reference_metrics import available
     from papez_lobes.inference.bundle import bundle_folder
-    from papez_lobes.separator import Separator
 
     for name in ("limit", "jobs"):
         if (value := getattr(arguments, name)) is not None and value < 1:
@@ -53,18 +53,18 @@ def run(arguments: argparse.Namespace) -> None:
     summarise([], arguments.group_by)  # reports a wrong expression before the work
     out = Path(arguments.out or Path("results/evaluation", Path(arguments.bundle).resolve().name))
     check_folder(out, arguments.overwrite)
-    overrides = _parse_overrides(arguments.overrides)
-    model = load_model(arguments.bundle, overrides, arguments.device, arguments.dtype)
-    num_spks, sample_rate = model.hparams.num_spks, model.hparams.sample_rate
+    overrides, device = _parse_overrides(arguments.overrides), checked_device(arguments.device)
+    separator, num_spks, sample_rate = load_model(
+        arguments.bundle, overrides, device, arguments.dtype)
     measures = available(arguments.measures, sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         manifest = find_manifest(arguments.data, folder, num_spks, sample_rate, arguments.split,
                                  arguments.version)
-        evaluation = evaluate(Separator.of(model.mods), manifest, num_spks, sample_rate,
-                              model.device, measures, arguments.jobs, arguments.limit)
+        evaluation = evaluate(separator, manifest, num_spks, sample_rate, device, measures,
+                              arguments.jobs, arguments.limit)
     about = provenance(
         bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
-        overrides=arguments.overrides, data=str(arguments.data), device=model.device,
+        overrides=arguments.overrides, data=str(arguments.data), device=device,
         dtype=arguments.dtype, jobs=arguments.jobs,
     )
     print(write_evaluation(evaluation, about, out, arguments.group_by))
@@ -74,29 +74,29 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
     """Load a bundle, or another model that SpeechBrain's interface loads from a folder.
 
     `folder` may be the name of a bundle that comes with the package; `overrides`, `device` and
-    `dtype` are as for `papez_lobes.inference.bundle.load_bundle`. Returns SpeechBrain's
-    SepformerSeparation. Raises UserError if the model cannot be loaded, or lacks a module or value
-    that is needed to evaluate it.
+    `dtype` are as for `papez_lobes.inference.bundle.load_bundle`. Returns the Separator, its number
+    of speakers, and its sampling rate in Hz. Raises UserError if the model cannot be loaded, or
+    lacks a module or value that is needed to evaluate it.
     """
-    from speechbrain.inference.separation import SepformerSeparation
-
     from papez_lobes.config.separator_files import PARTS
-    from papez_lobes.devices import checked_device
     from papez_lobes.fast.precision import lower_precision
     from papez_lobes.inference.bundle import (
         HYPERPARAMS,
         bundle_folder,
         is_bundle,
-        load_bundle,
+        load_modules,
         missing_bundle,
     )
+    from papez_lobes.separator import Separator
 
     folder = bundle_folder(folder)
     if is_bundle(folder):
-        return load_bundle(folder, overrides, device, dtype)
+        modules, hparams = load_modules(folder, overrides, device, dtype)
+        return Separator.of(modules), hparams["num_spks"], hparams["sample_rate"]
     if not (folder / HYPERPARAMS).is_file() or is_bundle(folder / "bundle"):
         raise missing_bundle(folder)
-    device = checked_device(device)
+    from speechbrain.inference.separation import SepformerSeparation  # which takes seconds
+
     try:
         # without a savedir, the folder is read in place: no symlinks, which not all systems allow
         model = SepformerSeparation.from_hparams(
@@ -112,7 +112,7 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
             raise UserError(f"{folder}: the modules of its {HYPERPARAMS} have no '{part}'; a model "
                             f"of {', '.join(PARTS)} can be evaluated")
     lower_precision(model.mods, dtype, device)
-    return model
+    return Separator.of(model.mods), model.hparams.num_spks, model.hparams.sample_rate
 
 
 def find_manifest(data: str | Path, folder: str | Path, num_spks: int, sample_rate: int,

@@ -1,6 +1,7 @@
 """Files that sub-commands write: what exists is kept unless `--overwrite` is given."""
 
 import argparse
+import os
 from pathlib import Path
 
 from papez_lobes.errors import UserError
@@ -23,7 +24,7 @@ def refuse_existing(overwrite: bool, *paths: str | Path | None) -> None:
     papez_lobes.errors.UserError: /: exists; name another, or replace it by --overwrite
     """
     for path in paths:
-        if path is None or overwrite or not Path(path).exists():
+        if path is None or overwrite or not os.path.lexists(path):
             continue
         if not Path(path).is_dir() or any(Path(path).iterdir()):
             raise UserError(f"{path}: exists; name another, or replace it by --overwrite")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 from papez_lobes.errors import UserError
@@ -19,7 +20,7 @@ def check_folder(folder: str | Path, overwrite: bool = False) -> None:
     """Raise UserError if a folder cannot be written to, or holds a file that would be replaced."""
     for name in (ROWS, SUMMARY, TABLE, PAGE, EXAMPLES):
         path = Path(folder, name)
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise UserError(f"{path}: exists; name another folder, or replace the evaluation in "
                             "this one by --overwrite")
     probe = Path(folder, ".probe.tmp")

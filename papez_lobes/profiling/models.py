@@ -16,7 +16,7 @@ from papez_lobes.config.separator_files import (
 )
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
-from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_bundle, missing_bundle
+from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_modules, missing_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.cost import count_parameters
 from papez_lobes.separator import Separator
@@ -135,9 +135,9 @@ def build_model(spec: ModelSpec, device: str) -> Model:
     """
     torch.manual_seed(SEED)
     if spec.kind == "bundle":
-        loaded = load_bundle(spec.source, device=device)
-        loaded.mods.requires_grad_()  # training steps are measured too
-        return Model(spec, Separator.of(loaded.mods), loaded.hparams.sample_rate).eval()
+        modules, hparams = load_modules(spec.source, device=device)
+        separator = Separator.of(modules).requires_grad_()  # training steps are measured too
+        return Model(spec, separator, hparams["sample_rate"])
     if spec.kind in ("baseline", "module"):
         return Model(spec, _load_module(spec.source), MODULE_RATE).eval().to(device)
     depth = {"max_depth": spec.depth} if spec.kind == "same depth" else {}

@@ -17,8 +17,10 @@ READS = {
     "export": {"bundle", "device", "dtype"},
     "list": set(),
 }
-# Commands that go on where they stopped: they refuse files of other contents, not all that exist.
-RESUMES = {"separate": "tests/cli/test_separate.py", "mix": "tests/data/mixtures/test_lists.py"}
+# Commands that write into folders which may exist, and refuse only the files that would be
+# replaced: their tests.
+FOLDERS = {"separate": "tests/cli/test_separate.py", "live": "tests/cli/test_live.py",
+           "mix": "tests/data/mixtures/test_lists.py"}
 
 
 def parser_of(command):
@@ -33,7 +35,7 @@ def takes_text(action):
 
 OUTPUTS = [
     (command, action.dest)
-    for command in sorted(COMMANDS.keys() - RESUMES.keys())
+    for command in sorted(COMMANDS.keys() - FOLDERS.keys())
     for action in parser_of(command)._actions
     if takes_text(action) and action.dest not in READS.get(command, ())
 ]
@@ -54,7 +56,7 @@ def words_of(command, output, path):
 def test_the_writers_are_found():
     assert {("bench", "json"), ("bench", "markdown"), ("bench", "figure"), ("convert", "out"),
             ("evaluate", "out")} <= set(OUTPUTS)
-    for file in RESUMES.values():
+    for file in FOLDERS.values():
         assert (ROOT / file).is_file()
 
 
