@@ -16,19 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("names", nargs="*", metavar="NAME|YAML|BUNDLE|FILE.py:CLASS",
         help="separators, or a module [1, T] -> [1, T, C] of a Python file, which is executed "
         "(default: all separators of the project)")
-    add("--seconds", nargs="+", type=float, default=[1, 4, 16], help="of audio (default 1 4 16)")
-    add("--threads", nargs="+", type=int, help="of the CPU (default: 1, and all)")
+    add("--seconds", nargs="+", type=float, default=[1, 4, 16],
+        help="lengths of audio in seconds (default: 1 4 16)")
+    add("--threads", nargs="+", type=int, help="numbers of CPU threads (default: 1, and all)")
     add_device(parser)
     add_dtype(parser, nargs="+", default=["float32"])
     add("--mean-depth", type=float, default=4.5, metavar="D",
-        help="mean number of steps of a token in a Papez that prunes (default %(default)s)")
+        help="mean number of steps of a token in a Papez that prunes (default: %(default)s)")
     add("--rounds", type=int, default=5,
-        help="all separators are measured once a round, in turns (default %(default)s)")
+        help="all separators are measured once a round, in turns (default: %(default)s)")
     add("--speech", nargs="+", default=[], metavar="FILE",
         help="recordings to measure on (default: a synthetic mixture)")
     add("--train", action="store_true", help="also measure training steps")
     add("--train-seconds", type=float, default=4,
-        help="length of a training mixture (default %(default)s)")
+        help="length of a training mixture in seconds (default: %(default)s)")
     add("--no-memory", action="store_true", help="do not measure memory")
     add("--baseline", metavar="FILE.py:CLASS", help="a module to compare the others with")
     add("--json", metavar="FILE", help="write the measurements there")

@@ -19,18 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "SepformerSeparation loads, or a name that `papez list` shows")
     add("data", help="a manifest (CSV with ID, mix_wav, s1_wav, ...), or a tree in WSJ0-mix's "
         "layout (.../2speakers)")
-    add("--out", metavar="FOLDER", help="for results.csv, summary.json, summary.md and "
-        "evaluation.html (default: results/evaluation/<bundle>)")
+    add("--out", metavar="FOLDER", help="where results.csv, summary.json, summary.md and "
+        "evaluation.html are written (default: results/evaluation/<bundle>)")
     add_overwrite(parser)
-    add("--split", default="tt", help="of a tree: tr, cv or tt (default tt)")
-    add("--version", choices=("min", "max"), default="min", help="of a tree (default min)")
-    add("--measures", nargs="*", metavar="MEASURE", help="sdr, pesq, stoi; SI-SNR and leakage "
-        "always (default: all whose packages are installed)")
+    add("--split", default="tt", help="split of a tree: tr, cv or tt (default: tt)")
+    add("--version", choices=("min", "max"), default="min",
+        help="version of a tree (default: min)")
+    add("--measures", nargs="*", metavar="MEASURE", help="sdr, pesq or stoi, besides SI-SNR and "
+        "leakage (default: all whose packages are installed)")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
         help="hyperparameters of the bundle, e.g. max_depth=4 halting_bias=-1")
     add("--group-by", metavar="REGEX", help="also report groups of mixtures, named by what this "
         "expression matches in an ID")
-    add("--limit", type=int, metavar="N", help="only the first N mixtures")
+    add("--limit", type=int, metavar="N", help="evaluate only the first N mixtures")
     add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), metavar="N",
         help="processes that compute measures (default: one less than there are processors)")
     add_device(parser)

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import warnings
-from functools import cache
 
 import numpy as np
 import pytest
@@ -46,38 +45,39 @@ def evaluated(case, **options):
     return evaluate(Separator.of(model.mods), case[1], 2, SAMPLE_RATE, **options)
 
 
-# SDR takes its time, and speaks of the pairs that SI-SNR has fixed: it is computed for these.
-WITH_SDR = [(0, 1), (1, 0), (1, 2, 0), (2, 1, 0)]
+# SDR takes its time: it is computed for these. For all, each measure is given the right pairs.
+WITH_SDR = [(1, 0), (1, 2, 0)]
 
 
-@cache
-def noisy_case(speakers):
-    """Sources [T, C], with noise, and the SDR of each source's noisy version."""
-    rng = np.random.default_rng(speakers)
-    sources = rng.normal(0, 0.1, (4000, speakers)).astype(np.float32)
-    noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
-        1 + np.arange(speakers))
-    return sources, noisy, sdr(sources.T, noisy.T)
+def correlations(estimates, sources, *arguments):
+    """In the place of the measures: that of each estimate with its source."""
+    pairs = zip(estimates, sources, strict=True)
+    return {"sdr": [float(np.corrcoef(*pair)[0, 1]) for pair in pairs]}
 
 
 @pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("order", [*itertools.permutations(range(2)),
                                    *itertools.permutations(range(3))])
-def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, order):
-    sources, noisy, given = noisy_case(len(order))
+def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, monkeypatch, order):
+    rng = np.random.default_rng(len(order))
+    sources = rng.normal(0, 0.1, (4000, len(order))).astype(np.float32)
+    noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
+        1 + np.arange(len(order)))
+    if order in WITH_SDR:
+        given = sdr(sources.T, noisy.T)
+    else:
+        monkeypatch.setattr("papez_lobes.evaluation.evaluate.measure", correlations)
+        given = correlations(noisy.T, sources.T)["sdr"]
     separator = separator_of(torch.from_numpy(noisy[:, list(order)] * 3))
     manifest = write_case(tmp_path, sources)
-    measures = ("sdr",) if order in WITH_SDR else ()
-    result = evaluate(
-        separator, manifest, len(order), SAMPLE_RATE, measures=measures, examples=1)
+    result = evaluate(separator, manifest, len(order), SAMPLE_RATE, examples=1)
     row, = result.rows
     for number in range(len(order)):
         pair = torch.from_numpy(noisy[:, number]), torch.from_numpy(sources[:, number])
         theirs = scale_invariant_signal_noise_ratio(*pair).item()
         assert row[f"si_snr_s{number + 1}"] == pytest.approx(theirs, abs=1e-3)
-    if measures:
-        found = [row[f"sdr_s{number + 1}"] for number in range(len(order))]
-        assert found == pytest.approx(given, abs=0.02)
+    found = [row[f"sdr_s{number + 1}"] for number in range(len(order))]
+    assert found == pytest.approx(given, abs=0.02) and min(given) > 0.9
     best = scale_invariant_signal_noise_ratio(
         torch.from_numpy(result.first[0].estimates.T.copy()), torch.from_numpy(sources.T.copy()))
     assert (best > 10).all()  # the signals that are kept are in the sources' order
