@@ -4,11 +4,15 @@ import torch
 
 
 def check_mixture(mixture):
-    """Raises ValueError if a mixture is not a non-empty floating point [B, T]."""
-    if mixture.dim() != 2 or mixture.numel() == 0 or not mixture.is_floating_point():
+    """Raise ValueError unless a mixture is a non-empty floating point tensor [B, T]."""
+    if (
+        not torch.is_tensor(mixture) or mixture.dim() != 2 or mixture.numel() == 0
+        or not mixture.is_floating_point()
+    ):
+        kind = getattr(mixture, "dtype", type(mixture).__name__)
         raise ValueError(
-            "expected a floating point mixture [batch, samples] with at least one sample, "
-            f"got {mixture.dtype} {list(mixture.shape)}"
+            "expected a floating point mixture [batch, samples], a tensor [B, T] with at least one "
+            f"sample, got {kind} {list(getattr(mixture, 'shape', ()))}"
         )
 
 

@@ -79,7 +79,7 @@ def depth_spread(*traces: object, quantiles: Iterable[float] = (0.1, 0.5, 0.9)) 
     >>> round(spread.mean, 2), round(spread.sd, 2), spread.quantiles
     (2.67, 0.94, {0.5: 2.0})
     """
-    depths = torch.cat([trace.depth[trace.valid] for trace in traces]).double()
+    depths = torch.cat([trace.depth[trace.valid].cpu().double() for trace in traces])
     # the smallest depth that at least this share of the tokens does not exceed
     cut = {share: depths.quantile(share, interpolation="higher").item() for share in quantiles}
     return DepthSpread(depths.mean().item(), depths.std(correction=0).item(), cut)
