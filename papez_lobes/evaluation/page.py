@@ -34,11 +34,11 @@ def write_page(evaluation: Evaluation, groups: dict[str, dict], about: dict,
     files = write_examples(evaluation.worst, worst, evaluation.sample_rate)
     examples = []
     for example in evaluation.worst:
-        name, gain = example.row["snt_id"], example.row["si_snr_i"]
+        name = example.row["snt_id"]
         picture = _draw(example, worst / f"{file_stem(name)}.png", evaluation.sample_rate)
         examples.append({
             "name": name,
-            "gain": "not defined" if np.isnan(gain) else f"{gain:+.2f} dB",
+            "gain": _gain(example.row),
             "players": {kind: _link(path) for kind, path in files[name].items()},
             "picture": _link(picture),
         })
@@ -67,6 +67,13 @@ def _draw(example, path, sample_rate):
         path, example.mixture, example.sources, np.nan_to_num(example.estimates), example.depth,
         sample_rate, [example.row[f"si_snr_i_s{speaker}"] for speaker in speakers],
     )
+
+
+def _gain(row):
+    """A mixture's SI-SNRi in words."""
+    if row.get("alone"):
+        return "one speaker alone"
+    return "not defined" if np.isnan(row["si_snr_i"]) else f"{row['si_snr_i']:+.2f} dB"
 
 
 def _link(path):

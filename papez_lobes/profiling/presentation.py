@@ -76,16 +76,19 @@ def _speed_table(rows):
     lengths = _lengths(rows)
     reference = reference_length(lengths)
     baseline = {row["seconds"]: row["rtf"] for row in rows if row["kind"] == "baseline"}
-    head = ["model", "params", f"depth at {reference:g} s (sd)", "GMAC/s"]
+    costs = any(row["macs_per_second"] is not None for row in rows)  # none of training steps
+    head = ["model", "params"]
+    head += [f"depth at {reference:g} s (sd)", "GMAC/s"] if costs else []
     head += [f"RTF {length:g} s" for length in lengths]
     head += [f"faster, {length:g} s" for length in baseline]
     lines = []
     for model, own in _grouped(rows, lambda row: row["model"]):
         typical = min(own, key=lambda row: row["seconds"] != reference)
-        depth, macs = typical["mean_depth"], typical["macs_per_second"]
-        line = [model, f"{typical['params'] / 1e6:.2f} M",
-                format_number(depth) + (f" ({typical['depth_sd']:.2f})" if depth else ""),
-                format_number(macs and macs / 1e9)]
+        line = [model, f"{typical['params'] / 1e6:.2f} M"]
+        if costs:
+            depth = typical["mean_depth"]
+            line.append(f"{depth:.2f} ({typical['depth_sd']:.2f})" if depth else format_number(None))
+            line.append(f"{typical['macs_per_second'] / 1e9:.2f}")
         line += _at(lengths, own, lambda row: (
             f"{row['rtf']:.4f} ({row['rtf_min']:.4f}–{row['rtf_max']:.4f})"))
         line += _at(baseline, own, lambda row: f"{baseline[row['seconds']] / row['rtf']:.2f}x")

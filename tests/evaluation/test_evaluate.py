@@ -350,7 +350,7 @@ def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(
     assert means["si_snr_i"] == float(rows[-1]["si_snr_i"]) == float(rows[1]["si_snr_i"])
     page = (out / "evaluation.html").read_text()
     assert "A source is silent in 1 mixture(s)" in page and "<b>" not in page
-    assert "One speaker alone is heard in 1 mixture(s)" in page and "&lt;b&gt;: " in page
+    assert "One speaker alone is heard in 1 mixture(s)" in page and "&lt;b&gt;: one speaker alone" in page
     assert {path.name for path in tmp_path.iterdir()} == {
         "mix.wav", "s1.wav", "s2.wav", "tt.csv", "out"}
     assert summary["dtype"] == "float32" and summary["device"] == "cpu" and summary["threads"]
