@@ -86,9 +86,10 @@ def _speed_table(rows):
         typical = min(own, key=lambda row: row["seconds"] != reference)
         line = [model, f"{typical['params'] / 1e6:.2f} M"]
         if costs:
-            depth = typical["mean_depth"]
-            line.append(f"{depth:.2f} ({typical['depth_sd']:.2f})" if depth else format_number(None))
-            line.append(f"{typical['macs_per_second'] / 1e9:.2f}")
+            depth = format_number(typical["mean_depth"])
+            if typical["mean_depth"] is not None:
+                depth += f" ({typical['depth_sd']:.2f})"
+            line += [depth, f"{typical['macs_per_second'] / 1e9:.2f}"]
         line += _at(lengths, own, lambda row: (
             f"{row['rtf']:.4f} ({row['rtf_min']:.4f}–{row['rtf_max']:.4f})"))
         line += _at(baseline, own, lambda row: f"{baseline[row['seconds']] / row['rtf']:.2f}x")
