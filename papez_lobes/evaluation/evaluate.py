@@ -29,8 +29,7 @@ from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.leakage import leakage
 from papez_lobes.evaluation.reference_metrics import check_sdr, measure
 from papez_lobes.separator import Separator, match_mixture
-from papez_lobes.training.losses import reorder
-from papez_lobes.training.si_snr import score
+from papez_lobes.training.losses import reorder, score
 
 WORST = 10  # mixtures whose signals are kept for the page
 AHEAD = 4  # mixtures per worker that may wait to be measured

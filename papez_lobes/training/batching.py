@@ -55,7 +55,7 @@ def train_loader_options(
     UserError
         Mixtures are made on the fly and all have one length, or one is longer than a batch.
     """
-    if max_batch_seconds is None:
+    if max_batch_seconds is None or len(dataset) == 0:  # the Brain refuses an empty set
         return options
     if not hasattr(dataset, "data"):
         raise UserError("max_batch_seconds: mixtures made on the fly have one length; set "

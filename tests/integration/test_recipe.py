@@ -11,7 +11,7 @@ from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
-from papez_lobes.training.si_snr import score
+from papez_lobes.training.losses import score
 from tests.recipe_runs import log_of, results_of, train
 from tests.trees import write_small_tree
 

@@ -11,7 +11,6 @@ from speechbrain.utils.train_logger import FileTrainLogger
 
 from papez_lobes.errors import UserError
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.branching import branch_from
 from papez_lobes.training.checkpoints import AtomicCheckpointer
 from papez_lobes.training.curve import FILE as CURVE
 from papez_lobes.training.curve import TrainingCurve
@@ -19,6 +18,7 @@ from papez_lobes.training.epochs import TimedEpochCounter
 from papez_lobes.training.logs import check_tensorboard
 from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.muon import MuonAdamW
+from papez_lobes.training.output_folder import branch_from
 from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
 from tests.trainings import Items, brain_hparams
 
@@ -53,8 +53,10 @@ def prepare(folder, separator, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None,
 
 def fit(brain, train=None, valid=None):
     one = {"batch_size": 1}
-    brain.fit(brain.hparams.epoch_counter, train or Items(4), valid or Items(2),
-              train_loader_kwargs=one, valid_loader_kwargs=one)
+    train, valid = (Items(count) if items is None else items
+                    for count, items in ((4, train), (2, valid)))
+    brain.fit(brain.hparams.epoch_counter, train, valid, train_loader_kwargs=one,
+              valid_loader_kwargs=one)
     return brain
 
 
@@ -108,8 +110,20 @@ class _Batch:
 
 
 def test_fewer_batches_than_a_step_takes_are_refused(small, tmp_path):
+    brain = prepare(tmp_path, small, grad_accumulation_factor=5)
     with pytest.raises(UserError, match="an epoch of 4 batches has no step"):
-        fit(prepare(tmp_path, small, grad_accumulation_factor=5))
+        fit(brain)
+    assert not brain.rates and brain.step == 0  # before training
+    with pytest.raises(UserError, match="an epoch of 2 batches has no step"):
+        fit(prepare(tmp_path, small, grad_accumulation_factor=3, debug=True))
+
+
+@pytest.mark.parametrize("name", ["train", "valid"])
+def test_an_empty_split_is_refused_before_training(small, tmp_path, name):
+    brain = prepare(tmp_path, small)
+    with pytest.raises(UserError, match=f"{name}: the data set has no mixture"):
+        fit(brain, **{name: Items(0)})
+    assert not brain.rates
 
 
 def scaled(brain, scale):

@@ -7,6 +7,11 @@ Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain r
 README.md beside this file.
 """
 
+from papez_lobes.training.processes import end_at_ctrl_c
+
+if __name__ == "__main__":
+    end_at_ctrl_c("train.py")  # before the imports that take seconds
+
 import shlex
 import sys
 from pathlib import Path
@@ -26,12 +31,14 @@ from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.branching import branch_from
 from papez_lobes.training.curve import plot_curves
 from papez_lobes.training.logs import LOG_CONFIG, check_tensorboard, quiet_speechbrain, summary
-from papez_lobes.training.output_folder import claim_output_folder
+from papez_lobes.training.output_folder import (
+    branch_from,
+    claim_output_folder,
+    keep_hyperparameters,
+)
 from papez_lobes.training.processes import on_main
-from papez_lobes.training.resuming import keep_hyperparameters
 
 logger = get_logger("train")  # SpeechBrain's: of the main process alone
 
@@ -89,8 +96,8 @@ def bundle_and_evaluate(brain, experiment, manifest, spent):
     curve = hparams["train_curve"]
     picture = curve.file.with_suffix(".png")
     plot_curves({out.name: curve.records}, picture)
-    files = {"bundle": out / "bundle", "curve": picture, "log": hparams["train_log"],
-             "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
+    files = {"bundle": out / "bundle", "curve": picture, "log": Path(hparams["train_log"]),
+             "checkpoints": Path(hparams["save_folder"]), "tensorboard": out / "tensorboard"}
     print(*summary(*spent, files), sep="\n")
 
 
