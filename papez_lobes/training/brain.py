@@ -3,8 +3,6 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import speechbrain as sb
@@ -22,7 +20,6 @@ from speechbrain.utils.checkpoints import (
     register_checkpoint_hooks,
 )
 from speechbrain.utils.distributed import if_main_process, run_on_main
-from speechbrain.utils.epoch_loop import EpochCounter
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
@@ -101,23 +98,11 @@ class Separation(sb.Brain):
             loader_kwargs["batch_sampler"] = self.train_sampler
         return loader_kwargs
 
-    def fit(self, epoch_counter: EpochCounter, *arguments, **options) -> None:
-        """Like `Brain.fit`, but no epoch begins after the hours of audio of the schedule."""
-        super().fit(self._epochs(epoch_counter), *arguments, **options)
-
-    def _epochs(self, epoch_counter):
-        epochs = iter(epoch_counter)
-        while not self._optimizer_step_limit_exceeded:
-            epoch = next(epochs, None)
-            if epoch is None:
-                return
-            yield epoch
-
     def on_fit_start(self) -> None:
-        """Like `Brain.on_fit_start`; when training resumes, also correct the log.
+        """Like `Brain.on_fit_start`; when training resumes, also correct the logs.
 
         Epochs that were logged, but not saved before the process ended, are repeated and therefore
-        removed from the log.
+        removed from the logs.
         """
         scheduler = self.hparams.lr_scheduler
         if self.checkpointer is not None and get_default_hook(scheduler, DEFAULT_SAVE_HOOKS):
@@ -133,6 +118,9 @@ class Separation(sb.Brain):
             run_on_main(self.hparams.train_curve.drop_epochs_after, args=(epoch,))
         if self.decay_start is None and self.hparams.step_schedule.decay_hours is not None:
             self.decay_start = self.audio_hours
+        if self._optimizer_step_limit_exceeded and self.step == 0:
+            counter = self.hparams.epoch_counter
+            counter.limit = counter.current  # an earlier run has reached the end
 
     @property
     def _batches(self):
@@ -200,23 +188,18 @@ class Separation(sb.Brain):
                        f"finite (--nonfinite_patience allows {self.nonfinite_patience})")
 
     def _step(self):
-        with self._scheduled_rate():
-            super().optimizers_step()
-
-    @staticmethod
-    def _stop(why):
-        raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
-
-    @contextmanager
-    def _scheduled_rate(self) -> Iterator[None]:
-        """Scale the learning rate for one step, by the step schedule."""
+        """Take a step at the learning rate of the step schedule."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         share = self._rate_share
         for group in self.optimizer.param_groups:
             group["lr"] *= share
-        yield
+        super().optimizers_step()
         for group, rate in zip(self.optimizer.param_groups, rates):
             group["lr"] = rate
+
+    @staticmethod
+    def _stop(why):
+        raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
 
     @property
     def _rate_share(self):

@@ -73,14 +73,9 @@ class TrainingCurve:
 
 
 def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
-    """Draw loss, score, learning rate, depth and speed against hours of audio.
+    """Draw loss, score, learning rate, depth and speed against hours of audio, to a picture.
 
-    Arguments
-    ---------
-    curves : dict of str to list of dict
-        Name of a training to its records (see `TrainingCurve`).
-    file : str or pathlib.Path
-        The picture to write; its suffix names the format.
+    `curves` holds the records of trainings (see `TrainingCurve`) by name.
     """
     from matplotlib.figure import Figure
 

@@ -72,13 +72,7 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
     The checkpoint holds weights, optimizer, weight average, epoch and hours of audio; the curve up
     to there is copied too. The trunk is only read, and may be training at the same time. If the
     new training already has a checkpoint, nothing is done.
-
-    Arguments
-    ---------
-    trunk : str or pathlib.Path
-        Output folder of the other training, its folder of checkpoints, or one checkpoint.
-    save_folder, output_folder : str or pathlib.Path
-        Folders of the new training.
+    `trunk` is its output folder, its folder of checkpoints, or one checkpoint.
 
     Example
     -------
@@ -125,15 +119,7 @@ def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameter
 
     SpeechBrain would silently resume with weights that mean something else (another number of
     slots has the same shapes), or end in a traceback if shapes differ.
-
-    Arguments
-    ---------
-    save_folder : str or pathlib.Path
-        Folder of the checkpoints.
-    separator : str
-        Name of the separator file.
-    hyperparameters : dict
-        Hyperparameters of the separator: name to value.
+    `separator` is the name of the separator file.
 
     Example
     -------

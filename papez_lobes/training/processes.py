@@ -18,11 +18,6 @@ def end_at_ctrl_c(program: str) -> None:
     processes that are started from here, and a thread waits for it. What a training writes is
     whole at any moment, so it can be resumed. Where signals cannot be blocked (Windows), or are
     ignored (a background job), nothing changes.
-
-    Arguments
-    ---------
-    program : str
-        The program's name, with which the line begins.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN or not hasattr(signal, "pthread_sigmask"):
         return
