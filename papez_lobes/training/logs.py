@@ -17,8 +17,9 @@ FLOOR = 1e-10  # power; keeps the logarithm of silence finite
 LOG_CONFIG = str(Path(__file__).with_name("logging.yaml"))
 # Loggers whose notes a user wants to read while training; all others stay in log.txt.
 SHOWN = ("train", "papez_lobes", "speechbrain.utils.train_logger")
-# SpeechBrain's warning about parts without weights, such as Papez's spectral encoder.
-UNIMPORTANT = "Saving an empty state_dict"
+# Warnings of SpeechBrain that mean nothing here: no figure is logged with torchvision, and parts
+# without weights have an empty state dict.
+UNIMPORTANT = ("torchvision is not available", "Saving an empty state_dict")
 
 
 class ConsoleFilter(logging.Filter):
@@ -47,7 +48,8 @@ class ConsoleFilter(logging.Filter):
 
 def quiet_speechbrain() -> None:
     """Hide what SpeechBrain logs before its logging is set up from the console."""
-    logging.getLogger("speechbrain.utils.quirks").addFilter(_before_set_up)
+    for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
+        logging.getLogger(name).addFilter(_before_set_up)
 
 
 def _before_set_up(record):

@@ -1,0 +1,8 @@
+"""A tiny separator for tests of training."""
+
+import pytest
+
+
+@pytest.fixture
+def small(tiny):
+    return tiny()[0].float()
