@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture
 def small(tiny):
-    return tiny()[0].float()
+    return tiny(num_steps=2)[0].float()

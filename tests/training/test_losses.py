@@ -146,16 +146,15 @@ def test_a_silent_sources_estimate_is_measured_against_the_mixture_down_to_30_db
 
 
 def test_training_on_one_speaker_alone_pushes_the_other_estimate_towards_silence(tiny):
-    separator = tiny()[0].float().train()
+    separator = tiny(num_steps=2)[0].float().train()
     torch.manual_seed(8)
-    source = torch.randn(2, 600)
+    source = torch.randn(1, 200)
     sources = torch.stack([source, torch.zeros_like(source)], -1)
-    optimizer = torch.optim.Adam(separator.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(separator.parameters(), lr=0.02)
     levels = []
-    for _ in range(25):
+    for _ in range(15):
         estimates = separator(source)
-        quietest = pit_si_snr(estimates, sources)[0][:, 1].min()
-        levels.append(quietest.item())
+        levels.append(pit_si_snr(estimates, sources)[0][0, 1].item())
         optimizer.zero_grad()
         pit_si_snr_loss(estimates, sources).mean().backward()
         optimizer.step()

@@ -23,7 +23,7 @@ from speechbrain.utils.logger import get_logger
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.errors import one_line_errors
+from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
@@ -109,6 +109,8 @@ if __name__ == "__main__":
         hparams, run_opts = experiment.hparams, experiment.run_opts
         sb.utils.distributed.ddp_init_group(run_opts)
 
+        if run_opts.jit:
+            raise UserError("--jit: TorchScript does not take these separators; leave it out")
         if hparams["tensorboard"]:
             check_tensorboard()
 
@@ -120,7 +122,9 @@ if __name__ == "__main__":
         on_main(keep_hyperparameters, hparams["save_folder"], experiment.separator_file.name,
                 experiment.hyperparameters)
         manifests = prepare_data(hparams)
-        sb.create_experiment_directory(hparams["output_folder"], log_config=LOG_CONFIG)
+        sb.create_experiment_directory(
+            hparams["output_folder"], log_config=run_opts.log_config or LOG_CONFIG
+        )
         on_main(experiment.save)  # hyperparams.yaml
         train_set, train_options, valid_set = make_datasets(hparams, manifests)
         logger.info(train_set)
