@@ -11,11 +11,13 @@ import torch
 from speechbrain.inference.separation import SepformerSeparation
 
 from papez_lobes.config.command_line import RUN_OPTIONS
+from papez_lobes.config.experiments import load_experiment
+from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
 from papez_lobes.training.logs import LOG_CONFIG
 from papez_lobes.training.losses import score
-from tests.recipe_runs import log_of, results_of, train
+from tests.recipe_runs import RECIPE, log_of, results_of, train
 from tests.trees import write_small_tree
 
 pytestmark = pytest.mark.slow
@@ -183,8 +185,15 @@ def test_options_of_speechbrain_train(tmp_path, options, flags):
         assert [line["epoch"] for line in log_of(tmp_path / "out") if "epoch" in line] == [1]
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_an_option_that_cannot_be_is_refused_in_one_line_before_data_are_prepared(tmp_path, name):
+@pytest.mark.parametrize("name", sorted(set(REFUSED) - {"jit"}))
+def test_an_option_that_cannot_be_is_refused_in_one_line(name):
+    words = [str(RECIPE / "hparams/papez.yaml"), "--data_folder", "x", "--device", "cpu"]
+    with pytest.raises(UserError, match=name):
+        load_experiment([*words, f"--{name}", *REFUSED[name]])
+
+
+@pytest.mark.parametrize("name", ["jit", "precision"])
+def test_the_line_comes_alone_and_before_data_are_prepared(tmp_path, name):
     out = tmp_path / "out"
     words = [f"--{name}", *REFUSED[name]]
     done = train(tmp_path, out, *words, check=False)
