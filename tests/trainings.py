@@ -23,8 +23,8 @@ def item(name, samples, speakers=2):
 class Items(torch.utils.data.Dataset):
     """Mixtures, of which those with a number in `broken` are NaN."""
 
-    def __init__(self, count, broken=()):
-        self.items = [item(str(number), 150 + number) for number in range(count)]
+    def __init__(self, count, broken=(), speakers=2):
+        self.items = [item(str(number), 150 + number, speakers) for number in range(count)]
         for number in broken:
             self.items[number]["mix_sig"][5] = torch.nan
 

@@ -176,5 +176,7 @@ def _centre(signals, lengths):
         beyond = ~to_mask(counts, signals.shape[2]).unsqueeze(1)
         mean = signals.masked_fill(beyond, 0).sum(dim=2, keepdim=True) / counts[:, None, None]
         signals = (signals - mean).masked_fill(beyond, 0)
-    peak = torch.linalg.vector_norm(signals.detach(), torch.inf, dim=2, keepdim=True)
-    return signals * (LOUDEST / peak.clamp(min=LOUDEST))  # SI-SNR does not depend on the scale
+    peak = signals.detach().abs().amax(dim=2, keepdim=True)
+    if (peak > LOUDEST).any():  # SI-SNR does not depend on the scale
+        signals = signals * (LOUDEST / peak.clamp(min=LOUDEST))
+    return signals

@@ -135,7 +135,7 @@ def test_test_only_with_other_hyperparameters_leaves_the_bundle_alone(trained, t
     assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 
-@pytest.mark.parametrize("speakers", [1, 3, 10])
+@pytest.mark.parametrize("speakers", [1, 3])
 def test_any_number_of_speakers_is_trained_scored_and_bundled(tmp_path, speakers):
     tree = write_small_tree(tmp_path / f"{speakers}speakers", speakers, counts=(2, 1, 1))
     train(tree, tmp_path / "out", N_epochs=1, num_spks=speakers, batch_size=1)

@@ -12,7 +12,8 @@ from papez_lobes.training.averaging import WeightAverage
 from papez_lobes.training.brain import Separation
 from papez_lobes.training.losses import score
 from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
-from tests.trainings import Items, brain_hparams, item
+from tests.trainings import Items, brain_hparams, item, prepare
+from tests.trainings import fit as fit_all
 
 
 def make_brain(separator, ponder_cost=0.0):
@@ -209,3 +210,26 @@ def loss_and_gradients_free(brain, items):
     batch = PaddedBatch(items)
     predictions = brain.compute_forward(batch, sb.Stage.TRAIN)
     return brain.compute_objectives(predictions, batch, sb.Stage.TRAIN).item()
+
+
+@pytest.mark.parametrize("speakers", [1, 10])
+def test_one_and_ten_speakers_are_trained_and_validated(tiny, tmp_path, speakers):
+    separator = tiny(num_steps=2, num_spks=speakers)[0].float()
+    data = [Items(2, speakers=speakers) for _ in range(2)]
+    brain = fit_all(prepare(tmp_path, separator), *data)
+    assert brain.optimizer_step == 2
+    assert brain.checkpointer.find_checkpoint().meta["si_snr_i"] > -1000
+
+
+def test_validation_scores_leave_silent_sources_out(tiny):
+    separator, _ = tiny(num_steps=2)
+    brain = make_brain(separator.float().eval())
+    items = [item("both", 200), item("alone", 200)]
+    items[1]["sources"] = items[1]["sources"] * torch.tensor([1.0, 0.0])
+    items[1]["mix_sig"] = items[1]["sources"].sum(-1)
+    batch = PaddedBatch(items)
+    brain.compute_objectives(brain.compute_forward(batch, sb.Stage.VALID), batch, sb.Stage.VALID)
+    scores = score(brain.compute_forward(batch, sb.Stage.VALID)[0], batch.sources.data,
+                   batch.mix_sig.data)
+    assert brain.rows[1] == {"snt_id": "alone", "si_snr": pytest.approx(scores.si_snr[1, 0].item())}
+    assert brain._mean_score("si_snr_i") == pytest.approx(scores.si_snr_i[0].mean().item())
