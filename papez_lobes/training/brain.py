@@ -1,6 +1,5 @@
 """The SpeechBrain Brain that trains separators."""
 
-import logging
 import math
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from speechbrain.utils.checkpoints import (
     register_checkpoint_hooks,
 )
 from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,7 +30,7 @@ from papez_lobes.training.batching import ShareOfBatches
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
 from papez_lobes.training.losses import score
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)  # SpeechBrain's: of the main process alone
 STEPS_PER_EPOCH = 10**9  # more than any epoch has, so that no two steps share a seed
 # Attributes that checkpoints hold besides SpeechBrain's.
 KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")

@@ -112,7 +112,7 @@ class Hostile:
 
 def hostile_files(file):
     """Bytes of a bare pickle, and of a file as torch writes it, that make `file` when unpickled."""
-    bare, archive = pickle.dumps(Hostile(file)), io.BytesIO()
+    bare, archive = pickle.dumps(Hostile(file), protocol=2), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as stream:
         stream.writestr("archive/data.pkl", bare)
         stream.writestr("archive/version", "3\n")
