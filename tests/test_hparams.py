@@ -34,6 +34,7 @@ STOCK_KEYS = {
 }
 PARAMETERS = {
     "papez": 1_473_795, "papez_official": 1_473_795, "papez_small": 1_095_686,
+    "papez_base": 2_577_670,
     # SpeechBrain's, at the settings of its recipe
     "convtasnet": 6_582_832, "dprnn": 14_617_089, "sepformer": 25_679_361,
     "resepformer": 7_955_201, "skim": 14_506_753,
@@ -66,12 +67,13 @@ def test_a_separator_file_gives_what_it_promises(path):
 
 
 def test_papez_files_differ_in_their_hyperparameters_alone():
-    """Two build one model: the nodes below are the same. The small one has a spectrogram:
-    its recurrence is built alike, and of its hparams only the width's has another name."""
+    """Two and two build one model: the nodes below are the same. Two have a spectrogram:
+    their recurrence is built alike, and of their hparams only the width's has another name."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in PAPEZ}
     nodes = {name: text.partition("\nEncoder:")[2] for name, text in texts.items()}
-    assert set(nodes) == {"papez", "papez_official", "papez_small"} and all(nodes.values())
-    assert nodes["papez"] == nodes["papez_official"]
+    assert set(nodes) == {"papez", "papez_official", "papez_small", "papez_base"}
+    assert all(nodes.values())
+    assert nodes["papez"] == nodes["papez_official"] and nodes["papez_small"] == nodes["papez_base"]
     hparams = {path.stem: list(read_hyperparameters(path)) for path in PAPEZ}
     assert hparams["papez"] == hparams["papez_official"]
     differing = set(hparams["papez"]) ^ set(hparams["papez_small"])
