@@ -32,6 +32,8 @@ STOCK_KEYS = {
     "drop_freq_count_high", "drop_freq_width", "drop_chunk_count_low", "drop_chunk_count_high",
     "drop_chunk_length_low", "drop_chunk_length_high",
 }
+# papez_base is trained by `papez_small.yaml --separator papez_base`
+TRAINED_BY_NAME = [path for path in SEPARATORS if path.stem != "papez_base"]
 PARAMETERS = {
     "papez": 1_473_795, "papez_official": 1_473_795, "papez_small": 1_095_686,
     "papez_base": 2_577_670,
@@ -113,7 +115,7 @@ def test_experiments_are_equal_outside_their_separator_and_optimizer():
 
     experiments = {path.stem: outside(path) for path in EXPERIMENTS if path.stem != "demo"}
     assert len(set(experiments.values())) == 1
-    assert set(experiments) == {path.stem for path in SEPARATORS}
+    assert set(experiments) == {path.stem for path in TRAINED_BY_NAME}
 
 
 @pytest.mark.parametrize("path", [*EXPERIMENTS, *OTHER_CORPORA],
@@ -127,7 +129,7 @@ def test_papez_is_trained_with_muon_and_all_others_with_adamw(path):
     assert all(value.value == f"<{key}>" for key, value in optimizer.items())
 
 
-@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRAINED_BY_NAME, ids=lambda path: path.stem)
 def test_an_experiment_is_named_after_its_separator(path):
     experiment = keys_of(next(found for found in EXPERIMENTS if found.stem == path.stem))
     assert experiment["experiment_name"] == path.stem
