@@ -14,7 +14,7 @@ test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -m slow
 
 bench: $(VENV)/.installed
-	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --baseline benchmarks/authors_papez.py:AllSteps --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png
+	$(VENV)/bin/papez bench --dtype float32 bfloat16 --train --baseline benchmarks/authors_papez.py:AllSteps --json results/bench/bench.json --markdown results/bench/bench.md --figure results/bench/bench.png --overwrite
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

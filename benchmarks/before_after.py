@@ -44,8 +44,10 @@ def main():
     parser.add_argument("--threads", nargs="+", type=int, default=THREADS)
     parser.add_argument("--no-memory", action="store_true", help="do not measure peaks of memory")
     parser.add_argument("--no-training", action="store_true", help="do not measure training steps")
-    parser.add_argument("--markdown", help="file for the table")
+    parser.add_argument("--markdown", help="file for the table, which must not exist")
     arguments = parser.parse_args()
+    if arguments.markdown and Path(arguments.markdown).exists():
+        raise SystemExit(f"{arguments.markdown}: exists; name another")
     rows = []
     for case in cases(arguments):
         row = compare(arguments.checkouts, case, arguments.rounds)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from papez_lobes.cli.evaluate import find_manifest
 from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.cli.outputs import add_overwrite, refuse_existing
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, read_manifest
@@ -127,10 +128,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--markdown", metavar="FILE")
     parser.add_argument("--figure", metavar="FILE", help="PNG")
+    add_overwrite(parser)
     add_device(parser)
     add_dtype(parser)
     arguments = parser.parse_args(argv)
     with one_line_errors("budget_curve.py"):
+        refuse_existing(arguments.overwrite, arguments.json, arguments.markdown, arguments.figure)
         model = load_bundle(arguments.bundle, device=arguments.device, dtype=arguments.dtype)
         with tempfile.TemporaryDirectory() as folder:
             manifest = find_manifest(arguments.data, folder, model.hparams.num_spks,

@@ -16,8 +16,8 @@ from papez_lobes.fast.linear import Int8Linear
 from papez_lobes.fast.precision import DTYPES
 from papez_lobes.profiling.cost import count_macs
 from papez_lobes.profiling.machine import describe_machine
+from papez_lobes.profiling.mixtures import make_mixture
 from papez_lobes.profiling.models import build_model, model_specs
-from papez_lobes.profiling.synthetic_speech import make_mixture
 
 RUNS = 5
 SIDES = (256, 512, 1024, 2048)  # of the square matrices

@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from papez_lobes.cli.outputs import add_overwrite, refuse_existing
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.pictures import png_bytes
 from papez_lobes.files import write_bytes
@@ -75,8 +76,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", help="JSON of `papez bench`")
     parser.add_argument("scores", help="JSON: row's name -> dB SI-SNRi")
     parser.add_argument("figure", help="the PNG to write")
+    add_overwrite(parser)
     arguments = parser.parse_args(argv)
     with one_line_errors("score_against_latency.py"):
+        refuse_existing(arguments.overwrite, arguments.figure)
         scores = read_scores(arguments.scores)
         results = json.loads(Path(arguments.results).read_text(encoding="utf-8"))
         write_bytes(arguments.figure, draw_latency(results, scores))

@@ -40,7 +40,7 @@ def to_counts(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def to_relative(counts: torch.Tensor, size: int) -> torch.Tensor:
-    """The inverse of `to_counts`, exact for axes of up to 2**22 positions; 2**52 on a CPU."""
+    """The inverse of `to_counts`, exact for 2**52 positions; without float64 for 2**22."""
     return _widest(counts) / size
 
 
@@ -62,5 +62,8 @@ def length_mask(lengths: torch.Tensor | None, size: int) -> torch.Tensor | None:
 
 
 def _widest(x):
-    """In float64 on a CPU and in float32 elsewhere, since not every device has float64."""
-    return x.double() if x.device.type == "cpu" else x.float()
+    """In float64, or in float32 on devices that have no float64."""
+    try:
+        return x.double()
+    except (TypeError, RuntimeError):
+        return x.float()

@@ -1,4 +1,4 @@
-"""Devices without float64, as Apple's GPUs: tensors that refuse it stand for theirs."""
+"""Devices that lack a number type, as Apple's GPUs; what is no mixture."""
 
 import numpy as np
 import pytest
@@ -9,38 +9,11 @@ from papez_lobes.inference.compute_budget import depth_spread, set_mean_depth
 from papez_lobes.lengths import length_mask, to_counts, to_relative
 from papez_lobes.recurrent import Trace
 from papez_lobes.separator import Separator, match_mixture
-
-
-class Elsewhere(torch.Tensor):
-    """A tensor that says it is on 'mps', and refuses float64 as that does."""
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = getattr(function, "__name__", "")
-        if name == "cpu":
-            return args[0].as_subclass(torch.Tensor)
-        if function == torch.Tensor.device.__get__:
-            return torch.device("mps")
-        args = tuple("cpu" if isinstance(arg, torch.device) else arg for arg in args)
-        if "device" in kwargs:
-            kwargs["device"] = "cpu"
-        result = super().__torch_function__(function, types, args, kwargs)
-        if name == "double" or (isinstance(result, Elsewhere) and result.dtype == torch.float64):
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-        return result
+from tests.without_float64 import WithoutFloat64
 
 
 def elsewhere(x):
-    return x.as_subclass(Elsewhere)
-
-
-def test_tensors_elsewhere_refuse_float64():
-    x = elsewhere(torch.ones(3))
-    assert (x + 1).device.type == "mps" and x.cpu().device.type == "cpu"
-    for convert in (x.double, lambda: x.to(torch.float64), lambda: x.type(torch.float64)):
-        with pytest.raises(TypeError, match="float64"):
-            convert()
+    return x.as_subclass(WithoutFloat64)
 
 
 def test_estimates_are_matched_without_float64():
@@ -59,9 +32,7 @@ def test_lengths_are_counted_without_float64():
         assert torch.equal(to_counts(lengths, size).cpu(), counts)
 
 
-def test_masks_are_made_without_float64(monkeypatch):
-    arange = torch.arange  # which no tensor that stands for another can make
-    monkeypatch.setattr(torch, "arange", lambda size, device: elsewhere(arange(size)))
+def test_masks_are_made_without_float64():
     mask = length_mask(elsewhere(torch.tensor([1.0, 0.5])), 4)
     assert mask.tolist() == [[True] * 4, [True, True, False, False]]
 

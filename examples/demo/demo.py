@@ -29,7 +29,7 @@ from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import DEFAULT, load_bundle
 from papez_lobes.inference.recordings import estimate_paths
 from papez_lobes.separator import Separator
-from papez_lobes.training.si_snr import score
+from papez_lobes.training.losses import score
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/WSJ0Mix/separation"

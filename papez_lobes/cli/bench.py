@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.cli.outputs import add_overwrite, refuse_existing
 from papez_lobes.errors import UserError
 
 
@@ -15,73 +16,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("names", nargs="*", metavar="NAME|YAML|BUNDLE|FILE.py:CLASS",
         help="separators, or a module [1, T] -> [1, T, C] of a Python file, which is executed "
         "(default: all separators of the project)")
-    add("--seconds", nargs="+", type=float, default=[1, 4, 16], help="of audio (default 1 4 16)")
-    add("--threads", nargs="+", type=int, help="of the CPU (default: 1, and all)")
+    add("--seconds", nargs="+", type=float, default=[1, 4, 16],
+        help="lengths of audio in seconds (default: 1 4 16)")
+    add("--threads", nargs="+", type=int, help="numbers of CPU threads (default: 1, and all)")
     add_device(parser)
     add_dtype(parser, nargs="+", default=["float32"])
     add("--mean-depth", type=float, default=4.5, metavar="D",
-        help="mean number of steps of a token in a Papez that prunes (default %(default)s)")
+        help="mean number of steps of a token in a Papez that prunes (default: %(default)s)")
     add("--rounds", type=int, default=5,
-        help="all separators are measured once a round, in turns (default %(default)s)")
+        help="all separators are measured once a round, in turns (default: %(default)s)")
     add("--speech", nargs="+", default=[], metavar="FILE",
         help="recordings to measure on (default: a synthetic mixture)")
     add("--train", action="store_true", help="also measure training steps")
     add("--train-seconds", type=float, default=4,
-        help="length of a training mixture (default %(default)s)")
+        help="length of a training mixture in seconds (default: %(default)s)")
     add("--no-memory", action="store_true", help="do not measure memory")
     add("--baseline", metavar="FILE.py:CLASS", help="a module to compare the others with")
     add("--json", metavar="FILE", help="write the measurements there")
     add("--markdown", metavar="FILE", help="write the tables there too")
     add("--figure", metavar="FILE", help="draw the real-time factors there (PNG)")
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write the files that were asked for."""
     import torch
-    from tqdm import tqdm
 
-    from papez_lobes.files import write_bytes
     from papez_lobes.profiling.comparison import Comparison
-    from papez_lobes.profiling.machine import describe_machine
-    from papez_lobes.profiling.models import build_model
-    from papez_lobes.profiling.presentation import comparison_tables, draw_speed
 
-    problems = []
-
-    def warn(line):
-        if line not in problems:
-            problems.append(line)
-            tqdm.write(line)
-
-    models = []
-    for spec in _specs(arguments):
-        try:
-            models.append(build_model(spec, arguments.device))
-        except UserError as error:
-            warn(f"{spec.model} cannot be built: {error}")
-    if not models:
+    refuse_existing(arguments.overwrite, arguments.json, arguments.markdown, arguments.figure)
+    specs = _specs(arguments)
+    comparison = Comparison([], tuple(arguments.speech), arguments.device, arguments.rounds,
+                            not arguments.no_memory)
+    comparison.build(specs)
+    if not comparison.models:
         raise UserError("none of the separators can be built")
-    comparison = Comparison(models, tuple(arguments.speech), arguments.device, arguments.rounds,
-                            not arguments.no_memory, warn)
     interruption = None
     threads_before = torch.get_num_threads()
     try:
         _measure(comparison, arguments)
     except KeyboardInterrupt as interrupt:  # what has been measured is kept
         interruption = interrupt
-        warn("what had not been measured when this was interrupted")
+        comparison.note("what had not been measured when this was interrupted")
     finally:
         torch.set_num_threads(threads_before)
-    results = comparison.results
-    if not results:
+    if not comparison.results:
         raise interruption or UserError("none of the separators can run")
-    machine, speech = describe_machine(arguments.device), _speech(arguments)
+    _report(comparison, arguments)
+    if interruption:
+        raise interruption
+
+
+def _report(comparison, arguments):
+    """Print the tables, and write the files that were asked for."""
+    from papez_lobes.files import write_bytes
+    from papez_lobes.profiling.machine import describe_machine
+    from papez_lobes.profiling.presentation import comparison_tables, draw_speed
+
+    results = comparison.results
+    machine, speech = describe_machine(arguments.device), "a synthetic mixture (from a seed)"
+    if arguments.speech:
+        speech = "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
     text = (
         f"    {_command(arguments)}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, "
         f"in brackets minimum and maximum. On {speech}.\n{comparison_tables(results)}"
     )
-    if problems:
-        text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in problems)
+    if comparison.problems:
+        text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in comparison.problems)
     print(text)
     if arguments.json:
         rows = [row | {"machine": machine, "speech": speech} for row in results]
@@ -90,8 +91,6 @@ def run(arguments: argparse.Namespace) -> None:
         write_bytes(arguments.markdown, text.encode())
     if arguments.figure:
         write_bytes(arguments.figure, draw_speed(results))
-    if interruption:
-        raise interruption
 
 
 def _specs(arguments):
@@ -146,9 +145,3 @@ def _command(arguments):
             values = value if isinstance(value, list) else [value]
             words += [f"{item:g}" if isinstance(item, float) else str(item) for item in values]
     return shlex.join(words)
-
-
-def _speech(arguments):
-    if arguments.speech:
-        return "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
-    return "a synthetic mixture (from a seed)"

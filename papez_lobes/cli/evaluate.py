@@ -1,4 +1,4 @@
-"""Score a separator on a test set: SI-SNR, SDR, PESQ, STOI, depth and speed."""
+"""Score a separator on a test set: SI-SNR, leakage, SDR, PESQ, STOI, depth and speed."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.errors import UserError
 
 
@@ -18,17 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "SepformerSeparation loads, or a name that `papez list` shows")
     add("data", help="a manifest (CSV with ID, mix_wav, s1_wav, ...), or a tree in WSJ0-mix's "
         "layout (.../2speakers)")
-    add("--out", metavar="FOLDER", help="for results.csv, summary.json, summary.md and "
-        "evaluation.html (default: results/evaluation/<bundle>)")
-    add("--split", default="tt", help="of a tree: tr, cv or tt (default tt)")
-    add("--version", choices=("min", "max"), default="min", help="of a tree (default min)")
-    add("--measures", nargs="*", metavar="MEASURE", help="sdr, pesq, stoi; SI-SNR always "
-        "(default: all whose packages are installed)")
+    add("--out", metavar="FOLDER", help="where results.csv, summary.json, summary.md and "
+        "evaluation.html are written (default: results/evaluation/<bundle>)")
+    add_overwrite(parser)
+    add("--split", default="tt", help="split of a tree: tr, cv or tt (default: tt)")
+    add("--version", choices=("min", "max"), default="min",
+        help="version of a tree (default: min)")
+    add("--measures", nargs="*", metavar="MEASURE", help="sdr, pesq or stoi, besides SI-SNR and "
+        "leakage (default: all whose packages are installed)")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="overrides",
         help="hyperparameters of the bundle, e.g. max_depth=4 halting_bias=-1")
     add("--group-by", metavar="REGEX", help="also report groups of mixtures, named by what this "
         "expression matches in an ID")
-    add("--limit", type=int, metavar="N", help="only the first N mixtures")
+    add("--limit", type=int, metavar="N", help="evaluate only the first N mixtures")
     add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), metavar="N",
         help="processes that compute measures (default: one less than there are processors)")
     add_device(parser)
@@ -37,32 +40,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, and say where the files are."""
+    from papez_lobes.devices import checked_device
     from papez_lobes.evaluation.averages import summarise
     from papez_lobes.evaluation.evaluate import evaluate
     from papez_lobes.evaluation.output_files import check_folder, write_evaluation
     from papez_lobes.evaluation.provenance import provenance
     from papez_lobes.evaluation.reference_metrics import available
     from papez_lobes.inference.bundle import bundle_folder
-    from papez_lobes.separator import Separator
 
     for name in ("limit", "jobs"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise UserError(f"{name} {value}: must be 1 or more")
     summarise([], arguments.group_by)  # reports a wrong expression before the work
-    overrides = _parse_overrides(arguments.overrides)
-    model = load_model(arguments.bundle, overrides, arguments.device, arguments.dtype)
-    num_spks, sample_rate = model.hparams.num_spks, model.hparams.sample_rate
+    out = Path(arguments.out or Path("results/evaluation", Path(arguments.bundle).resolve().name))
+    check_folder(out, arguments.overwrite)
+    overrides, device = _parse_overrides(arguments.overrides), checked_device(arguments.device)
+    separator, num_spks, sample_rate = load_model(
+        arguments.bundle, overrides, device, arguments.dtype)
     measures = available(arguments.measures, sample_rate)
-    name = Path(arguments.bundle).resolve().name
-    out = Path(arguments.out or Path("results/evaluation", name))
-    check_folder(out)
-    manifest = find_manifest(arguments.data, out / "manifests", num_spks, sample_rate,
-                             arguments.split, arguments.version)
-    evaluation = evaluate(Separator.of(model.mods), manifest, num_spks, sample_rate, model.device,
-                          measures, arguments.jobs, arguments.limit)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = find_manifest(arguments.data, folder, num_spks, sample_rate, arguments.split,
+                                 arguments.version)
+        evaluation = evaluate(separator, manifest, num_spks, sample_rate, device, measures,
+                              arguments.jobs, arguments.limit)
     about = provenance(
         bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
-        overrides=arguments.overrides, data=str(arguments.data), device=model.device,
+        overrides=arguments.overrides, data=str(arguments.data), device=device,
         dtype=arguments.dtype, jobs=arguments.jobs,
     )
     print(write_evaluation(evaluation, about, out, arguments.group_by))
@@ -71,46 +74,37 @@ def run(arguments: argparse.Namespace) -> None:
 def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"):
     """Load a bundle, or another model that SpeechBrain's interface loads from a folder.
 
-    Arguments
-    ---------
-    folder : str
-        The folder, or the name of a bundle that comes with the package.
-    overrides : dict
-        Hyperparameters to change.
-    device, dtype : str
-        See `papez_lobes.inference.bundle.load_bundle`.
-
-    Returns
-    -------
-    speechbrain.inference.separation.SepformerSeparation
-
-    Raises
-    ------
-    UserError
-        The model cannot be loaded, or lacks a module or value that is needed to evaluate it.
+    `folder` may be the name of a bundle that comes with the package; `overrides`, `device` and
+    `dtype` are as for `papez_lobes.inference.bundle.load_bundle`. Returns the Separator, its number
+    of speakers, and its sampling rate in Hz. Raises UserError if the model cannot be loaded, or
+    lacks a module or value that is needed to evaluate it.
     """
-    from speechbrain.inference.separation import SepformerSeparation
-
     from papez_lobes.config.separator_files import PARTS
-    from papez_lobes.devices import checked_device
     from papez_lobes.fast.precision import lower_precision
-    from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, is_bundle, load_bundle
+    from papez_lobes.inference.bundle import (
+        HYPERPARAMS,
+        bundle_folder,
+        is_bundle,
+        load_modules,
+        missing_bundle,
+    )
+    from papez_lobes.separator import Separator
 
     folder = bundle_folder(folder)
-    if not (folder / HYPERPARAMS).is_file():
-        raise UserError(f"{folder}: no such bundle; name a folder with {HYPERPARAMS}")
     if is_bundle(folder):
-        return load_bundle(folder, overrides, device, dtype)
-    device = checked_device(device)
-    with tempfile.TemporaryDirectory() as savedir:
-        try:
-            model = SepformerSeparation.from_hparams(
-                source=str(folder.resolve()), savedir=savedir, overrides=overrides,
-                run_opts={"device": device},
-            )
-        except Exception as error:  # constructors of other projects may raise anything
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"{folder}: SpeechBrain cannot load it: {line}") from error
+        modules, hparams = load_modules(folder, overrides, device, dtype)
+        return Separator.of(modules), hparams["num_spks"], hparams["sample_rate"]
+    if not (folder / HYPERPARAMS).is_file() or is_bundle(folder / "bundle"):
+        raise missing_bundle(folder)
+    from speechbrain.inference.separation import SepformerSeparation  # which takes seconds
+
+    try:
+        # without a savedir, the folder is read in place: no symlinks, which not all systems allow
+        model = SepformerSeparation.from_hparams(
+            source=str(folder.resolve()), overrides=overrides, run_opts={"device": device})
+    except Exception as error:  # constructors of other projects may raise anything
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{folder}: SpeechBrain cannot load it: {line}") from error
     for name in ("num_spks", "sample_rate"):
         if not hasattr(model.hparams, name):
             raise UserError(f"{folder}: its {HYPERPARAMS} has no '{name}'; add it")
@@ -119,29 +113,12 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
             raise UserError(f"{folder}: the modules of its {HYPERPARAMS} have no '{part}'; a model "
                             f"of {', '.join(PARTS)} can be evaluated")
     lower_precision(model.mods, dtype, device)
-    return model
+    return Separator.of(model.mods), model.hparams.num_spks, model.hparams.sample_rate
 
 
 def find_manifest(data: str | Path, folder: str | Path, num_spks: int, sample_rate: int,
                   split: str = "tt", version: str = "min") -> Path:
-    """Return `data` if it is a manifest; else make one, in `folder`, of the tree that it is.
-
-    Arguments
-    ---------
-    data : str or pathlib.Path
-        A CSV file, or a tree in WSJ0-mix's layout.
-    folder : str or pathlib.Path
-        Where a manifest is written.
-    num_spks, sample_rate : int
-        Of the mixtures.
-    split, version : str
-        Of the tree.
-
-    Returns
-    -------
-    pathlib.Path
-        The manifest.
-    """
+    """Return `data` if it is a manifest; else make one, in `folder`, of the tree that it is."""
     from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 
     data = Path(data)

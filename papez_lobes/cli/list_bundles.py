@@ -36,20 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def describe_score(folder: Path) -> str:
-    """Read a bundle's SI-SNRi, and of which mixtures it is, from the metadata of its card.
+    """A bundle's SI-SNRi in dB, and of which mixtures it is, by the metadata of its README.md.
 
-    The card is the bundle's README.md. Its metadata are in the format of the Hugging Face hub: a
-    YAML block between two lines `---` at the top, with `model-index` for results.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        The bundle.
-
-    Returns
-    -------
-    str
-        In dB; a dash if the card does not say it.
+    They are in the format of the Hugging Face hub: a YAML block between two lines `---`, with
+    `model-index` for results. Without them it is a dash.
 
     Example
     -------

@@ -2,7 +2,8 @@
 
 `papez mix SPEAKERS OUT` draws mixtures. `papez mix ROOT OUT --list tr=mix_2_spk_tr.txt ...` makes
 those of lists: WSJ0-2Mix and WSJ0-3Mix are made from WSJ0 in this way. `papez mix SPEAKERS
---write-lists FOLDER` draws lists.
+--write-lists FOLDER` draws lists. `papez mix SPEAKERS OUT --overlap 0.2 1 --turns 0.3
+--single-speaker 0.1` draws conversations.
 """
 
 import argparse
@@ -11,7 +12,8 @@ from papez_lobes.errors import UserError
 
 # Options that --list excludes. The parser sets them only if they are given; `draw_plans` has
 # their defaults.
-DRAWING = ("num_spks", "count", "seconds", "seed", "split_by", "tsv")
+PIECES = ("seconds", "overlap", "turns", "single_speaker", "pause_seconds")  # not of lists
+DRAWING = ("num_spks", "count", *PIECES, "seed", "split_by", "tsv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="the same seed gives the same mixtures (default 0)")
     add("--tsv", metavar="TABLE",
         help="table of a Common Voice folder (default train.tsv or validated.tsv)")
+    add("--overlap", nargs=2, type=float, metavar=("MIN", "MAX"), help="range of the overlapped "
+        "share of the shorter of two utterances, from 0 to 1 (default 1 1: all speakers speak from "
+        "the beginning to the end)")
+    add("--turns", type=float, metavar="SHARE", help="share of the mixtures, from 0 to 1, in which "
+        "speakers alternate without overlap (default 0)")
+    add("--single-speaker", type=float, metavar="SHARE", help="share of the mixtures, from 0 to 1, "
+        "in which one speaker speaks and the others are silent (default 0)")
+    add("--pause-seconds", nargs=2, type=float, metavar=("MIN", "MAX"),
+        help="range of the pauses between turns, in seconds (default 0.2 1)")
     add("--split-by", choices=("utterance", "speaker"),
         help="what the splits do not share (default utterance)")
 
@@ -78,18 +89,25 @@ def _check(arguments, drawing):
         if arguments.write_lists:
             excluded.append("write_lists")
         if excluded:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in excluded)
-            raise UserError(f"{flags}: not with --list, which says all of that; leave one out")
+            raise UserError(f"{_flags(excluded)}: not with --list, which says all of that; leave "
+                            "one out")
         if len(dict(arguments.lists)) < len(arguments.lists):
             raise UserError("--list: names a split twice; put its lists into one file")
-    if arguments.write_lists and "seconds" in drawing:
-        raise UserError("--seconds: not with --write-lists, as lists hold whole utterances")
+    of_pieces = [name for name in PIECES if name in drawing]
+    if arguments.write_lists and of_pieces:
+        raise UserError(f"{_flags(of_pieces)}: not with --write-lists, as lists hold whole "
+                        "utterances")
     if arguments.jobs < 1:
         raise UserError(f"jobs {arguments.jobs}: must be 1 or more")
 
 
+def _flags(names):
+    """Options as they are written on the command line."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
 def _count(text):
-    """'tr=100' as ('tr', 100)."""
+    """Read 'tr=100' as ('tr', 100)."""
     split, count = _split_and_value(text)
     if split is None or not count.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write it as tr=20000, for tr, cv or tt")
@@ -97,7 +115,7 @@ def _count(text):
 
 
 def _list(text):
-    """'tr=mix_2_spk_tr.txt' as ('tr', 'mix_2_spk_tr.txt')."""
+    """Read 'tr=mix_2_spk_tr.txt' as ('tr', 'mix_2_spk_tr.txt')."""
     split, path = _split_and_value(text)
     if split is None or not path:
         raise argparse.ArgumentTypeError(f"{text!r}: write it as tr=FILE, for tr, cv or tt")
@@ -105,7 +123,7 @@ def _list(text):
 
 
 def _split_and_value(text):
-    """'tr=VALUE' as ('tr', 'VALUE'); the split is None if it is unknown."""
+    """Read 'tr=VALUE' as ('tr', 'VALUE'); the split is None if it is unknown."""
     from papez_lobes.data.manifests import SPLITS
 
     split, _, value = text.partition("=")

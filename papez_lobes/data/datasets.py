@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
+from torch.utils.data import get_worker_info
 
 from papez_lobes.data.audio import read_audio
+from papez_lobes.data.mixtures.rules import MIN_SECONDS
 from papez_lobes.errors import UserError
 
 
 class EpochAware:
-    """Mixin for a data set whose items depend on the epoch.
+    """Mixin for a data set of mixtures whose items depend on the epoch.
 
     The epoch is kept in shared memory, so that the workers of a data loader see it change, also
     those that persist from epoch to epoch. Name this class before the data set's own base class,
@@ -49,18 +52,32 @@ class EpochAware:
         """Make the items of this epoch (from 1) from now on, in all workers."""
         self._epoch.fill_(epoch)
 
+    @staticmethod
+    def collate(items: list[dict]) -> PaddedBatch:
+        """Make a padded batch of items, in shared memory if this is a worker of a loader.
+
+        UserError if there is too little. Left to the loader, the worker would fail in a thread of
+        its own, and the loader would wait for it for ever.
+        """
+        batch = PaddedBatch(items)
+        if get_worker_info() is None:
+            return batch
+        try:
+            for tensor in (*batch.mix_sig, *batch.sources):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            raise UserError("too little shared memory (/dev/shm) for the workers of the loader; "
+                            "start the container with --shm-size=1g, or take --num_workers 0"
+                            ) from error
+        return batch
+
 
 class SeparationDataset(EpochAware, DynamicItemDataset):
     """Recorded mixtures with the items `id`, `mix_sig` [T] and `sources` [T, C].
 
-    It can be pickled, so that workers run under every start method of processes.
-
-    Arguments
-    ---------
-    data : dict[str, dict]
-        Rows of a manifest by ID, as from SpeechBrain's `load_data_csv`.
-    num_spks, sample_rate, segment_seconds, seed
-        See `separation_dataset`.
+    `data` holds the rows of a manifest by ID, as from SpeechBrain's `load_data_csv`. For the other
+    arguments see `separation_dataset`. It can be pickled, so that workers run under every start
+    method of processes.
     """
 
     def __init__(
@@ -81,6 +98,7 @@ class SeparationDataset(EpochAware, DynamicItemDataset):
         return f"{len(self)} recorded mixtures, {hours:.1f} h"
 
     def _read(self, name: str, duration: float, *paths: str) -> Iterator[torch.Tensor]:
+        """Yield the mixture and the sources of an item."""
         start, frames = self._segment(name, round(float(duration) * self.sample_rate))
         signals = [read_audio(path, start=start, frames=frames) for path in paths]
         for path, signal in zip(paths, signals):
@@ -97,6 +115,12 @@ class SeparationDataset(EpochAware, DynamicItemDataset):
         wanted = int(self.segment_seconds * self.sample_rate)
         rng = np.random.default_rng((self.seed, self.epoch, zlib.crc32(name.encode())))
         return int(rng.integers(frames - wanted + 1)), wanted
+
+
+def check_segment(segment_seconds: float) -> None:
+    """Raise UserError if the segments that a training asks for are too short."""
+    if segment_seconds < MIN_SECONDS:
+        raise UserError(f"segment_seconds {segment_seconds:g}: must be at least {MIN_SECONDS} s")
 
 
 def separation_dataset(
@@ -124,8 +148,11 @@ def separation_dataset(
     Returns
     -------
     SeparationDataset
-        For `Brain.fit` and `Brain.evaluate`; their loaders pad items of different lengths.
+        UserError if segments are too short, or the manifest holds no mixtures.
     """
-    return SeparationDataset(
-        load_data_csv(str(manifest)), num_spks, sample_rate, segment_seconds, seed
-    )
+    if segment_seconds is not None:
+        check_segment(segment_seconds)
+    data = load_data_csv(str(manifest))
+    if not data:
+        raise UserError(f"{manifest}: holds no mixtures; this split is empty")
+    return SeparationDataset(data, num_spks, sample_rate, segment_seconds, seed)

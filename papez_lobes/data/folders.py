@@ -1,18 +1,20 @@
-"""Corpora that are folders: one folder a split, and in it one for the mixtures and one a source.
+"""Corpora that are folders: one folder for each split, and in it one for each kind of file.
 
-The files of a mixture have the same name in all of them.
+The files of a mixture have the same name in the folders of the mixtures and of each source.
 """
 
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.errors import UserError
 
-MIXTURE_TYPES = ("mix_clean", "mix_both", "mix_single")  # of LibriMix and WHAM!
-CLEAN = "mix_clean"  # the type whose mixtures are the sums of their sources
+SINGLE = "mix_single"  # LibriMix's and WHAM!'s mixtures of one speaker and noise
+CLEAN = "mix_clean"  # their mixtures that are the sums of their sources
+MIXTURE_TYPES = (CLEAN, "mix_both", SINGLE)
 
 
 def absolute(folder: str | Path) -> str:
@@ -21,19 +23,7 @@ def absolute(folder: str | Path) -> str:
 
 
 def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
-    """Return the absolute path of a corpus.
-
-    Raises
-    ------
-    UserError
-        It is not there, or manifests cannot hold its name.
-
-    Example
-    -------
-    >>> corpus_folder("/nowhere", "a LibriMix folder")
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: /nowhere: no such folder; set data_folder to a LibriMix folder
-    """
+    """Return the absolute path of a corpus; UserError if it is not there or has a $ in it."""
     folder = Path(absolute(data_folder))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; set data_folder to {corpus}")
@@ -64,74 +54,54 @@ def source_names(num_spks: int, ending: str = "") -> list[str]:
     return [f"s{number}{ending}" for number in range(1, num_spks + 1)]
 
 
-def check_parts(
-    folder: Path, parts: Sequence[str], data_folder: Path, corpus: str, hint: str
-) -> None:
-    """Refuse a split's folder that lacks the folder of one of the parts."""
-    for part in parts:
-        if not (folder / part).is_dir():
-            raise UserError(f"{data_folder}: not {corpus}, it has no "
-                            f"{(folder / part).relative_to(data_folder)}; {hint}")
+def check_split(
+    folder: Path, mixture: str | None, num_spks: int, data_folder: Path, corpus: str, hint: str,
+    ending: str = "",
+) -> list[str]:
+    """Return the names of a split's folders: mixtures (unless None), source 1, ..., source C.
 
-
-def check_speakers(folder: Path, num_spks: int, data_folder: Path, ending: str = "") -> None:
-    """Refuse a split's folder that has sources s1, s2, ... in a row, but not `num_spks` of them."""
-    found = 0
-    while (folder / f"s{found + 1}{ending}").is_dir():
-        found += 1
-    if found not in (0, num_spks):
+    Raises UserError, which names the corpus and says what to check (`hint`), if one of them is
+    missing, or if there are sources of another number of speakers. `ending` is that of the names
+    of the sources' folders.
+    """
+    found = next(n for n in count() if not (folder / f"s{n + 1}{ending}").is_dir())
+    of_one = mixture is not None and mixture.startswith(SINGLE)
+    if found not in (0, num_spks) and not of_one:
         raise UserError(
             f"{folder}: holds mixtures of {found} speaker(s), but num_spks is {num_spks}; set "
             f"num_spks to {found}, or data_folder to a {num_spks}-speaker tree"
         )
+    parts = source_names(num_spks, ending)
+    if mixture is not None:
+        parts = [mixture, *parts]
+    for part in parts:
+        if not (folder / part).is_dir():
+            raise UserError(f"{data_folder}: not {corpus}, it has no "
+                            f"{(folder / part).relative_to(data_folder)}; {hint}")
+    return parts
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that an option does not have.
-
-    Example
-    -------
-    >>> check_choice("version", "mid", ("min", "max"))
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: version 'mid': must be one of min, max
-    """
+    """Raise UserError if an option is not one of its choices."""
     if value not in choices:
         raise UserError(f"{option} {value!r}: must be one of {', '.join(choices)}")
 
 
-def check_mixture_type(mixture_type: str, num_spks: int) -> None:
-    """Refuse an unknown type of mixtures, and one that is not of `num_spks` speakers.
-
-    Example
-    -------
-    >>> check_mixture_type("mix_single", 2)
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: mixture_type mix_single: is of one speaker and noise, but \
-num_spks is 2; set it to 1
-    """
+def check_version_and_type(version: str, mixture_type: str, num_spks: int) -> None:
+    """Raise UserError for an unknown version or type of mixtures of LibriMix and WHAM!."""
+    check_choice("version", version, ("min", "max"))
     check_choice("mixture_type", mixture_type, MIXTURE_TYPES)
-    if mixture_type == "mix_single" and num_spks != 1:
-        raise UserError(f"mixture_type {mixture_type}: is of one speaker and noise, but num_spks "
+    if mixture_type == SINGLE and num_spks != 1:
+        raise UserError(f"mixture_type {mixture_type}: holds one speaker and noise, but num_spks "
                         f"is {num_spks}; set it to 1")
 
 
 def paired_files(folder: Path, parts: Sequence[str]) -> list[Mixture]:
     """Pair the audio files of a split by their names.
 
-    Other files are counted and named in one line on stderr.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        The folder of the split.
-    parts : sequence of str
-        Folders in it: mixtures, source 1, ..., source C.
-
-    Returns
-    -------
-    list[Mixture]
-        One for each file name, without suffix, that is found in any of the parts. Files that are
-        missing in some part are named as `.wav` files there.
+    There is a mixture for each file name, without suffix, that any of the parts (mixtures, source
+    1, ..., source C) holds. Files that a part lacks are named as `.wav` files there. What is not
+    audio is counted and named in one line on stderr.
 
     Example
     -------

@@ -1,6 +1,6 @@
 """Mixtures of a corpus, and the search for files in them that training cannot use."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from papez_lobes.data.audio import AudioInfo, audio_info, read_audio, write_audio
 from papez_lobes.errors import UserError
 
-SILENT = 2.0**-15  # one step of 16 bit: a file that is nowhere louder holds no speech
+STEP = 2.0**-15  # of 16 bit: a file that is nowhere louder holds no speech
 
 File = TypeVar("File", str, Path)
 Result = TypeVar("Result")
@@ -44,17 +44,12 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an inspection found.
+    """Result of an inspection.
 
-    Arguments
-    ---------
-    seconds : float
-        Duration of the mixture; 0 if there are problems.
-    problems : list[tuple[pathlib.Path, str]]
-        (path, reason); empty if the mixture can be used.
-    sum_error : float
-        Largest absolute difference between the mixture and the sum of its sources, where full
-        scale is 1; 0 if they were not compared.
+    `seconds` is the mixture's duration, or 0 if there are problems: (path, reason) of each file
+    that cannot be used. `sum_error` is the largest absolute difference between the mixture and the
+    sum of its sources, where full scale is 1; 0 if they differ by rounding alone or were not
+    compared.
     """
 
     seconds: float
@@ -73,14 +68,11 @@ def inspect_mixture(
     sample_rate : int
         Rate in Hz that all files must have.
     check_audio : bool
-        Decode the files. Otherwise only their headers are read.
+        Decode the files. Otherwise only their headers are read. A silent source is a problem,
+        unless the mixture is the sum of its sources, as where one speaker is alone.
     check_sum : bool
         Decode the files and compare the mixture with the sum of its sources. Files that cannot be
         decoded are not compared; they are a problem only with `check_audio`.
-
-    Returns
-    -------
-    Inspection
 
     Example
     -------
@@ -91,54 +83,46 @@ def inspect_mixture(
         return Inspection(0.0, [(mixture.files[0], mixture.flaw)])
     files = mixture.files[1:] if mixture.summed else mixture.files
     infos, problems = try_each(partial(_checked_info, sample_rate=sample_rate), files)
-    problems = problems or _compare_lengths(mixture, files, infos)
+    problems = problems or _compare_lengths(mixture, infos)
     if problems:
         return Inspection(0.0, problems)
     sum_error = 0.0
-    if check_audio or mixture.summed:
-        signals, problems = try_each(_read_audible, files)
-    elif check_sum:
-        signals, _ = try_each(read_audio, files)
-    if mixture.summed and not problems:
-        problems = _write_sum(mixture.files[0], signals, sample_rate)
-    elif check_sum and not problems and len(signals) == len(files):
-        sum_error = float(np.abs(signals[0] - np.sum(signals[1:], axis=0)).max())
-    return Inspection(0.0 if problems else infos[0].seconds, problems, sum_error)
+    if mixture.summed:
+        signals, problems = try_each(read_audio, files)
+        problems += _silent(signals)
+        problems = problems or _write_sum(mixture.files[0], signals, sample_rate)
+    elif check_audio or check_sum:
+        signals, unreadable = try_each(read_audio, files)
+        sum_error = 0.0 if unreadable else _sum_error(*signals.values())
+        if check_audio:
+            expected = () if unreadable or sum_error else files[1:]
+            problems = unreadable + _silent(signals, expected)
+    if problems:
+        return Inspection(0.0, problems)
+    return Inspection(infos[files[0]].seconds, [], sum_error if check_sum else 0.0)
 
 
 def try_each(
     read: Callable[[File], Result], files: Iterable[File]
-) -> tuple[list[Result], list[tuple[File, str]]]:
-    """Read each file, and collect the failures.
-
-    Arguments
-    ---------
-    read : callable
-        Takes a file; raises UserError if it cannot be used.
-    files : iterable of str or pathlib.Path
-
-    Returns
-    -------
-    results : list
-        What `read` returned for the files that can be used.
-    problems : list[tuple]
-        (file, reason) of the others.
+) -> tuple[dict[File, Result], list[tuple[File, str]]]:
+    """Apply `read` to each file: (results by file, (file, reason) for each UserError).
 
     Example
     -------
     >>> try_each(audio_info, ["/no/a.wav"])
-    ([], [('/no/a.wav', 'no such file; name an audio file')])
+    ({}, [('/no/a.wav', 'no such file; name an audio file')])
     """
-    results, problems = [], []
+    results, problems = {}, []
     for file in files:
         try:
-            results.append(read(file))
+            results[file] = read(file)
         except UserError as error:
             problems.append((file, str(error).removeprefix(f"{file}: ")))
     return results, problems
 
 
 def _checked_info(file: Path, sample_rate: int) -> AudioInfo:
+    """Read a header, or raise UserError if it is not of one channel at this rate."""
     info = audio_info(file)
     if info.sample_rate != sample_rate:
         raise UserError(f"is sampled at {info.sample_rate} Hz, not {sample_rate}; set sample_rate, "
@@ -148,29 +132,38 @@ def _checked_info(file: Path, sample_rate: int) -> AudioInfo:
     return info
 
 
-def _compare_lengths(
-    mixture: Mixture, files: tuple[Path, ...], infos: list[AudioInfo]
-) -> list[tuple[Path, str]]:
-    lengths = {file.parent.name: info.frames for file, info in zip(files, infos)}
+def _compare_lengths(mixture: Mixture, infos: dict[Path, AudioInfo]) -> list[tuple[Path, str]]:
+    """Return a problem if the files' lengths, or that of the metadata, differ."""
+    lengths = {file.parent.name: info.frames for file, info in infos.items()}
     if mixture.frames is not None:
         lengths["metadata"] = mixture.frames
     if len(set(lengths.values())) == 1:
         return []
     text = ", ".join(f"{name} {frames}" for name, frames in lengths.items())
-    return [(files[0], f"lengths differ ({text} samples); make or copy the mixture again")]
+    reason = f"lengths differ ({text} samples); make or copy the mixture again"
+    return [(next(iter(infos)), reason)]
 
 
-def _read_audible(file: Path) -> np.ndarray:
-    samples = read_audio(file)
-    if np.abs(samples).max() <= SILENT:
-        raise UserError("is silent; leave it out")
-    return samples
+def _silent(
+    signals: dict[Path, np.ndarray], expected: Sequence[Path] = ()
+) -> list[tuple[Path, str]]:
+    """Return a problem for each file that is silent where this is not expected."""
+    return [(file, "is silent; leave it out") for file, samples in signals.items()
+            if file not in expected and np.abs(samples).max() <= STEP]
 
 
-def _write_sum(file: Path, signals: list[np.ndarray], sample_rate: int) -> list[tuple[Path, str]]:
+def _sum_error(mixture: np.ndarray, *sources: np.ndarray) -> float:
+    """Largest difference between a mixture and the sum of its sources, 0 if it is rounding."""
+    error = float(np.abs(mixture - np.sum(sources, axis=0)).max())
+    return error if error > max(2, len(sources)) * STEP else 0.0
+
+
+def _write_sum(
+    file: Path, signals: dict[Path, np.ndarray], sample_rate: int
+) -> list[tuple[Path, str]]:
     """Write the sum to a file of float samples, which can exceed full scale."""
-    total = np.sum(signals, axis=0)
-    if np.abs(total).max() <= SILENT:
+    total = np.sum(list(signals.values()), axis=0)
+    if np.abs(total).max() <= STEP:
         return [(file, "would be silent, as the sources cancel; leave them out")]
     write_audio(file, total, sample_rate, subtype="FLOAT", sync=False)
     return []

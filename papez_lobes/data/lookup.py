@@ -2,56 +2,30 @@
 
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
+from papez_lobes.data.containers import AUDIO_SUFFIXES, SNDFILE_SUFFIXES
 from papez_lobes.errors import UserError
 
-# What libsndfile reads, and headerless GSM 06.10. Left out are suffixes that mostly stand for
-# something else: .mat (MATLAB data), .htk (features), .raw.
-AUDIO_SUFFIXES = (
-    ".wav", ".wv1", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
-    ".snd", ".caf", ".w64", ".rf64", ".wave", ".bwf", ".sph", ".nist", ".voc", ".avr", ".paf",
-    ".pvf", ".svx", ".iff", ".sf", ".ircam", ".wve", ".gsm",
-)
 # WSJ0 was recorded by two microphones at once; mixtures are made of the first one's files.
 SECOND_MICROPHONE = re.compile(r"\.wv2(\.|$)", re.IGNORECASE)
 NAMED_SUFFIXES = 4  # that a line about passed-over files names
 
 
-def is_audio(path: str | Path) -> bool:
-    """Tell by its suffix whether a file is audio.
-
-    Example
-    -------
-    >>> is_audio("a.WAV"), is_audio("a.m4a"), is_audio("a")
-    (True, False, False)
-    """
-    return Path(path).suffix.lower() in AUDIO_SUFFIXES
+def readable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of audio files that can be read here, with or without ffmpeg."""
+    return AUDIO_SUFFIXES if shutil.which("ffmpeg") else SNDFILE_SUFFIXES
 
 
 def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list[Path]]:
-    """List the audio files of a folder, and what else is in it.
+    """List the audio files of a folder, and the other files in it, as sorted paths.
 
-    Hidden files and folders are ignored, and links to folders are not followed.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        An existing folder.
-    deep : bool
-        Look into subfolders at any depth. Otherwise subfolders count as other files.
-
-    Returns
-    -------
-    audio, others : list[pathlib.Path], list[pathlib.Path]
-        Sorted paths below `folder`.
-
-    Raises
-    ------
-    UserError
-        A folder cannot be read.
+    Audio files are those with `readable_suffixes`. Subfolders are searched if `deep`; otherwise
+    they count as other files. Hidden files and folders are ignored, and links to folders are not
+    followed. UserError if a folder cannot be read.
 
     Example
     -------
@@ -61,38 +35,33 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     >>> [[path.name for path in paths] for paths in audio_files(folder)]
     [['a.wav', 'b.flac'], ['notes.txt']]
     """
-    audio, others = [], []
-    for parent, folders, names in os.walk(folder, onerror=_cannot_be_read):
+    audio, others, suffixes = [], [], readable_suffixes()
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if not deep:
             others += [Path(parent, name) for name in folders]
             folders.clear()
         for name in names:
             if not name.startswith("."):
-                (audio if is_audio(name) else others).append(Path(parent, name))
+                path = Path(parent, name)
+                (audio if path.suffix.lower() in suffixes else others).append(path)
     return sorted(audio), sorted(others)
 
 
-def _cannot_be_read(error: OSError) -> None:
+def _refuse_folder(error: OSError) -> None:
+    """Raise UserError for a folder that cannot be read."""
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
     """Print one line to stderr about the files of a folder that are not used, if there are any.
 
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The folder that was searched.
-    paths : list[pathlib.Path]
-        Files below it that are not used.
-
     Example
     -------
     >>> from contextlib import redirect_stderr
     >>> with redirect_stderr(sys.stdout):
-    ...     report_passed_over("speech", [Path("speech/ann/1.m4a"), Path("speech/ann/2.m4a")])
-    speech: passed over 2 file(s): 2 .m4a, such as ann/1.m4a
+    ...     report_passed_over("speech", [Path("speech/ann/1.doc"), Path("speech/ann/2.doc")])
+    speech: passed over 2 file(s): 2 .doc, such as ann/1.doc
     """
     if not paths:
         return
@@ -106,26 +75,11 @@ def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
 
 
 def find_audio(root: str | Path, listed: str) -> Path:
-    """Find the file that a list names, whichever audio suffix it has on disk.
+    """Find the file that a list names below a root, whichever audio suffix it has on disk.
 
     WSJ0-mix's lists say `wsj0/si_et_05/445/445c0206.wav`; the distributed file ends in `.wv1`, and
-    others keep it as `.flac`. A file of exactly the listed name comes first.
-
-    Arguments
-    ---------
-    root : str or pathlib.Path
-        The folder that listed paths are below.
-    listed : str
-        The path in the list.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    UserError
-        There is no such file, or only the second microphone's (`.wv2`).
+    others keep it as `.flac`. A file of exactly the listed name comes first. UserError if there is
+    none, or only the second microphone's (`.wv2`).
 
     Example
     -------
@@ -138,14 +92,12 @@ def find_audio(root: str | Path, listed: str) -> Path:
     refuse_second_microphone(path)
     if path.is_file():
         return path
-    stem = path.stem if is_audio(path) else path.name
-    for suffix in AUDIO_SUFFIXES:
-        for candidate in (path.with_name(stem + suffix), path.with_name(stem + suffix.upper())):
+    stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+    for suffix in (*readable_suffixes(), ".wv2"):
+        for candidate in (path.parent / (stem + suffix), path.parent / (stem + suffix.upper())):
             if candidate.is_file():
+                refuse_second_microphone(candidate)
                 return candidate
-    for second in (path.with_name(stem + ".wv2"), path.with_name(stem + ".WV2")):
-        if second.exists():
-            refuse_second_microphone(second)
     raise UserError(f"{path}: no such file (nor with another suffix of audio)")
 
 

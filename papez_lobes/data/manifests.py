@@ -1,12 +1,12 @@
-"""Manifests of mixtures for SpeechBrain, in the same format and equally inspected for all corpora.
+"""Manifests of mixtures for SpeechBrain, in one format for all corpora.
 
 A corpus lists the mixtures of a split (`inspection.Mixture`), and every file of them is inspected
 once, before training. Beside the manifest `<corpus>_<split>.csv` lie `<corpus>_<split>.json`, which
-tells whether the folder has changed since, and `<corpus>_<split>_problems.txt`, if there are any.
+records of which files and settings it was made, and, if there are problems,
+`<corpus>_<split>_problems.txt`.
 """
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -31,7 +31,6 @@ SHOWN = 3  # problems of a split on the terminal; all are in its file
 THREADS = 8  # decoders release the interpreter's lock, and disks like several requests at a time
 CHECKS_OF_SUMS = ("warn", "error", "off")
 SUMS_CHECKED = 50  # mixtures of a split, where not all are decoded anyway
-STEP = 2.0**-15  # of 16 bit
 
 
 def prepare_manifests(
@@ -40,7 +39,7 @@ def prepare_manifests(
     splits: Sequence[str] = SPLITS, check_audio: bool = True, check_sums: str | bool = "warn",
     leave_out_damaged: bool = False, skip_prep: bool = False,
 ) -> dict[str, Path]:
-    """Write the manifest of each split, with only the mixtures that training can use.
+    """Write the manifest of each split, after inspecting every file.
 
     A manifest has the columns ID, duration (seconds, read from the files), mix_wav, s1_wav, ...,
     sC_wav (absolute paths), one line a mixture, sorted by ID. It appears whole or not at all. As
@@ -50,11 +49,11 @@ def prepare_manifests(
     Arguments
     ---------
     corpus : str
-        With which the manifests' names begin.
+        Beginning of the manifests' names.
     find : callable
-        Split -> list of Mixture; raises UserError where the folder as a whole is wrong.
+        Returns the mixtures of a split; raises UserError if the folder as a whole is wrong.
     save_folder : str or pathlib.Path
-        Where the manifests are written.
+        Folder for the manifests.
     num_spks : int
         C, speakers per mixture.
     sample_rate : int
@@ -63,10 +62,10 @@ def prepare_manifests(
         Options of the corpus by name, such as `data_folder`. They are recorded, and with
         `skip_prep` a manifest that was made with others is refused.
     splits : sequence of str
-        Which to prepare.
+        Splits to prepare.
     check_audio : bool
-        Decode every file, which finds silence, NaN, and truncation that headers do not show.
-        False reads headers alone. 16,000 mixtures of two speakers at 8 kHz (3.0 GB, in the
+        True: decode every file, which finds silence, NaN, and truncation that headers do not show.
+        False: read the headers alone. 16,000 mixtures of two speakers at 8 kHz (3.0 GB, in the
         system's cache) took 17 s on two cores, their headers alone 5 s.
     check_sums : "warn", "error" or "off"
         Compare mixtures with the sums of their sources, which finds swapped and wrongly scaled
@@ -74,9 +73,9 @@ def prepare_manifests(
         False. They may differ by two steps of 16 bit, or by C steps if that is more. "warn" prints
         a line that names the worst, "error" makes the mixture unusable.
     leave_out_damaged : bool
-        Leave out the mixtures that cannot be used, and say how many they are.
+        True: leave out the mixtures that cannot be used, and print how many they are.
     skip_prep : bool
-        Trust manifests that are there already.
+        True: use the manifests that are there already.
 
     Returns
     -------
@@ -86,11 +85,11 @@ def prepare_manifests(
     Raises
     ------
     UserError
-        Mixtures that cannot be used, all of which the splits' `_problems.txt` list with path and
-        reason: a file that is missing, truncated, empty, no audio, of another rate, of more than
-        one channel, silent, or holds NaN; lengths that differ; a name that manifests cannot hold.
-        Or a split without any mixture, a folder that cannot be written to, or, with `skip_prep`,
-        a manifest that is not there, is empty, or was made with other options.
+        Some mixtures cannot be used. The splits' `_problems.txt` list each file with the reason: it
+        is missing, truncated, empty, no audio, of another rate, of more than one channel, silent,
+        or holds NaN; lengths differ; or a manifest cannot hold the name. Or a split has no
+        mixtures, a folder cannot be written to, or, with `skip_prep`, a manifest is not there, is
+        empty, or was made with other options.
 
     Example
     -------
@@ -120,7 +119,8 @@ def prepare_manifests(
     found = {split: _check_names(find(split)) for split in splits}
     for split, mixtures in found.items():
         if not mixtures:
-            raise UserError(f"{manifests[split].stem}: holds no mixtures; this split is empty")
+            raise UserError(f"{manifests[split].stem}: holds no mixtures; this split is empty, "
+                            "fill it or choose another data_folder")
     refused = {}
     for split, mixtures in found.items():
         problems = _prepare(manifests[split], mixtures, settings)
@@ -159,7 +159,8 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     key = _fingerprint(mixtures, settings)
     kept = _read_record(manifest, key, mixtures)
     if kept is not None:
-        _report(kept)
+        for note in kept["notes"]:
+            print(note)
         return []
     if manifest.exists():
         print(f"{manifest}: its files or settings have changed; it is made again")
@@ -168,7 +169,7 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     rows, problems, sum_errors = [], [], {}
     for mixture, inspection in zip(mixtures, _inspect(mixtures, settings, manifest.stem)):
         found = list(inspection.problems)
-        if inspection.sum_error > max(2, settings["num_spks"]) * STEP:
+        if inspection.sum_error:
             sum_errors[_printable(mixture.files[0])] = inspection.sum_error
             if settings["check_sums"] == "error":
                 found.append((mixture.files[0], "is not the sum of its sources (off by up to "
@@ -183,9 +184,10 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     if not rows:
         raise UserError(f"{problems_file}: lists all {len(mixtures)} mixture(s) of this split; "
                         "mend them, there is nothing left to go on with")
-    content = _csv(rows, settings["num_spks"])
-    write_bytes(manifest, content)
-    record = {"fingerprint": key, "manifest": _digest(content),
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_columns(settings["num_spks"]), *rows])
+    write_bytes(manifest, text.getvalue().encode())
+    record = {"fingerprint": key, "manifest": fingerprint(text.getvalue(), ()),
               "left_out": len(mixtures) - len(rows), "notes": [], **settings}
     if record["left_out"]:
         record["notes"].append(f"{manifest}: {record['left_out']} of {len(mixtures)} mixtures left "
@@ -193,12 +195,13 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
     if sum_errors and settings["check_sums"] == "warn":
         record["notes"].append(_sum_warning(manifest, sum_errors))
     write_bytes(record_file, f"{json.dumps(record, indent=2)}\n".encode())
-    _report(record)
+    for note in record["notes"]:
+        print(note)
     return []
 
 
 def _inspect(mixtures: list[Mixture], settings: dict, description: str) -> Iterator[Inspection]:
-    """Inspect mixtures in threads, none of which goes on after an error; results are in order."""
+    """Inspect mixtures in threads, which all stop at an error; results are in order."""
     every = 1 if settings["check_audio"] else -(-len(mixtures) // SUMS_CHECKED)
     compare = settings["check_sums"] != "off"
     check_sum = [compare and number % every == 0 for number in range(len(mixtures))]
@@ -213,16 +216,11 @@ def _inspect(mixtures: list[Mixture], settings: dict, description: str) -> Itera
 
 
 def _sum_warning(manifest: Path, sum_errors: dict[str, float]) -> str:
+    """Return the line about mixtures that are not the sums of their sources."""
     worst = max(sum_errors, key=sum_errors.get)
     return (f"{manifest}: {len(sum_errors)} mixture(s) are not the sum of their sources; the worst "
             f"is {worst}, off by up to {sum_errors[worst]:.2g} of full scale. Check its sources, "
             "or, if they are meant to hold more, set check_sums: off")
-
-
-def _report(record: dict) -> None:
-    """Print the lines that the user should see each time the manifest is used."""
-    for note in record["notes"]:
-        print(note)
 
 
 def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
@@ -239,7 +237,7 @@ def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
 
 
 def _fingerprint(mixtures: list[Mixture], settings: dict) -> str:
-    """Of the files of the mixtures, of what the corpus says of these, and of the settings."""
+    """Hash the settings, the files' states, and what the corpus states about the mixtures."""
     stated = [[mixture.name, mixture.frames, mixture.flaw] for mixture in mixtures]
     files = [file for mixture in mixtures
              for file in (mixture.files[1:] if mixture.summed else mixture.files)]
@@ -247,11 +245,11 @@ def _fingerprint(mixtures: list[Mixture], settings: dict) -> str:
 
 
 def _read_record(manifest: Path, key: str, mixtures: list[Mixture]) -> dict | None:
-    """The record of the manifest, if it is the one of this fingerprint."""
+    """Read the record of a manifest; None unless it has this fingerprint."""
     try:
         record = json.loads(manifest.with_suffix(".json").read_bytes())
-        content = manifest.read_bytes()
-        if record["fingerprint"] != key or record["manifest"] != _digest(content):
+        content = manifest.read_bytes().decode()
+        if record["fingerprint"] != key or record["manifest"] != fingerprint(content, ()):
             return None
         # Sums are written without a sync: a power cut can leave empty files.
         missing = [mixture for mixture in mixtures
@@ -290,6 +288,7 @@ def _check_kept(manifest: Path, settings: dict) -> None:
 
 
 def _is_number(text: str) -> bool:
+    """True if a text is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -297,23 +296,15 @@ def _is_number(text: str) -> bool:
 
 
 def _columns(num_spks: int) -> list[str]:
+    """Return the header of a manifest."""
     return ["ID", "duration", "mix_wav", *(f"{name}_wav" for name in source_names(num_spks))]
 
 
-def _csv(rows: list[list], num_spks: int) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_columns(num_spks), *rows])
-    return text.getvalue().encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 def _problems_file(manifest: Path) -> Path:
+    """Return the file that lists the problems of a split."""
     return manifest.with_name(f"{manifest.stem}_problems.txt")
 
 
 def _printable(file: Path) -> str:
-    """A path as text that can be printed and written, whatever bytes its name holds."""
+    """Return a path as text that can be printed, whatever bytes its name holds."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(file))

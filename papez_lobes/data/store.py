@@ -1,45 +1,38 @@
 """A store of recordings: found, decoded and measured once, then shared by all processes.
 
-Names, durations, active speech levels and, where they fit, the samples themselves (16 bit) lie in
-flat files that every process maps into its memory. A machine holds them once, however many
-processes and workers read them.
+A table of the recordings with their active speech levels and, if they fit, the samples themselves
+(16 bit) lie in flat files that every process maps into its memory. So a machine holds them once,
+however many processes and workers read them.
 """
 
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from papez_lobes.data.audio import audio_info, read_audio
-from papez_lobes.data.corpora.commonvoice import TABLE_SUFFIX
-from papez_lobes.data.lookup import audio_files, is_audio, report_passed_over
+from papez_lobes.data.audio import read_audio
+from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.data.mixtures.levels import speech_level
-from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
+from papez_lobes.data.mixtures.speakers import Recording, Utterance, find_speech, read_headers
 from papez_lobes.errors import UserError
 from papez_lobes.files import fingerprint
 
-INDEX, NAMES, TABLE, SAMPLES = "index.json", "names.txt", "table.npy", "samples.i16"
-LEVELS = "levels.npy"  # active speech level (power) of each recording; NaN where not yet measured
-END_OF_NAME = "\0"  # the one character that no file name holds
+INDEX, TABLE, SAMPLES = "index.json", "table.npy", "samples.i16"
 FULL_SCALE = 2**15  # of 16-bit samples
-FORMAT = 2  # of the store's files; a store of another format is made again
-# Of a recording: frames and rate (Hz), where its samples begin, and what one step of them is worth.
-RECORD = np.dtype([("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4")])
+FORMAT = 3  # of the store's files; a store of another format is made again
+# Of a recording, besides its path: frames and rate (Hz), where its samples begin, what one step of
+# them is worth, and its active speech level (power), which is NaN until it is measured.
+RECORD = [("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4"), ("level", "<f8")]
 
 
 class SpeechStore(Mapping):
-    """Speaker -> utterances, and the samples of each; opened from a folder that `build_store` made.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The store.
+    """The utterances of each speaker, and their samples, in a folder that `build_store` made.
 
     Example
     -------
@@ -57,141 +50,134 @@ class SpeechStore(Mapping):
     True
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         self.root, self.decoded = Path(index["root"]), index["decoded"]
-        self.skipped = [tuple(item) for item in index["skipped"]]
-        self._spans = {name: tuple(span) for name, span in index["speakers"].items()}
-        self._open()
-
-    def _open(self):
-        self._table = np.load(self.folder / TABLE)
-        self._levels = np.load(self.folder / LEVELS, mmap_mode="r+")
+        self.fingerprint = index["fingerprint"]
+        self.skipped, self.passed_over = index["skipped"], index["passed_over"]
+        self._spans = index["speakers"]  # first row of the table, and the one after the last
+        self._table = np.load(self.folder / TABLE, mmap_mode="r+")
         self._samples = np.memmap(self.folder / SAMPLES, "<i2", "r") if self.decoded else None
         self._utterances = {}
 
-    @cached_property
-    def _names(self):
-        return (self.folder / NAMES).read_text(encoding="utf-8").split(END_OF_NAME)[:-1]
+    def __reduce__(self) -> tuple:
+        """Pickle the folder alone: another process maps the same files."""
+        return SpeechStore, (self.folder,)
 
     @cached_property
-    def _numbers(self):
-        return {name: number for number, name in enumerate(self._names)}
+    def _rows(self) -> dict[str, int]:
+        """Row of each path in the table."""
+        return {os.fsdecode(path): row for row, path in enumerate(self._table["path"])}
 
-    def __getstate__(self):
-        """Only the folder and its index: another process maps the same files anew."""
-        return {key: value for key, value in self.__dict__.items()
-                if key in ("folder", "root", "decoded", "skipped", "_spans")}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._open()
-
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._spans)
 
-    def __str__(self):
+    def __str__(self) -> str:
         left_out = f" ({len(self.skipped)} more left out)" if self.skipped else ""
-        return (f"{self.root}: {len(self)} speakers, {self.seconds / 3600:.1f} h of speech in "
+        if self.passed_over:
+            left_out += f", {self.passed_over} other file(s) passed over"
+        hours = float((self._table["frames"] / self._table["rate"]).sum()) / 3600
+        return (f"{self.root}: {len(self)} speakers, {hours:.1f} h of speech in "
                 f"{len(self._table)} recordings{left_out}")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
 
-    def __getitem__(self, speaker):
+    def __getitem__(self, speaker: str) -> list[Utterance]:
         """The speaker's utterances, sorted by path."""
         if speaker not in self._utterances:
             first, after = self._spans[speaker]
             self._utterances[speaker] = [
-                Utterance(self._names[number], float(frames / rate), int(rate))
-                for number, (frames, rate, *_) in enumerate(self._table[first:after], first)
+                Utterance(os.fsdecode(path), frames / rate, rate)
+                for path, frames, rate, *_ in self._table[first:after].tolist()
             ]
         return self._utterances[speaker]
 
     @property
-    def utterances(self):
+    def utterances(self) -> list[Utterance]:
         """All utterances, sorted by speaker and path."""
         return [utterance for speaker in self for utterance in self[speaker]]
 
-    @property
-    def seconds(self):
-        """Of all recordings."""
-        return float((self._table["frames"] / self._table["rate"]).sum())
+    def read(self, path: str, start: int = 0, frames: int | None = None) -> tuple[np.ndarray, int]:
+        """Read a piece of a recording: [T] samples, float32, and their rate in Hz.
 
-    def read(self, path, start=0, frames=None):
-        """Read a piece of a recording.
-
-        Arguments
-        ---------
-        path : str
-            As its utterance has it.
-        start, frames : int, int or None
-            First sample and number of samples, at the rate that its utterance has.
-
-        Returns
-        -------
-        numpy.ndarray
-            [T], float32.
-        int
-            Their rate in Hz.
+        `start` and `frames` are its first sample and number of samples at that rate.
         """
-        whole, rate, begin, scale = self._table[self._numbers[path]].item()
+        _, whole, rate, begin, scale, _ = self._table[self._rows[path]].item()
         if self._samples is None:
             return read_audio(self.root / path, start=start, frames=frames), rate
         stop = whole if frames is None else min(start + frames, whole)
         samples = self._samples[begin + start : begin + stop]
         return np.multiply(samples, np.float32(scale), dtype=np.float32), rate
 
-    def level(self, path):
-        """The active speech level of a whole recording, as a power: see
-        `papez_lobes.data.mixtures.levels`. It is measured once, and kept for all processes."""
-        number = self._numbers[path]
-        level = float(self._levels[number])
+    def level(self, path: str) -> float:
+        """Return the active speech level of a whole recording, as a power.
+
+        It is measured once and kept for all processes, see `papez_lobes.data.mixtures.levels`.
+        """
+        row = self._rows[path]
+        level = float(self._table["level"][row])
         if np.isnan(level):
             level = speech_level(*self.read(path))
-            self._levels[number] = level
+            self._table["level"][row] = level
         return level
 
 
-def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speakers):
-    """Make a store of a folder with a subfolder per speaker, or open the one that is there.
+def find_files(folder: str | Path) -> tuple[list[Recording], list[Path]]:
+    """List all recordings of a folder, at any depth, as those of one speaker without a name.
 
-    A folder that has changed since (a file added, removed, longer, newer) is read again. The store
-    appears whole or not at all. In distributed training call it on the main process first.
+    This is for noise and impulse responses of rooms; see also
+    `papez_lobes.data.mixtures.speakers.find_speech`.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder; name a folder of recordings")
+    audio, others = audio_files(folder)
+    return [("", path) for path in audio], others
+
+
+def build_store(
+    recordings: str | Path, folder: str | Path, sample_rate: int, gigabytes: float = 4.0,
+    find: Callable[[Path], tuple[list[Recording], list[Path]]] = find_speech,
+) -> SpeechStore:
+    """Make a store of a folder of recordings, or open the one that is there.
+
+    It is made again if a file was added, removed or changed since. It appears whole or not at all.
+    In distributed training call this on the main process first.
 
     Arguments
     ---------
     recordings : str or pathlib.Path
-        See `papez_lobes.data.mixtures.speakers.scan_speakers`.
+        Folder of the recordings.
     folder : str or pathlib.Path
         The store to make.
     sample_rate : int
         In Hz, of decoded samples.
     gigabytes : float
         Samples are decoded and kept if they take no more than that (2 bytes each); otherwise each
-        piece is read from its file when it is wanted.
-    scan : callable
-        What finds the recordings: `papez_lobes.data.mixtures.speakers.scan_speakers`, or
-        `scan_files` for noise and impulse responses.
+        piece is read from its file when it is needed.
+    find : callable
+        Lists the recordings: `papez_lobes.data.mixtures.speakers.find_speech`, or `find_files` for
+        noise and impulse responses.
 
     Returns
     -------
     SpeechStore
-
-    Raises
-    ------
-    UserError
-        There is no speech, or nothing can be written to `folder`.
+        UserError if no recording can be read, or nothing can be written to `folder`.
     """
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
-    if not recordings.is_dir():
-        raise UserError(f"{recordings}: no such folder; name a folder of recordings")
-    settings = [FORMAT, str(recordings), sample_rate, gigabytes, scan.__name__]
-    seen = fingerprint(settings, _files_below(recordings))
-    if _is_whole(folder, seen):
-        return SpeechStore(folder)
-    speakers, skipped = scan(recordings)
+    found, passed_over = find(recordings)
+    settings = [FORMAT, str(recordings), sample_rate, gigabytes, len(passed_over),
+                [speaker for speaker, _ in found]]
+    seen = fingerprint(settings, [path for _, path in found])
+    kept = _open_whole(folder, seen)
+    if kept is not None:
+        return kept
+    report_passed_over(recordings, passed_over)
+    speakers, skipped = read_headers(found, recordings)
+    if not speakers:
+        raise UserError(f"{recordings}: holds no recordings that can be read "
+                        f"({len(skipped)} unreadable files); name another folder")
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)
@@ -200,7 +186,7 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
         rate = sample_rate if decoded else None
         spans, skipped = _write(aside, recordings, speakers, skipped, rate)
         index = {"fingerprint": seen, "root": str(recordings), "decoded": decoded,
-                 "skipped": skipped, "speakers": spans}
+                 "skipped": skipped, "passed_over": len(passed_over), "speakers": spans}
         (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
@@ -212,40 +198,12 @@ def build_store(recordings, folder, sample_rate, gigabytes=4.0, scan=scan_speake
     return SpeechStore(folder)
 
 
-def scan_files(folder):
-    """All recordings of a folder, at any depth, as those of one speaker without a name: noise, or
-    the impulse responses of rooms. Arguments, results and errors as `scan_speakers`'.
-
-    Example
-    -------
-    >>> from papez_lobes.data.audio import write_audio
-    >>> folder = getfixture("tmp_path")
-    >>> write_audio(folder / "street" / "1.wav", np.zeros(4000), 8000)
-    >>> scan_files(folder)[0]
-    {'': [Utterance(path='street/1.wav', seconds=0.5, sample_rate=8000)]}
-    """
-    found, skipped = [], []
-    audio, others = audio_files(folder)
-    report_passed_over(folder, others)
-    for path in audio:
-        name = path.relative_to(folder).as_posix()
-        try:
-            info = audio_info(path)
-            found.append(Utterance(name, info.seconds, info.sample_rate))
-        except UserError as error:
-            skipped.append((name, str(error).removeprefix(f"{path}: ")))
-    if not found:
-        raise UserError(f"{folder}: holds no recordings that can be read; name another folder")
-    return {"": found}, skipped
-
-
 def _write(folder, root, speakers, skipped, sample_rate):
-    """Write names, table, levels and, if there is a rate, samples; returns (spans, skipped)."""
+    """Write the table and, if there is a rate, samples; returns (spans, skipped)."""
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
-    rows, levels, skipped, spans, begin = [], [], [list(item) for item in skipped], {}, 0
-    with (open(folder / NAMES, "w", encoding="utf-8") as names,
-          open(folder / SAMPLES, "wb") as samples):
+    rows, skipped, spans, begin = [], list(skipped), {}, 0
+    with open(folder / SAMPLES, "wb") as samples:
         for speaker, path, utterance in tqdm(everything, "decoding speech", unit="file",
                                              disable=None if sample_rate else True):
             frames, rate = round(utterance.seconds * utterance.sample_rate), utterance.sample_rate
@@ -254,29 +212,30 @@ def _write(folder, root, speakers, skipped, sample_rate):
                 try:
                     decoded = read_audio(root / path, sample_rate)
                 except UserError as error:
-                    skipped.append([path, str(error).removeprefix(f"{root / path}: ")])
+                    skipped.append((path, str(error).removeprefix(f"{root / path}: ")))
                     continue
                 frames, rate = len(decoded), sample_rate
                 steps, scale = _to_steps(decoded)
                 samples.write(steps.tobytes())
                 if speaker:  # noise and rooms have none, and are not set to a speech level
                     level = speech_level(decoded, sample_rate)
-            rows.append((frames, rate, begin, scale))
-            levels.append(level)
-            names.write(path + END_OF_NAME)
+            rows.append((os.fsencode(path), frames, rate, begin, scale, level))
             begin += frames if sample_rate else 0
             first, _ = spans.get(speaker, (len(rows) - 1, 0))
             spans[speaker] = (first, len(rows))
     if not rows:
         raise UserError(f"{root}: no recording in it can be decoded; the first: {skipped[0]}")
-    np.save(folder / TABLE, np.array(rows, RECORD))
-    np.save(folder / LEVELS, np.array(levels, "<f8"))
+    longest = max(len(path) for path, *_ in rows)
+    np.save(folder / TABLE, np.array(rows, [("path", f"S{longest}"), *RECORD]))
     return spans, skipped
 
 
 def _to_steps(samples):
-    """16-bit steps of samples [T], and what one is worth: that of a 16-bit file where the samples
-    come from one, and otherwise such that the loudest sample is full scale."""
+    """16-bit steps of samples [T], and what one is worth.
+
+    It is that of a 16-bit file if the samples come from one, and otherwise such that the loudest
+    sample is full scale.
+    """
     scale = 1 / FULL_SCALE
     steps = samples.astype(np.float64) * FULL_SCALE
     if np.abs(steps).max() >= FULL_SCALE or not np.array_equal(steps, np.rint(steps)):
@@ -285,25 +244,12 @@ def _to_steps(samples):
     return np.rint(steps).astype("<i2"), scale
 
 
-def _is_whole(folder, seen):
-    """True if a folder holds a store with that fingerprint, and its files have their full size."""
+def _open_whole(folder, seen):
+    """Open a store if it has that fingerprint and its files have their full size; or None."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if index["fingerprint"] != seen:
-            return False
-        table = np.load(folder / TABLE)
-        wanted = int(table["frames"].sum()) * 2 if index["decoded"] else 0
-        names = (folder / NAMES).read_text(encoding="utf-8").count(END_OF_NAME)
-        levels = np.load(folder / LEVELS, mmap_mode="r")
-        return (folder / SAMPLES).stat().st_size == wanted and names == len(table) == len(levels)
+        store = SpeechStore(folder)
+        size = 2 * int(store._table["frames"].sum()) if store.decoded else 0
+        whole = store.fingerprint == seen and (folder / SAMPLES).stat().st_size == size
+        return store if whole else None
     except (OSError, ValueError, KeyError, EOFError):
-        return False
-
-
-def _files_below(folder):
-    """The audio below a folder, links followed, and Common Voice's tables, in sorted order."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            if is_audio(name) or name.lower().endswith(TABLE_SUFFIX):
-                yield os.path.join(parent, name)
+        return None

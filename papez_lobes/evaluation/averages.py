@@ -1,6 +1,7 @@
 """Averages of an evaluation, over all mixtures and over groups of them, and their table."""
 
 import re
+from statistics import fmean
 
 import numpy as np
 
@@ -10,9 +11,17 @@ from papez_lobes.tables import format_number, markdown_table
 BOOTSTRAP_DRAWS, SEED = 1000, 0
 # Columns of the table, where they were measured: name in the rows -> title, digits.
 COLUMNS = {
-    "si_snr": ("SI-SNR, dB", 2), "si_snr_i": ("SI-SNRi, dB", 2), "sdr": ("SDR, dB", 2),
-    "sdr_i": ("SDRi, dB", 2), "pesq_nb": ("PESQ nb", 2), "pesq_wb": ("PESQ wb", 2),
-    "stoi": ("STOI", 3), "mean_depth": ("depth", 2), "rtf": ("RTF", 3),
+    "si_snr": ("SI-SNR, dB", 2), "si_snr_i": ("SI-SNRi, dB", 2), "leakage": ("leakage, dB", 1),
+    "sdr": ("SDR, dB", 2), "sdr_i": ("SDRi, dB", 2), "pesq_nb": ("PESQ nb", 2),
+    "pesq_wb": ("PESQ wb", 2), "stoi": ("STOI", 3), "mean_depth": ("depth", 2), "rtf": ("RTF", 3),
+}
+IMPROVEMENTS = ("si_snr_i", "sdr_i")  # and, of single sources, si_snr_i_s1, ...
+# Keys of rows that are marks rather than measures -> what the table says of the mixtures.
+MARKS = {
+    "failed": "THE MODEL FAILED on {}: its estimates are not finite; all means leave these out",
+    "silent": "A source is silent in {}: the measures of these are means over the others",
+    "alone": "One speaker alone is heard in {}: the mixture is the source already, and means of "
+             "SI-SNRi and SDRi leave these out where there are others",
 }
 
 
@@ -31,13 +40,37 @@ def confidence_interval(values: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def counted(rows: list[dict], name: str) -> list[dict]:
+    """The rows that the mean of a measure is over, where it is defined in them.
+
+    Failed mixtures are left out. Improvements leave out mixtures of one speaker alone, unless
+    there are no others.
+    """
+    rows = [row for row in rows if not row.get("failed")]
+    if name.startswith(IMPROVEMENTS):
+        rows = [row for row in rows if not row.get("alone")] or rows
+    return rows
+
+
+def finite_values(rows: list[dict], name: str) -> list[float]:
+    """The values of a measure that its mean is over."""
+    values = [row.get(name, np.nan) for row in counted(rows, name)]
+    return [value for value in values if np.isfinite(value)]
+
+
+def mean_of(rows: list[dict], name: str) -> float:
+    """Mean of a measure over the mixtures that count and define it; NaN if there are none."""
+    values = finite_values(rows, name)
+    return fmean(values) if values else float("nan")
+
+
 def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
-    """Average all rows and each group of rows.
+    """Average all rows of an Evaluation, and each group of rows.
 
     Arguments
     ---------
     rows : list of dict
-        Of an Evaluation.
+        A row for each mixture.
     group_by : str, optional
         A regular expression. A row's group is named by the part of its ID that matches (or by the
         match's groups, joined by '-'), and 'other' if nothing matches. A group that would be
@@ -46,10 +79,11 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
     Returns
     -------
     dict of str to dict
-        Group ('all' first) -> `mixtures` (their number); the mean of each measure; `si_snr_i_95`
-        (the confidence interval); `failed`: IDs with estimates that are not finite, which all
-        means leave out; `undefined`: measure -> IDs of the other mixtures for which it is not
-        defined, which its mean leaves out.
+        Group ('all' first) -> `mixtures` (their number); the mean of each measure, None if it is
+        not defined; `si_snr_i_95` (the confidence interval); `failed`, `silent`, `alone`: IDs of
+        the mixtures that are marked so (see `papez_lobes.evaluation.evaluate.Evaluation`);
+        `undefined`: measure -> IDs of other mixtures for which it is not defined, which its mean
+        leaves out. Leakage is left out of these: in many mixtures nobody speaks alone.
 
     Raises
     ------
@@ -83,37 +117,24 @@ def _group_name(pattern, mixture_id):
 
 def _average(rows):
     means, undefined = {"mixtures": len(rows)}, {}
-    measured = [name for name in COLUMNS if any(name in row for row in rows)]
-    failed = [row["snt_id"] for row in rows if row.get("failed")]
-    rows = [row for row in rows if not row.get("failed")]
-    for name in measured:
-        # a row without a measure counts as one for which the measure is not defined
-        values = {row["snt_id"]: row.get(name, float("nan")) for row in rows}
-        finite = [value for value in values.values() if np.isfinite(value)]
-        means[name] = float(np.mean(finite)) if finite else None
-        if len(finite) < len(values):
-            undefined[name] = [key for key, value in values.items() if not np.isfinite(value)]
-        if name == "si_snr_i" and finite:
-            means["si_snr_i_95"] = confidence_interval(finite)
-    if failed:
-        means["failed"] = failed
-    if undefined:
-        means["undefined"] = undefined
-    return means
+    for name in COLUMNS:
+        if not any(name in row for row in rows):
+            continue
+        values = finite_values(rows, name)
+        means[name] = fmean(values) if values else None
+        if name == "si_snr_i" and values:
+            means["si_snr_i_95"] = confidence_interval(values)
+        missing = [row["snt_id"] for row in counted(rows, name)
+                   if not np.isfinite(row.get(name, np.nan))]
+        if missing and name != "leakage":
+            undefined[name] = missing
+    marked = {mark: [row["snt_id"] for row in rows if row.get(mark)] for mark in MARKS}
+    means |= {mark: names for mark, names in marked.items() if names}
+    return means | ({"undefined": undefined} if undefined else {})
 
 
 def cells(groups: dict[str, dict]) -> list[list[str]]:
-    """The cells of the table as text: titles, then a row for each group.
-
-    Arguments
-    ---------
-    groups : dict
-        Of `summarise`.
-
-    Returns
-    -------
-    list of list of str
-    """
+    """The cells of the table as text: titles, then a row for each group of `summarise`."""
     shown = [name for name in COLUMNS if name in groups["all"]]
     lines = [["", "mixtures", *(COLUMNS[name][0] for name in shown)]]
     for group, means in groups.items():
@@ -128,14 +149,9 @@ def table(groups: dict[str, dict]) -> str:
 
 
 def notes(groups: dict[str, dict]) -> list[str]:
-    """Sentences about mixtures that are left out of means: how many, and the first IDs.
-
-    One is about estimates that are not finite, the others about measures that are not defined.
-    """
-    total, lines = groups["all"], []
-    if "failed" in total:
-        lines.append(f"THE MODEL FAILED on {_count(total['failed'])}: its estimates are not "
-                     "finite; all means leave these out")
+    """Sentences about marked mixtures and those that means leave out: how many, the first IDs."""
+    total = groups["all"]
+    lines = [text.format(_count(total[mark])) for mark, text in MARKS.items() if mark in total]
     for name, ids in total.get("undefined", {}).items():
         lines.append(f"{COLUMNS[name][0]} is not defined for {_count(ids)}, which its mean "
                      "leaves out")

@@ -1,12 +1,10 @@
-"""Depths of tokens (their steps), by the number of speakers who are heard in them."""
+"""Depths of tokens (their steps), by the number of speakers who are active in them."""
 
 from collections import Counter
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
-WINDOW = 0.02  # seconds over which the power of a source is averaged
-FLOOR_DB = -35.0  # below this power, relative to its maximum, a source counts as silent
+from papez_lobes.evaluation.leakage import active_frames, frame_of
 
 
 def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Counter:
@@ -24,7 +22,7 @@ def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Co
     Returns
     -------
     Counter
-        (speakers heard in the middle of the token, steps) -> tokens.
+        (speakers active in the middle of the token, steps) -> tokens.
 
     Example
     -------
@@ -32,12 +30,9 @@ def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Co
     >>> sorted(count_depths(np.array([2, 2, 3, 4]), sources, 8000).items())
     [((1, 2), 2), ((2, 3), 1), ((2, 4), 1)]
     """
-    size = max(1, min(len(sources), round(WINDOW * sample_rate)))
     middles = ((np.arange(len(depth)) + 0.5) * len(sources) / len(depth)).astype(int)
-    heard = np.zeros(len(depth), int)
-    for source in sources.T.astype(float):
-        power = uniform_filter1d(source**2, size, mode="constant")
-        heard += power[middles] > power.max() * 10 ** (FLOOR_DB / 10)
+    speakers = active_frames(sources, sample_rate).sum(axis=1)
+    heard = speakers[frame_of(middles, sample_rate)]
     return Counter(zip(heard.tolist(), depth.tolist()))
 
 
@@ -49,15 +44,16 @@ def describe_depths(counts: Counter) -> dict:
     >>> describe_depths(Counter({(0, 2): 2, (1, 2): 1, (1, 4): 1}))
     {'mean': 2.5, 'sd': 0.866, 'by_speakers': {0: (2, 2.0), 1: (2, 3.0)}}
     """
-    tokens = sum(counts.values())
-    mean = sum(depth * count for (_, depth), count in counts.items()) / tokens
-    square = sum((depth - mean) ** 2 * count for (_, depth), count in counts.items()) / tokens
+    speakers, depths = np.array(list(counts)).T
+    tokens = np.array(list(counts.values()))
+    mean = np.average(depths, weights=tokens)
+    sd = np.average((depths - mean) ** 2, weights=tokens) ** 0.5
     groups = {}
-    for speakers in sorted({speakers for speakers, _ in counts}):
-        own = {depth: count for (number, depth), count in counts.items() if number == speakers}
-        total = sum(own.values())
-        groups[speakers] = total, round(sum(d * n for d, n in own.items()) / total, 3)
-    return {"mean": round(mean, 3), "sd": round(square**0.5, 3), "by_speakers": groups}
+    for number in sorted(set(speakers.tolist())):
+        own = speakers == number
+        own_mean = np.average(depths[own], weights=tokens[own])
+        groups[number] = int(tokens[own].sum()), round(float(own_mean), 3)
+    return {"mean": round(float(mean), 3), "sd": round(float(sd), 3), "by_speakers": groups}
 
 
 def depth_line(described: dict) -> str:

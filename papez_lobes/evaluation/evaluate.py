@@ -7,9 +7,9 @@ import os
 import re
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,14 +24,16 @@ from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.inspection import Mixture, inspect_mixture
 from papez_lobes.devices import synchronize
 from papez_lobes.errors import UserError
+from papez_lobes.evaluation.averages import finite_values, mean_of
 from papez_lobes.evaluation.depths import count_depths
-from papez_lobes.evaluation.reference_metrics import measure
+from papez_lobes.evaluation.leakage import leakage
+from papez_lobes.evaluation.reference_metrics import check_sdr, measure
 from papez_lobes.separator import Separator, match_mixture
-from papez_lobes.training.losses import reorder
-from papez_lobes.training.si_snr import score
+from papez_lobes.training.losses import reorder, score
 
 WORST = 10  # mixtures whose signals are kept for the page
 AHEAD = 4  # mixtures per worker that may wait to be measured
+CLEAN_DB = 40  # SI-SNR of a mixture from which on it is a single source: 16 bit give more
 # More threads of a worker would compete with the model's and those of the other workers.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
@@ -66,12 +68,15 @@ class Evaluation:
     Arguments
     ---------
     rows : list of dict
-        A row for each mixture, in the manifest's order: `snt_id`, means over the sources (`si_snr`,
-        `si_snr_i`, `sdr`, `sdr_i`, ...), values of each source (`si_snr_s1`, ...), `mean_depth`,
-        `seconds` and `rtf` (real-time factor, while workers measure). A measure that is not
-        defined is NaN. `failed` is 1 if an estimate is not finite, and missing otherwise.
+        A row for each mixture, in the manifest's order: `snt_id`, means over the sources that are
+        not silent (`si_snr`, `si_snr_i`, `sdr`, `sdr_i`, ...), values of each source
+        (`si_snr_s1`, ...), `leakage` (dB, where one speaker speaks alone; see
+        `papez_lobes.evaluation.leakage`), `mean_depth`, `seconds` and `rtf` (real-time factor,
+        while workers measure). A measure that is not defined is NaN. Marks, missing otherwise:
+        `failed` is 1 if an estimate is not finite, `silent` the number of silent sources, `alone`
+        1 if the mixture is one source and nothing else.
     worst : list of Example
-        Mixtures with the lowest SI-SNRi, worst first.
+        Mixtures with the lowest SI-SNRi, worst first; those of one speaker alone last.
     first : list of Example
         The first mixtures of the manifest, as many as asked for.
     sample_rate : int
@@ -87,34 +92,17 @@ class Evaluation:
     depths: Counter
 
     def mean(self, name: str) -> float:
-        """Mean of a measure over the mixtures for which it is defined; NaN if there are none."""
+        """Mean of a measure over the mixtures that define it, see `averages`; NaN without any."""
         return mean_of(self.rows, name)
 
 
 def read_manifest(
     path: str | Path, num_spks: int, sample_rate: int, limit: int | None = None
 ) -> list[tuple[str, list[Path]]]:
-    """Read the mixtures of a manifest.
+    """Read the first `limit` mixtures of a manifest: ID, and paths of mixture and sources.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        CSV with ID, mix_wav, s1_wav, ...
-    num_spks, sample_rate : int
-        Speakers and sampling rate (Hz) of the model.
-    limit : int, optional
-        Read only the first so many mixtures.
-
-    Returns
-    -------
-    list of (str, list of pathlib.Path)
-        ID, and the paths of the mixture and of sources 1 to C.
-
-    Raises
-    ------
-    UserError
-        The manifest is missing or empty, is for another number of speakers or sampling rate, lacks
-        a value, or names an ID twice.
+    Raises UserError if the manifest is missing or empty, is for another number of speakers or
+    sampling rate (Hz), lacks a value, or names an ID twice.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:  # as spreadsheets save it
@@ -177,43 +165,41 @@ def evaluate(
     Raises
     ------
     UserError
-        See `read_manifest`; or a file cannot be read, has another sampling rate, or differs in
-        length from its mixture. All files are read once before the first mixture is separated.
+        See `read_manifest`; or mir_eval does not compute SDR; or a file cannot be read, has
+        another sampling rate, or differs in length from its mixture; or the model cannot separate
+        a mixture. All files are read once before the first mixture is separated.
     """
     mixtures = read_manifest(manifest, num_spks, sample_rate, limit)
+    if "sdr" in measures:
+        check_sdr()
     _check_files(mixtures, sample_rate)
     separator.eval()
-    rows, pending = {}, {}  # by the mixtures' numbers
-    worst, first, gains = [], [], []
-    depths = Counter()
+    rows, worst, first, gains = [], [], [], []
+    depths, pending = Counter(), deque()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
-    with bar, _workers(jobs) as pool:
+    with bar, _workers(jobs if measures else 0) as pool:
         for number, (name, paths) in enumerate(mixtures):
-            signals = _read(name, paths, sample_rate)
             with torch.inference_mode(), context():
-                example = _separate(separator, name, *signals, sample_rate, device)
-            rows[number] = example.row
+                example = _separate(separator, name, *_read(paths), sample_rate, device)
+            rows.append(example.row)
             if number < examples:
                 first.append(example)
             if example.depth is not None:
                 depths += count_depths(example.depth, example.sources, sample_rate)
-            key = example.row["si_snr_i"]
-            # NaN counts as the worst
-            heapq.heappush(worst, (np.inf if np.isnan(key) else -key, -number, example))
+            heapq.heappush(worst, (_badness(example.row), -number, example))
             if len(worst) > WORST:
                 heapq.heappop(worst)
-            if np.isfinite(key):
-                gains.append(key)
-                bar.set_postfix({"SI-SNRi": f"{fmean(gains):.2f} dB"})
-            work = (example.estimates.T, example.sources.T, example.mixture, sample_rate, measures)
-            if pool is None:
-                _add(example.row, measure(*work), bar)
-                continue
-            pending[pool.submit(measure, *work)] = number
-            _collect(pending, rows, bar, AHEAD * jobs)
-        _collect(pending, rows, bar, 0)
+            gains += finite_values([example.row], "si_snr_i")
+            bar.set_postfix({"SI-SNRi": f"{fmean(gains):.2f} dB"} if gains else {})
+            pending.append((example, pool.submit(
+                measure, example.estimates.T, example.sources.T, example.mixture, sample_rate,
+                measures,
+            )))
+            while len(pending) > AHEAD * jobs:
+                _add_measures(*pending.popleft(), bar)
+        for example, future in pending:
+            _add_measures(example, future, bar)
     worst = [example for *_, example in sorted(worst, key=lambda item: item[:2], reverse=True)]
-    rows = [rows[number] for number in sorted(rows)]
     return Evaluation(rows, worst, first, sample_rate, depths)
 
 
@@ -248,11 +234,20 @@ def file_stem(name: str) -> str:
     return re.sub(r"[/\\\0]", "_", name)
 
 
+class _ThisProcess:
+    """A pool without processes, which works at once."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
 @contextmanager
 def _workers(jobs):
-    """A pool of worker processes, or None for no jobs."""
+    """A pool of so many processes; of none, this process does the work."""
     if jobs < 1:
-        yield None
+        yield _ThisProcess()
         return
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)  # for the workers, which inherit it
@@ -269,20 +264,18 @@ def _workers(jobs):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _add(row, measured, bar):
-    for name, values in measured.items():
-        row |= _per_source(name, values)
+def _add_measures(example, future, bar):
+    """Wait for the measures of a mixture, and add them to its row."""
+    for name, values in future.result().items():
+        example.row |= _per_source(name, values, example.sources.any(axis=0))
     bar.update()
 
 
-def _collect(pending, rows, bar, most):
-    """Collect finished results, and wait until at most `most` are missing."""
-    while pending:
-        done, _ = wait(pending, 0 if len(pending) <= most else None, FIRST_COMPLETED)
-        for future in done:
-            _add(rows[pending.pop(future)], future.result(), bar)
-        if len(pending) <= most:
-            return
+def _badness(row):
+    """A number that is the higher, the worse a mixture was separated; highest without a score."""
+    if row.get("alone"):
+        return -np.inf
+    return np.inf if np.isnan(row["si_snr_i"]) else -row["si_snr_i"]
 
 
 def _check_files(mixtures, sample_rate):
@@ -293,54 +286,63 @@ def _check_files(mixtures, sample_rate):
         if problems:
             path, reason = problems[0]
             raise UserError(f"{path}: {reason}")
-        _read(name, paths, sample_rate)
+        _read(paths)
 
 
-def _read(name, paths, sample_rate):
+def _read(paths):
     """Read a mixture [T] and its sources [T, C] in float32."""
-    mixture, *sources = (read_audio(path, sample_rate) for path in paths)
-    for path, source in zip(paths[1:], sources):
-        if len(source) != len(mixture):
-            raise UserError(f"{path}: has {len(source)} samples, the mixture {name} "
-                            f"{len(mixture)}; make or copy them again")
+    mixture, *sources = map(read_audio, paths)
     return mixture, np.stack(sources, axis=-1)
 
 
 def _separate(separator, name, mixture, sources, sample_rate, device):
-    batch = torch.from_numpy(mixture).unsqueeze(0).to(device)
-    synchronize(device)
-    started = time.perf_counter()
-    estimates, trace = separator(batch, return_trace=True)
-    synchronize(device)
-    taken, seconds = time.perf_counter() - started, len(mixture) / sample_rate
-    estimates = estimates.float().cpu()  # scores need float64, which not every device has
-    batch = batch.cpu()
+    """Separate and score one mixture; returns its Example."""
+    batch = torch.from_numpy(mixture).unsqueeze(0)
+    seconds = len(mixture) / sample_rate
+    estimates, trace, taken = _run(separator, name, batch.to(device), seconds)
+    # scores need float64, which not every device has
+    estimates = estimates.float().cpu()
     scores = score(estimates, torch.from_numpy(sources).unsqueeze(0), batch)
-    row = {"snt_id": name}
     heard = sources.any(axis=0)  # a silent source has no score
+    row = {"snt_id": name}
     for metric in ("si_snr", "si_snr_i"):
         values = getattr(scores, metric)[0].numpy()
-        row |= _per_source(metric, np.where(heard, values, np.nan).tolist())
+        row |= _per_source(metric, np.where(heard, values, np.nan).tolist(), heard)
+    estimates = reorder(estimates, scores.permutation)
+    if estimates.isfinite().all():
+        estimates = match_mixture(estimates, batch)
+        leaked = leakage(estimates[0].numpy(), sources, mixture, sample_rate)
+        row |= {} if np.isnan(leaked) else {"leakage": leaked}
+    else:
+        row["failed"] = 1
     depth = None if trace is None else trace.depth[0].cpu().numpy()
     if depth is not None:
         row["mean_depth"] = float(depth.mean())
     row |= {"seconds": seconds, "rtf": taken / seconds}
-    estimates = reorder(estimates, scores.permutation)
-    if estimates.isfinite().all():
-        estimates = match_mixture(estimates, batch)
-    else:
-        row["failed"] = 1
+    if not heard.all():
+        row["silent"] = int((~heard).sum())
+    if row["si_snr"] - row["si_snr_i"] > CLEAN_DB:
+        row["alone"] = 1
     return Example(row, mixture, sources, estimates[0].numpy(), depth)
 
 
-def _per_source(name, values):
-    return {name: sum(values) / len(values)} | {
+def _run(separator, name, batch, seconds):
+    """Estimates, the trace or None, and the seconds that the separation took."""
+    synchronize(batch.device)
+    started = time.perf_counter()
+    try:
+        estimates, trace = separator(batch, return_trace=True)
+    except RuntimeError as error:  # as of a SepFormer whose table of positions is too short
+        line = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} ({seconds:.1f} s): the model cannot separate it ({line}); leave "
+                        "it out, or cut it into shorter mixtures") from error
+    synchronize(batch.device)
+    return estimates, trace, time.perf_counter() - started
+
+
+def _per_source(name, values, heard):
+    """A measure of each source, and its mean over the sources that are heard, NaN if none is."""
+    own = [value for value, counts in zip(values, heard) if counts]
+    return {name: sum(own) / len(own) if own else float("nan")} | {
         f"{name}_s{number}": value for number, value in enumerate(values, 1)
     }
-
-
-def mean_of(rows: list[dict], name: str) -> float:
-    """Mean of a measure over the rows in which it and all estimates are finite; NaN if none."""
-    values = [row[name] for row in rows
-              if np.isfinite(row.get(name, np.nan)) and not row.get("failed")]
-    return sum(values) / len(values) if values else float("nan")

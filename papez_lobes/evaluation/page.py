@@ -13,62 +13,51 @@ from papez_lobes.evaluation.evaluate import Evaluation, file_stem, write_example
 from papez_lobes.evaluation.pictures import draw_distribution, draw_separation
 from papez_lobes.files import write_bytes
 
+PAGE, EXAMPLES = "evaluation.html", "worst"
+
 
 def write_page(evaluation: Evaluation, groups: dict[str, dict], about: dict,
                folder: str | Path) -> Path:
     """Write `evaluation.html`, and the signals and pictures that it shows to `worst/`.
 
-    The page loads nothing from the network. Move it together with `worst/`.
+    The page loads nothing from the network. Move it together with `worst/`. What a page that was
+    there before shows of `worst/`, and this one does not, is deleted.
 
-    Arguments
-    ---------
-    evaluation : papez_lobes.evaluation.evaluate.Evaluation
-        The results.
-    groups : dict
-        Of `papez_lobes.evaluation.averages.summarise`.
-    about : dict
-        Of `papez_lobes.evaluation.provenance.provenance`.
-    folder : str or pathlib.Path
-        Folder to write to.
-
-    Returns
-    -------
-    pathlib.Path
-        The page.
+    `groups` are those of `averages.summarise`, `about` is of `provenance.provenance`. Returns the
+    path of the page.
     """
-    folder = Path(folder)
+    page, worst = Path(folder, PAGE), Path(folder, EXAMPLES)
+    before = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
     remarks = notes(groups)
     if evaluation.depths:
         remarks.append(depth_line(describe_depths(evaluation.depths)))
-    files = write_examples(evaluation.worst, folder / "worst", evaluation.sample_rate)
-    shown = {file for signals in files.values() for file in signals.values()}
+    files = write_examples(evaluation.worst, worst, evaluation.sample_rate)
     examples = []
     for example in evaluation.worst:
-        name, gain = example.row["snt_id"], example.row["si_snr_i"]
-        picture = _draw(example, folder / "worst" / f"{file_stem(name)}.png",
-                        evaluation.sample_rate)
-        shown.add(picture)
+        name = example.row["snt_id"]
+        picture = _draw(example, worst / f"{file_stem(name)}.png", evaluation.sample_rate)
         examples.append({
             "name": name,
-            "gain": "not defined" if np.isnan(gain) else f"{gain:+.2f} dB",
-            "players": {kind: _link(path, folder) for kind, path in files[name].items()},
-            "picture": _link(picture, folder),
+            "gain": _gain(example.row),
+            "players": {kind: _link(path) for kind, path in files[name].items()},
+            "picture": _link(picture),
         })
-    for file in (folder / "worst").iterdir():  # of an earlier evaluation in this folder
-        if file.suffix in (".wav", ".png") and file not in shown:
-            file.unlink()
     head, *lines = cells(groups)
     templates = Environment(
         loader=PackageLoader("papez_lobes.evaluation", "."), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = templates.get_template("page.html").render(
+    text = templates.get_template("page.html").render(
         title=about.get("bundle", "evaluation"), head=head, lines=lines, notes=remarks,
         distribution=base64.b64encode(draw_distribution(evaluation.rows)).decode(),
         examples=examples, about=about,
     )
-    write_bytes(folder / "evaluation.html", page.encode())
-    return folder / "evaluation.html"
+    for file in worst.iterdir():
+        link = f'"{_link(file)}"'
+        if link in before and link not in text:
+            file.unlink()
+    write_bytes(page, text.encode())
+    return page
 
 
 def _draw(example, path, sample_rate):
@@ -80,5 +69,12 @@ def _draw(example, path, sample_rate):
     )
 
 
-def _link(path, folder):
-    return quote(path.relative_to(folder).as_posix())
+def _gain(row):
+    """A mixture's SI-SNRi in words."""
+    if row.get("alone"):
+        return "one speaker alone"
+    return "not defined" if np.isnan(row["si_snr_i"]) else f"{row['si_snr_i']:+.2f} dB"
+
+
+def _link(path):
+    return quote(f"{EXAMPLES}/{path.name}")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.ndimage import uniform_filter1d
 
+from papez_lobes.evaluation.averages import counted, finite_values
 from papez_lobes.files import write_bytes
 from papez_lobes.training.logs import spectrogram
 
@@ -20,37 +22,25 @@ def draw_separation(
 ) -> Path:
     """Draw spectrograms of mixture, sources and estimates, and the depth of each token.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The PNG to write.
-    mixture : numpy.ndarray
-        [T].
-    sources, estimates : numpy.ndarray
-        [T, C], in the same order.
-    depth : numpy.ndarray or None
-        [L], the steps that each token ran.
-    sample_rate : int
-        Hz.
-    improvements : sequence of float
-        SI-SNRi of each estimate in dB, for the titles.
-
-    Returns
-    -------
-    pathlib.Path
-        The picture.
+    The mixture is [T], sources and estimates are [T, C] in the same order, `depth` is [L] or None
+    without a recurrence, and `improvements` are each estimate's SI-SNRi in dB, for the titles.
+    Returns the path, which is that of a PNG.
     """
     speakers, seconds = sources.shape[1], len(mixture) / sample_rate
     rows = 1 + speakers + (depth is not None)
     figure = Figure((12, 1.9 * rows + 0.6), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
+    # at full scale, as powers of very loud and very quiet signals are no float32
+    scale = float(np.abs(mixture).max()) or 1.0
+    mixture, sources, estimates = mixture / scale, sources / scale, estimates / scale
     loudest = float(spectrogram(torch.from_numpy(mixture), sample_rate).max())
     top = figure.add_subplot(grid[0, :])
     _draw_spectrogram(top, mixture, sample_rate, loudest, "mixture")
     for index, gain in enumerate(improvements):
         left = figure.add_subplot(grid[1 + index, 0], sharex=top)
         right = figure.add_subplot(grid[1 + index, 1], sharex=top)
-        title = f"estimate {index + 1} ({gain:+.1f} dB SI-SNRi)"
+        score = f" ({gain:+.1f} dB SI-SNRi)" if np.isfinite(gain) else ""
+        title = f"estimate {index + 1}{score}"
         _draw_spectrogram(left, sources[:, index], sample_rate, loudest, f"speaker {index + 1}")
         _draw_spectrogram(right, estimates[:, index], sample_rate, loudest, title)
     if depth is not None:
@@ -63,31 +53,25 @@ def draw_separation(
 def draw_distribution(rows: list[dict]) -> bytes:
     """Draw a histogram of the mixtures' SI-SNRi, and each source's against its SI-SNR before.
 
-    Arguments
-    ---------
-    rows : list of dict
-        Of an Evaluation.
-
-    Returns
-    -------
-    bytes
-        A PNG.
+    `rows` are those of an Evaluation. Returns a PNG.
     """
     figure = Figure((10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    improvements = np.array([row["si_snr_i"] for row in rows])
-    improvements = improvements[np.isfinite(improvements)]
+    improvements = finite_values(rows, "si_snr_i")
     left.hist(improvements, bins=min(40, max(5, len(rows) // 5)), color="#4878a8")
-    if improvements.size:
-        mean = improvements.mean()
+    if improvements:
+        mean = np.mean(improvements)
         left.axvline(mean, color="#b03030", label=f"mean {mean:.2f}")
         left.legend(frameon=False)
     left.set(xlabel="SI-SNRi, dB", ylabel="mixtures")
     # single sources, since the mean over the sources of a mixture is always near 0 dB before
     names = [name for name in rows[0] if name.startswith("si_snr_i_s")]
-    after = np.array([[row[name.replace("_i_", "_")] for name in names] for row in rows])
-    gained = np.array([[row[name] for name in names] for row in rows])
-    right.scatter(after - gained, gained, s=8, alpha=0.5, color="#4878a8")
+    pairs = np.array([
+        (row[name.replace("_i_", "_")] - row[name], row[name])
+        for row in counted(rows, "si_snr_i") for name in names
+    ])
+    if pairs.size:
+        right.scatter(*pairs.T, s=8, alpha=0.5, color="#4878a8")
     right.axhline(0, color="#999", linewidth=0.8)
     right.set(xlabel="SI-SNR of the mixture to a source, dB", ylabel="SI-SNRi of the source, dB")
     return png_bytes(figure)
@@ -114,9 +98,7 @@ def _draw_depth(axis, depth, seconds):
     edges = np.linspace(0, seconds, len(depth) + 1)
     axis.stairs(depth, edges, fill=True, color="#9fc3e8", linewidth=0)
     width = min(len(depth), max(1, int(0.05 * len(depth) / seconds)))
-    smooth = np.convolve(depth, np.ones(width), "same") / np.convolve(
-        np.ones(len(depth)), np.ones(width), "same"
-    )
+    smooth = uniform_filter1d(depth.astype(float), width, mode="nearest")
     axis.plot((edges[:-1] + edges[1:]) / 2, smooth, color="#1f4e79", linewidth=1.2)
     axis.set_ylim(0, depth.max() + 0.5)
     title = f"steps that each token ran (line: mean over 50 ms; mean {depth.mean():.2f})"

@@ -14,21 +14,7 @@ PACKAGES = ("torch", "speechbrain", "hyperpyyaml", "mir_eval", "pesq", "pystoi")
 
 
 def provenance(bundle: str | Path | None = None, **settings: object) -> dict:
-    """Collect versions, time, settings and a hash of the bundle.
-
-    Arguments
-    ---------
-    bundle : str or pathlib.Path, optional
-        Folder of the model.
-    **settings
-        Further entries, such as the command.
-
-    Returns
-    -------
-    dict
-        `time`, `versions`, `threads` (of the model), the settings, and `bundle` and
-        `bundle_sha256` if there is one.
-    """
+    """Collect time, versions, threads, settings, and the path and hash of a bundle if any."""
     versions = {"python": platform.python_version(), "papez-lobes": __version__}
     for package in PACKAGES:
         try:

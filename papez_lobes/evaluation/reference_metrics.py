@@ -7,36 +7,24 @@ SI-SNR has decided, so that all measures compare the same pairs.
 import importlib.util
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
 from papez_lobes.errors import UserError
 
-MEASURES = ("sdr", "pesq", "stoi")
 PACKAGES = {"sdr": "mir_eval", "pesq": "pesq", "stoi": "pystoi"}
 PESQ_RATES = {8000: ("nb",), 16000: ("nb", "wb")}  # Hz -> modes of ITU-T P.862
+KNOWN_SDR = 20.0  # dB, of the signals in `check_sdr`
 
 
 def available(
     wanted: Iterable[str] | None = None, sample_rate: int | None = None
 ) -> tuple[str, ...]:
-    """Choose the measures to compute.
+    """Check the names of measures, by default all whose packages are installed.
 
-    Arguments
-    ---------
-    wanted : iterable of str, optional
-        Names of measures; by default all whose packages are installed.
-    sample_rate : int, optional
-        In Hz, for PESQ, which has two sampling rates.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    UserError
-        A measure is unknown, its package is missing, or PESQ does not have the sampling rate.
+    Raises UserError if a measure is unknown, its package is missing, or PESQ does not have the
+    sampling rate (Hz).
 
     Example
     -------
@@ -44,10 +32,10 @@ def available(
     (('sdr',), True)
     """
     if wanted is None:
-        return tuple(name for name in MEASURES if importlib.util.find_spec(PACKAGES[name]))
+        return tuple(name for name in PACKAGES if importlib.util.find_spec(PACKAGES[name]))
     for name in wanted:
-        if name not in MEASURES:
-            raise UserError(f"{name}: no such measure; there are {', '.join(MEASURES)}")
+        if name not in PACKAGES:
+            raise UserError(f"{name}: no such measure; there are {', '.join(PACKAGES)}")
         if not importlib.util.find_spec(PACKAGES[name]):
             raise UserError(f"{name} needs the package {PACKAGES[name]}; pip install "
                             "'papez-lobes[evaluate]' (PESQ needs a C compiler), or leave it out")
@@ -72,7 +60,7 @@ def measure(
     sample_rate : int
         Hz.
     names : sequence of str
-        Measures to compute, of `MEASURES`.
+        Measures to compute, as `available` returns them.
 
     Returns
     -------
@@ -101,17 +89,48 @@ def measure(
 
 
 def sdr(sources: np.ndarray, estimates: np.ndarray) -> list[float]:
-    """SDR of BSS Eval in dB, [C] (Vincent et al., 2006; 512 taps), as mir_eval computes it."""
+    """SDR of BSS Eval in dB, [C] (Vincent et al., 2006; 512 taps), as mir_eval computes it.
+
+    It is NaN for a silent source or estimate, and for all if the sources do not differ enough.
+    """
+    values = np.full(len(sources), np.nan)
+    heard = sources.any(axis=1)  # mir_eval takes no silence; a silent source is no interference
+    usable = heard & estimates.any(axis=1) & np.isfinite(estimates).all(axis=1)
+    if not usable.any():
+        return values.tolist()
+    # a source in the place of an estimate that mir_eval does not take
+    estimates = np.where(usable[:, None], estimates, sources)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mir_eval announces that another package will do this
         from mir_eval.separation import bss_eval_sources
 
         try:
-            values, *_ = bss_eval_sources(sources, estimates, compute_permutation=False)
-        # a signal is all zeros, or too short, for which mir_eval has no check
-        except (ValueError, AttributeError, np.linalg.LinAlgError):
-            return [float("nan")] * len(sources)
-    return values.tolist()
+            values[heard] = bss_eval_sources(
+                sources[heard], estimates[heard], compute_permutation=False)[0]
+        except (AttributeError, np.linalg.LinAlgError) as error:
+            # mir_eval's handler of singular matrices names a module that numpy no longer has
+            singular = isinstance(error, np.linalg.LinAlgError) or isinstance(
+                error.__context__, np.linalg.LinAlgError)
+            if not singular:
+                raise
+    return np.where(usable, values, np.nan).tolist()
+
+
+@cache
+def check_sdr() -> None:
+    """Raise UserError if the installed mir_eval does not compute SDR, or not the right one."""
+    sources, error = np.zeros((2, 2048)), np.zeros((2, 2048))
+    sources[0, 0] = sources[1, 512] = 1  # impulses: their delays of up to 511 samples differ
+    error[0, 1500] = error[1, 1] = 10 ** (-KNOWN_SDR / 20)  # an artifact, and the other source
+    try:
+        found = sdr(sources, sources + error)
+    except Exception as problem:  # of any kind, in a package that does not fit
+        found = f"{type(problem).__name__}: {problem}"
+    else:
+        if np.allclose(found, KNOWN_SDR, atol=0.01):
+            return
+    raise UserError(f"the installed mir_eval is broken: an SDR of {KNOWN_SDR:g} dB is, by it, "
+                    f"{found}; install mir_eval 0.8.2, or leave out the measure sdr")
 
 
 def _each(function, sources, estimates, *arguments):

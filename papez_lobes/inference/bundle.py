@@ -105,7 +105,7 @@ def write_bundle(
     torch.Size([1, 800, 2])
     """
     folder = Path(folder).resolve()
-    _check_replaceable(folder)
+    check_replaceable(folder)
     if "min_train_depth" in hyperparameters:  # for training; it would refuse a lower max_depth
         hyperparameters = hyperparameters | {"min_train_depth": None}
     text = set_hyperparameters(
@@ -353,15 +353,25 @@ def _mismatch(wanted, state):
     return next((f"{key} is unexpected" for key in state if key not in wanted), None)
 
 
-def _check_complete(folder):
-    """Refuse a folder that is no bundle, or one of a newer format."""
+def missing_bundle(folder: str | Path, missing: str = HYPERPARAMS) -> UserError:
+    """The error for a folder that is no bundle. It names the bundle of a training's folder."""
+    folder = Path(folder)
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in resource_folder("pretrained").glob("*")))
-        raise UserError(f"{folder}: no such bundle; name a folder with {', '.join(FILES)}, or one "
-                        f"of {shipped}")
+        return UserError(f"{folder}: no such bundle, as there is no such folder; name one with "
+                         f"{', '.join(FILES)}, or one of {shipped}")
+    for beside in (folder, *folder.absolute().parents[:2]):  # of save/CKPT+..., too
+        if is_bundle(beside / "bundle"):
+            return UserError(f"{folder}: is a folder of a training, not a bundle; name its bundle: "
+                             f"{beside / 'bundle'}")
+    return UserError(f"{folder}: no such bundle, or an incomplete one: {missing} is missing")
+
+
+def _check_complete(folder):
+    """Refuse a folder that is no bundle, or one of a newer format."""
     for name in FILES:
         if not (folder / name).is_file():
-            raise UserError(f"{folder}: not a bundle, or an incomplete one: {name} is missing")
+            raise missing_bundle(folder, name)
     text = (folder / HYPERPARAMS).read_text(encoding="utf-8", errors="replace")
     found = _FORMAT_LINE.search(text)
     if found and int(found[1]) > FORMAT:
@@ -369,8 +379,8 @@ def _check_complete(folder):
                         f"{FORMAT}; install a newer papez-lobes")
 
 
-def _check_replaceable(folder):
-    """Refuse to replace anything but a bundle or an empty folder."""
+def check_replaceable(folder: Path) -> None:
+    """Raise UserError if a folder exists that is neither empty nor a bundle."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir() or not all((folder / name).is_file() for name in FILES):

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from tqdm import tqdm
 
+from papez_lobes.errors import UserError
 from papez_lobes.inference.compute_budget import depth_spread
 from papez_lobes.profiling.cost import count_macs
-from papez_lobes.profiling.models import Model
+from papez_lobes.profiling.mixtures import make_mixture
+from papez_lobes.profiling.models import Model, ModelSpec, build_model
 from papez_lobes.profiling.peak_memory import peak_bytes, peak_in_child
-from papez_lobes.profiling.synthetic_speech import make_mixture
 from papez_lobes.profiling.timing import time_interleaved
 from papez_lobes.training.losses import pit_si_snr_loss
 
@@ -23,15 +25,15 @@ class Comparison:
     models : list of papez_lobes.profiling.models.Model
         What is compared.
     recordings : sequence of str
-        See `papez_lobes.profiling.synthetic_speech.make_mixture`.
+        See `papez_lobes.profiling.mixtures.make_mixture`.
     device : str
         Where the models are.
     rounds : int
         See `papez_lobes.profiling.timing.time_interleaved`.
     memory : bool
-        Whether peaks of memory are measured too.
+        True: measure peaks of memory too.
     warn : callable
-        Called with one line for a model that cannot run.
+        Called with one line for a model that cannot be built or run.
     after_each : callable
         Called after each measurement.
     results : list of dict
@@ -39,6 +41,8 @@ class Comparison:
         `dtype`, `threads`, `device`, `rtf` (real-time factor: median; `rtf_min`, `rtf_max`),
         `audio_seconds_per_second`, `params`, and for separations `mean_depth`, `depth_sd`,
         `depth_p10`, `depth_p90`, `halting_bias`, `macs_per_second` and `peak_bytes`.
+    problems : list of str
+        Lines about models that were left out.
     """
 
     models: list[Model]
@@ -46,21 +50,30 @@ class Comparison:
     device: str = "cpu"
     rounds: int = 5
     memory: bool = True
-    warn: Callable[[str], object] = print
+    warn: Callable[[str], object] = tqdm.write
     after_each: Callable[[], object] = lambda: None
     results: list[dict] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def build(self, specs: Sequence[ModelSpec]) -> None:
+        """Build models and append them; those that cannot be built are left out."""
+        for spec in specs:
+            try:
+                self.models.append(build_model(spec, self.device))
+            except UserError as error:
+                self.note(f"{spec.model} cannot be built: {error}")
+
+    def note(self, problem: str) -> None:
+        """Keep a line about what was left out, and warn of it once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+            self.warn(problem)
 
     def separate(self, seconds: float, dtype: str, threads: Sequence[int]) -> None:
-        """Measure separations of one length.
+        """Measure separations of so many seconds of audio, see `lower_precision` for `dtype`.
 
-        Arguments
-        ---------
-        seconds : float
-            Of audio.
-        dtype : str
-            See `papez_lobes.fast.precision.lower_precision`.
-        threads : sequence of int
-            Times are measured with each; depth, operations and memory with the largest.
+        Times are measured with each number of threads; depth, operations and memory with the
+        largest.
         """
         torch.set_num_threads(max(threads))
         with torch.inference_mode():
@@ -70,35 +83,36 @@ class Comparison:
                 models, lambda model: self._cost(model, mixtures[model], dtype, max(threads))
             )
             runs = {model: lambda model=model: model(mixtures[model]) for model in costs}
-            for count in threads:
-                times = time_interleaved(runs, self.rounds, count, self.after_each)
-                for model, measured in times.items():
-                    row = self._row(model, "separate", seconds, dtype, measured)
-                    self.results.append(row | costs[model])
+            self._time(runs, "separate", seconds, dtype, threads, costs)
 
     def train(self, seconds: float, dtype: str, threads: Sequence[int]) -> None:
-        """Measure training steps (forward, PIT loss, backward) of one mixture.
-
-        Arguments
-        ---------
-        seconds, dtype, threads
-            See `separate`.
-        """
+        """Measure training steps (forward, PIT loss, backward) of one mixture."""
         torch.set_num_threads(max(threads))
         # Copies and data are made outside of inference mode: otherwise they cannot be trained on.
         models = self._lowered(dtype)
         with torch.inference_mode():
             models = self._each(models, lambda m: m.set_depth(self._mixture(m, seconds)))
         data = {model: self._training_pair(model, seconds) for model in models}
-        for model in data:
-            model.train()
         steps = {model: lambda model=model: _training_step(model, *data[model]) for model in data}
         able = self._each(steps, lambda model: steps[model]())
+        runs = {model: steps[model] for model in able}
+        self._time(runs, "train", seconds, dtype, threads, {model: {} for model in runs})
+
+    def _time(self, runs, task, seconds, dtype, threads, costs):
+        """Time functions of models with each number of threads, and append their results."""
         for count in threads:
-            runs = {model: steps[model] for model in able}
             times = time_interleaved(runs, self.rounds, count, self.after_each)
             for model, measured in times.items():
-                self.results.append(self._row(model, "train", seconds, dtype, measured))
+                self.results.append({
+                    "model": model.spec.model, "kind": model.spec.kind, "task": task,
+                    "seconds": seconds, "dtype": dtype, "threads": count,
+                    "device": str(self.device), "rtf": measured.median / seconds,
+                    "rtf_min": min(measured.times) / seconds,
+                    "rtf_max": max(measured.times) / seconds,
+                    "audio_seconds_per_second": seconds / measured.median,
+                    "params": model.params, "mean_depth": None, "macs_per_second": None,
+                    "peak_bytes": None, **costs[model],
+                })
 
     def _cost(self, model, mixture, dtype, threads):
         """What a separation costs apart from time."""
@@ -106,18 +120,20 @@ class Comparison:
         bias = model.set_depth(mixture)
         estimates, trace = model(mixture)
         if not estimates.isfinite().all():
-            self.warn(f"{model.spec.model}: {dtype}, {seconds:g} s: not finite")
+            self.note(f"{model.spec.model}: {dtype}, {seconds:g} s: not finite")
         peak, device = None, torch.device(self.device).type
         if self.memory and device == "cuda":
             peak = peak_bytes(lambda: model(mixture), lambda: model(mixture), self.device)
         if self.memory and device == "cpu":
             peak = peak_in_child(model.spec, seconds, dtype, threads, bias, self.recordings)
-        return {
-            "macs_per_second": count_macs(lambda: model(mixture)) / seconds,
-            "halting_bias": bias,
-            "peak_bytes": peak,
-            **_depth(trace),
-        }
+        macs = count_macs(lambda: model(mixture)) / seconds
+        costs = {"macs_per_second": macs, "halting_bias": bias, "peak_bytes": peak}
+        if trace is None:
+            names = ("mean_depth", "depth_sd", "depth_p10", "depth_p90")
+            return costs | dict.fromkeys(names)
+        spread = depth_spread(trace)
+        return costs | {"mean_depth": spread.mean, "depth_sd": spread.sd,
+                        "depth_p10": spread.quantiles[0.1], "depth_p90": spread.quantiles[0.9]}
 
     def _lowered(self, dtype):
         copies = self._each(self.models, lambda model: model.lowered(dtype, self.device))
@@ -131,7 +147,7 @@ class Comparison:
                 results[model] = function(model)
             except Exception as error:  # of any kind, from other people's models
                 line = " ".join(str(error).split())[:200]
-                self.warn(f"{model.spec.model} cannot run: {type(error).__name__}: {line}")
+                self.note(f"{model.spec.model} cannot run: {type(error).__name__}: {line}")
         return results
 
     def _mixture(self, model, seconds):
@@ -139,39 +155,17 @@ class Comparison:
         return torch.from_numpy(samples).unsqueeze(0).to(self.device)
 
     def _training_pair(self, model, seconds):
-        """Mixture [1, T] and sources [1, T, C]."""
+        """Mixture [1, T] and sources [1, T, C]; the model is put into training mode."""
         mixture = self._mixture(model, seconds)
         with torch.no_grad():
             speakers = model(mixture[:, : model.sample_rate // 4])[0].shape[-1]
+        model.train()
         # Any signals that differ will do as sources: the loss takes the same time.
         shifts = [mixture.shape[1] * index // speakers for index in range(speakers)]
         return mixture, torch.stack([mixture.roll(shift, 1) for shift in shifts], dim=-1)
-
-    def _row(self, model, task, seconds, dtype, measured):
-        return {
-            "model": model.spec.model, "kind": model.spec.kind, "task": task, "seconds": seconds,
-            "dtype": dtype, "threads": measured.num_threads, "device": str(self.device),
-            "rtf": measured.median / seconds,
-            "rtf_min": min(measured.times) / seconds,
-            "rtf_max": max(measured.times) / seconds,
-            "audio_seconds_per_second": seconds / measured.median,
-            "params": model.params,
-            "mean_depth": None, "macs_per_second": None, "peak_bytes": None,
-        }
-
-
-def _depth(trace):
-    if trace is None:
-        return {"mean_depth": None, "depth_sd": None, "depth_p10": None, "depth_p90": None}
-    spread = depth_spread(trace)
-    return {
-        "mean_depth": spread.mean, "depth_sd": spread.sd,
-        "depth_p10": spread.quantiles[0.1], "depth_p90": spread.quantiles[0.9],
-    }
 
 
 def _training_step(model, mixture, sources):
     estimates, _ = model(mixture)
     pit_si_snr_loss(estimates.float(), sources).mean().backward()
-    for parameter in model.parameters():
-        parameter.grad = None
+    model.zero_grad()

@@ -17,8 +17,7 @@ def count_parameters(modules: Mapping[str, torch.nn.Module]) -> int:
     >>> count_parameters({"encoder": linear, "decoder": linear})
     16
     """
-    tensors = {id(p): p for module in modules.values() for p in module.parameters()}
-    return sum(tensor.numel() for tensor in tensors.values())
+    return sum(parameter.numel() for parameter in torch.nn.ModuleDict(modules).parameters())
 
 
 def count_macs(function: Callable[[], object]) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -23,15 +24,11 @@ def describe_machine(device: str) -> str:
     version = f"torch {torch.__version__}"
     if torch.device(device).type == "cuda":
         return f"{torch.cuda.get_device_name(device)}; {version}"
-    name, flags = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            if key.strip() == "flags":
-                flags = value.split()
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    fields = dict(re.findall(r"^(.*?)\s*: (.*)$", text, re.MULTILINE))
+    name = fields.get("model name", platform.processor() or platform.machine())
+    flags = fields.get("flags", "").split()
     found = " ".join(flag for flag in INSTRUCTIONS if flag in flags) or "instructions unknown"
     return f"{name} ({found}), {usable_processors()} processors; {version}"
 

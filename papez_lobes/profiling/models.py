@@ -3,7 +3,6 @@
 import copy
 import importlib.util
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from papez_lobes.config.separator_files import (
 )
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
-from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_bundle
+from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_modules, missing_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.cost import count_parameters
 from papez_lobes.separator import Separator
 
 SEED = 0  # of untrained weights
-WHOLE = "whole"  # key of a module that is not made of encoder, masknet and decoder
-WHOLE_RATE = 8000  # Hz; such a module does not say its own
+MODULE_RATE = 8000  # Hz; a module of a Python file does not say its own
 
 
 @dataclass(frozen=True)
@@ -52,26 +50,10 @@ class ModelSpec:
 
 
 def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
-    """The rows of a model.
+    """The rows of a model: a separator's name or YAML file, a bundle, or FILE.py:CLASS.
 
     A Papez that prunes has three rows: halting at the mean depth, every token at that depth
-    (rounded up), and all steps.
-
-    Arguments
-    ---------
-    name : str
-        A separator's name or YAML file, a bundle's name or folder, or FILE.py:CLASS.
-    mean_depth : float
-        Steps.
-
-    Returns
-    -------
-    list of ModelSpec
-
-    Raises
-    ------
-    UserError
-        There is no such separator.
+    (rounded up), and all steps. Raises UserError if there is no such separator or bundle.
 
     Example
     -------
@@ -82,10 +64,12 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
     """
     if ".py:" in name:
         return [ModelSpec(name.rpartition(":")[2], "module", name)]
-    if (bundle_folder(name) / HYPERPARAMS).is_file():
-        folder = bundle_folder(name).resolve()
+    folder = bundle_folder(name).resolve()
+    if is_bundle(folder):
         label = folder.parent.name if folder.name == "bundle" else folder.name
         return [ModelSpec(f"{label} (bundle)", "bundle", str(folder))]
+    if folder.is_dir():
+        raise missing_bundle(folder)
     path = separator_file(name)
     known, source = read_hyperparameters(path), str(path)
     if "pruning" not in known:
@@ -101,44 +85,34 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
     ]
 
 
-class Model:
-    """A model that is ready to run.
+class Model(torch.nn.Module):
+    """A model that is ready to run: mixture [1, T] to estimates [1, T, C], and a trace or None.
 
-    Arguments
-    ---------
-    spec : ModelSpec
-        Its row.
-    modules : mapping of str to torch.nn.Module
-        `encoder`, `masknet` and `decoder`, or one module by the name `WHOLE`.
-    sample_rate : int
-        Hz.
+    `module` is a Separator or any module [1, T] -> [1, T, C], at `sample_rate` Hz.
     """
 
-    def __init__(self, spec: ModelSpec, modules: Mapping[str, torch.nn.Module], sample_rate: int):
+    def __init__(self, spec: ModelSpec, module: torch.nn.Module, sample_rate: int):
+        super().__init__()
         self.spec = spec
-        self.modules = modules
+        self.module = module
         self.sample_rate = sample_rate
-        self.separator = None if WHOLE in modules else Separator.of(modules)
-        self.params = count_parameters(modules)
+        self.params = count_parameters({"module": module})
 
-    def __call__(self, mixture: torch.Tensor):
-        """Mixture [1, T] -> estimates [1, T, C], and the trace of the recurrence or None."""
-        if WHOLE in self.modules:
-            return self.modules[WHOLE](mixture), None
-        return self.separator(mixture, return_trace=True)
-
-    def train(self, mode: bool = True) -> None:
-        """Set training or (False) evaluation mode."""
-        for module in self.modules.values():
-            module.train(mode)
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """All parameters."""
-        return [p for module in self.modules.values() for p in module.parameters()]
+    def forward(self, mixture):
+        """Separate; the trace is that of the recurrence."""
+        if isinstance(self.module, Separator):
+            return self.module(mixture, return_trace=True)
+        return self.module(mixture), None
 
     def set_bias(self, bias: float) -> None:
         """Set the halting bias."""
-        self.modules["masknet"].transformer.halting.bias = bias
+        self.module.masknet.transformer.halting.bias = bias
+
+    def set_depth(self, mixture: torch.Tensor) -> float | None:
+        """Set the mean depth of the row on this mixture; returns the bias, None if it has none."""
+        if self.spec.kind != "mean depth":
+            return None
+        return set_mean_depth(self.module, mixture, self.spec.depth).bias
 
     def lowered(self, dtype: str, device: str) -> "Model":
         """A copy in another precision, see `papez_lobes.fast.precision.lower_precision`.
@@ -147,43 +121,30 @@ class Model:
         """
         if dtype == "float32" and self.spec.kind == "baseline":
             return self
-        modules = copy.deepcopy(dict(self.modules))
-        lower_precision(modules, dtype, device)
-        lowered = Model(self.spec, modules, self.sample_rate)
-        lowered.params = self.params  # int8 layers have no parameters
+        lowered = copy.deepcopy(self)
+        module = lowered.module
+        parts = module.parts if isinstance(module, Separator) else {"module": module}
+        lower_precision(parts, dtype, device)
         return lowered
-
-    def set_depth(self, mixture: torch.Tensor) -> float | None:
-        """Set the mean depth of the row on this mixture; returns the bias, None if it has none."""
-        if self.spec.kind != "mean depth":
-            return None
-        return set_mean_depth(self.separator, mixture, self.spec.depth).bias
 
 
 def build_model(spec: ModelSpec, device: str) -> Model:
     """Build the model of a row, in evaluation mode; untrained weights come from a fixed seed.
 
-    Raises
-    ------
-    UserError
-        It cannot be built, for example because a package is missing.
+    Raises UserError if it cannot be built, for example because a package is missing.
     """
     torch.manual_seed(SEED)
     if spec.kind == "bundle":
-        loaded = load_bundle(spec.source, device=device)
-        loaded.mods.requires_grad_()  # training steps are measured too
-        return Model(spec, loaded.mods, loaded.hparams.sample_rate)
+        modules, hparams = load_modules(spec.source, device=device)
+        separator = Separator.of(modules).requires_grad_()  # training steps are measured too
+        return Model(spec, separator, hparams["sample_rate"])
     if spec.kind in ("baseline", "module"):
-        modules, rate = {WHOLE: _load_module(spec.source)}, WHOLE_RATE
-    else:
-        depth = {"max_depth": spec.depth} if spec.kind == "same depth" else {}
-        hparams = load_hparams(spec.source, depth)
-        modules = {part: hparams[node] for part, node in PARTS.items()}
-        rate = hparams["sample_rate"]
-    modules = {name: module.to(device) for name, module in modules.items()}
-    model = Model(spec, modules, rate)
-    model.train(False)
-    if spec.kind in ("same depth", "all steps") and has_recurrence(model.separator):
+        return Model(spec, _load_module(spec.source), MODULE_RATE).eval().to(device)
+    depth = {"max_depth": spec.depth} if spec.kind == "same depth" else {}
+    hparams = load_hparams(spec.source, depth)
+    separator = Separator(**{part: hparams[node] for part, node in PARTS.items()})
+    model = Model(spec, separator, hparams["sample_rate"]).eval().to(device)
+    if spec.kind in ("same depth", "all steps") and has_recurrence(separator):
         model.set_bias(LOWEST)  # nothing halts before the last step
     return model
 

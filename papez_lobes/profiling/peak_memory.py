@@ -15,8 +15,8 @@ import torch
 
 from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import give_back_freed_memory
+from papez_lobes.profiling.mixtures import make_mixture
 from papez_lobes.profiling.models import ModelSpec, build_model
-from papez_lobes.profiling.synthetic_speech import make_mixture
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # written to clear_refs, it resets the peak resident size
@@ -29,20 +29,9 @@ def peak_bytes(
 ) -> int:
     """Measure the memory that a call needs at its peak, beyond what is in use before it.
 
-    On a CPU this is resident memory. Call it once in a process of its own (`peak_in_child`):
-    memory that a process has freed may be used again without showing.
-
-    Arguments
-    ---------
-    function, warm_up : callable
-        Take no arguments; `warm_up` is called first and does not count.
-    device : str or torch.device
-        Where the calls run.
-
-    Returns
-    -------
-    int
-        Bytes.
+    `warm_up` is called first and does not count. On a CPU this is resident memory: call it once in
+    a process of its own (`peak_in_child`), as memory that a process has freed may be used again
+    without showing.
     """
     device = torch.device(device)
     warm_up()
@@ -77,32 +66,11 @@ def peak_in_child(
     spec: ModelSpec, seconds: float, dtype: str = "float32", threads: int = 1,
     bias: float | None = None, recordings: Sequence[str] = (),
 ) -> int:
-    """Measure the peak memory of one separation on a CPU, in a process of its own.
+    """Measure the peak bytes of one separation on a CPU, in a process of its own.
 
-    Arguments
-    ---------
-    spec : papez_lobes.profiling.models.ModelSpec
-        The model.
-    seconds : float
-        Of audio.
-    dtype : str
-        See `papez_lobes.fast.precision.lower_precision`.
-    threads : int
-        Of PyTorch.
-    bias : float, optional
-        Halting bias, for a model whose depth is set by it.
-    recordings : sequence of str
-        See `papez_lobes.profiling.synthetic_speech.make_mixture`.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    UserError
-        The process was ended from outside, for example because memory ran out.
+    The mixture is that of `make_mixture`, and `bias` is the halting bias of a model whose depth is
+    set by it. Raises UserError if the process was ended from outside, for example because memory
+    ran out.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():  # not on Windows
         context = multiprocessing.get_context("forkserver")

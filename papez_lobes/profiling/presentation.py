@@ -1,77 +1,59 @@
 """Markdown tables and a figure of a comparison."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from matplotlib.figure import Figure
 
 from papez_lobes.evaluation.pictures import png_bytes
-from papez_lobes.tables import markdown_table
+from papez_lobes.tables import format_number, markdown_table
 
 REFERENCE_SECONDS = 4  # the length whose depth and operations are shown, if measured
-_GROUP = ("task", "dtype", "threads", "device")
+TASKS = {"separate": "Separating", "train": "Training steps"}
 
 
 def comparison_tables(results: list[dict]) -> str:
-    """Tables of speed, one for each task, dtype, device and number of threads, and of memory.
+    """Markdown tables of the results of a `papez_lobes.profiling.comparison.Comparison`.
 
-    Arguments
-    ---------
-    results : list of dict
-        Of `papez_lobes.profiling.comparison.Comparison`.
-
-    Returns
-    -------
-    str
-        Markdown.
+    There is one of speed for each task, dtype, device and number of threads, and one of memory
+    for each dtype.
     """
-    parts = []
-    for group in _unique(tuple(row[key] for key in _GROUP) for row in results):
-        rows = [row for row in results if tuple(row[key] for key in _GROUP) == group]
-        task, dtype, threads, device = group
+    text = ""
+    for (task, dtype, device, threads), rows in _grouped(
+        results, lambda row: (row["task"], row["dtype"], row["device"], row["threads"])
+    ):
         where = f"{dtype}, {device}" + (f", threads {threads}" if device == "cpu" else "")
-        if task == "separate":
-            parts.append(f"\n### Separating: {where}\n\n" + _speed_table(rows))
-        else:
-            seconds = rows[0]["seconds"]
-            parts.append(f"\n### Training step of {seconds:g} s: {where}\n\n" + _train_table(rows))
-    for dtype in _unique(row["dtype"] for row in results):
-        rows = [row for row in results if row["dtype"] == dtype and row["peak_bytes"] is not None]
-        if rows:
-            parts.append(f"\n### Peak memory of a separation: {dtype}\n\n" + _memory_table(rows))
-    return "".join(parts)
+        text += f"\n### {TASKS[task]}: {where}\n\n{_speed_table(rows)}"
+    measured = [row for row in results if row["peak_bytes"] is not None]
+    for dtype, rows in _grouped(measured, lambda row: row["dtype"]):
+        lengths = _lengths(rows)
+        lines = [[model, *_at(lengths, own, lambda row: f"{row['peak_bytes'] / 1e6:.0f} MB")]
+                 for model, own in _grouped(rows, lambda row: row["model"])]
+        head = ["model", *(f"{length:g} s" for length in lengths)]
+        text += f"\n### Peak memory of a separation: {dtype}\n\n{markdown_table(head, lines)}"
+    return text
 
 
 def draw_speed(results: list[dict]) -> bytes:
-    """Draw the real-time factor against the length of the recording.
+    """Draw the real-time factor against the length of the recording; returns a PNG.
 
-    Arguments
-    ---------
-    results : list of dict
-        As `comparison_tables`. Those with the largest number of threads are shown.
-
-    Returns
-    -------
-    bytes
-        A PNG.
+    Results with the largest number of threads are shown.
     """
     rows = [row for row in results if row["task"] == "separate"]
     most = max(row["threads"] for row in rows)
-    rows = [row for row in rows if row["threads"] == most]
-    dtypes = _unique(row["dtype"] for row in rows)
-    figure = Figure((1.2 + 5.2 * len(dtypes), 5.2), layout="constrained")
-    axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)[0]
-    for axis, dtype in zip(axes, dtypes):
-        shown = [row for row in rows if row["dtype"] == dtype]
-        for index, model in enumerate(_unique(row["model"] for row in results)):
-            own = sorted((r for r in shown if r["model"] == model), key=lambda r: r["seconds"])
+    panels = _grouped([row for row in rows if row["threads"] == most], lambda row: row["dtype"])
+    figure = Figure((1.2 + 5.2 * len(panels), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (dtype, shown) in zip(axes, panels):
+        for index, (model, own) in enumerate(_grouped(shown, lambda row: row["model"])):
+            own = sorted(own, key=lambda row: row["seconds"])
             axis.plot([row["seconds"] for row in own], [row["rtf"] for row in own], "o-",
                       label=model, color=f"C{index}")
         axis.set(xscale="log", yscale="log", xlabel="length of the recording (s)",
                  ylabel="real-time factor")
         axis.set_title(f"{dtype}, {shown[0]['device']}, threads {most}", fontsize=10)
-        axis.set_xticks(lengths := sorted({row["seconds"] for row in shown}),
-                        [f"{length:g}" for length in lengths])
+        lengths = _lengths(shown)
+        axis.set_xticks(lengths, [f"{length:g}" for length in lengths])
         axis.minorticks_off()
         axis.grid(True, color="#e4e4e4", linewidth=0.6)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -91,55 +73,44 @@ def reference_length(lengths: Iterable[float]) -> float:
 
 
 def _speed_table(rows):
-    lengths = sorted({row["seconds"] for row in rows})
+    lengths = _lengths(rows)
     reference = reference_length(lengths)
     baseline = {row["seconds"]: row["rtf"] for row in rows if row["kind"] == "baseline"}
-    head = ["model", "params", f"depth at {reference:g} s (sd)", "GMAC/s"]
+    costs = any(row["macs_per_second"] is not None for row in rows)  # none of training steps
+    head = ["model", "params"]
+    head += [f"depth at {reference:g} s (sd)", "GMAC/s"] if costs else []
     head += [f"RTF {length:g} s" for length in lengths]
-    if baseline:
-        head += [f"faster, {length:g} s" for length in lengths]
+    head += [f"faster, {length:g} s" for length in baseline]
     lines = []
-    for model in _unique(row["model"] for row in rows):
-        own = {row["seconds"]: row for row in rows if row["model"] == model}
-        typical = own.get(reference) or next(iter(own.values()))
-        line = [model, f"{typical['params'] / 1e6:.2f} M", _depth(typical),
-                f"{typical['macs_per_second'] / 1e9:.2f}"]
-        line += [_factor(own[length]) if length in own else "" for length in lengths]
-        if baseline:
-            both = [length in own and length in baseline for length in lengths]
-            line += [f"{baseline[length] / own[length]['rtf']:.2f}x" if known else ""
-                     for length, known in zip(lengths, both)]
+    for model, own in _grouped(rows, lambda row: row["model"]):
+        typical = min(own, key=lambda row: row["seconds"] != reference)
+        line = [model, f"{typical['params'] / 1e6:.2f} M"]
+        if costs:
+            depth = format_number(typical["mean_depth"])
+            if typical["mean_depth"] is not None:
+                depth += f" ({typical['depth_sd']:.2f})"
+            line += [depth, f"{typical['macs_per_second'] / 1e9:.2f}"]
+        line += _at(lengths, own, lambda row: (
+            f"{row['rtf']:.4f} ({row['rtf_min']:.4f}–{row['rtf_max']:.4f})"))
+        line += _at(baseline, own, lambda row: f"{baseline[row['seconds']] / row['rtf']:.2f}x")
         lines.append(line)
     return markdown_table(head, lines)
 
 
-def _train_table(rows):
-    baseline = next((row["rtf"] for row in rows if row["kind"] == "baseline"), None)
-    head = ["model", "audio s per s", "step / audio"]
-    lines = [[row["model"], f"{row['audio_seconds_per_second']:.2f}", _factor(row)] for row in rows]
-    if baseline:
-        head.append("faster")
-        for line, row in zip(lines, rows):
-            line.append(f"{baseline / row['rtf']:.2f}x")
-    return markdown_table(head, lines)
+def _grouped(rows: list[dict], key: Callable[[dict], object]) -> list[tuple[object, list[dict]]]:
+    """(Value of the key, its rows) in the order of the first rows."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.items())
 
 
-def _memory_table(rows):
-    lengths = sorted({row["seconds"] for row in rows})
-    lines = []
-    for model in _unique(row["model"] for row in rows):
-        own = {row["seconds"]: row["peak_bytes"] for row in rows if row["model"] == model}
-        lines.append([model, *[f"{own[n] / 1e6:.0f} MB" if n in own else "" for n in lengths]])
-    return markdown_table(["model", *[f"{length:g} s" for length in lengths]], lines)
+def _lengths(rows):
+    """All lengths of audio in seconds, sorted."""
+    return sorted({row["seconds"] for row in rows})
 
 
-def _depth(row):
-    return "–" if row["mean_depth"] is None else f"{row['mean_depth']:.2f} ({row['depth_sd']:.2f})"
-
-
-def _factor(row):
-    return f"{row['rtf']:.4f} ({row['rtf_min']:.4f}–{row['rtf_max']:.4f})"
-
-
-def _unique(values):
-    return list(dict.fromkeys(values))
+def _at(lengths, rows, cell):
+    """The cells of a model's rows at these lengths, empty where one was not measured."""
+    own = {row["seconds"]: row for row in rows}
+    return [cell(own[length]) if length in own else "" for length in lengths]

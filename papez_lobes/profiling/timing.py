@@ -18,21 +18,9 @@ def time_interleaved(
     A slow period of the machine then falls on all of them. Every measurement is preceded by a run
     that does not count, since the one before has left its data in the caches.
 
-    Arguments
-    ---------
-    functions : mapping of name to callable
-        Each takes no arguments. Work on an accelerator is waited for.
-    rounds : int
-        Each function is measured once in every round.
-    threads : int
-        Of PyTorch, while functions run.
-    after_each : callable
-        Called after each measurement.
-
-    Returns
-    -------
-    dict of name to torch.utils.benchmark.Measurement
-        `times` are seconds per call, `median` is theirs.
+    Each of the functions takes no arguments and is measured once in every round, with this number
+    of PyTorch's threads. Work on an accelerator is waited for. `after_each` is called after each
+    measurement. `times` of the results are seconds per call, and `median` is theirs.
 
     Example
     -------

@@ -30,32 +30,13 @@ class ShareOfBatches(DistributedSamplerWrapper):
 def train_loader_options(
     dataset: Dataset, options: dict, max_batch_seconds: float | None = None, seed: int = 0
 ) -> dict:
-    """Choose the options of the loader of a dataset.
+    """Options for `Brain.fit` of the loader of training data.
 
-    Arguments
-    ---------
-    dataset : torch.utils.data.Dataset
-        The training data. Batches by length need one of `papez_lobes.data.datasets`.
-    options : dict
-        Options of the experiment file.
-    max_batch_seconds : float, optional
-        Seconds of audio in a batch, padding included. Batches are filled with mixtures of similar
-        length (SpeechBrain's dynamic batching), in another order each epoch. None: batches of
-        `batch_size` mixtures.
-    seed : int
-        Seed of the order.
-
-    Returns
-    -------
-    dict
-        Options for `Brain.fit`.
-
-    Raises
-    ------
-    UserError
-        Mixtures are made on the fly and all have one length, or one is longer than a batch.
+    `max_batch_seconds` of audio, padding included, are in a batch. Batches are filled with mixtures
+    of similar length (SpeechBrain's dynamic batching), in another order each epoch, by `seed`.
+    By default the experiment's `options` stay: batches of `batch_size` mixtures.
     """
-    if max_batch_seconds is None:
+    if max_batch_seconds is None or len(dataset) == 0:  # the Brain refuses an empty set
         return options
     if not hasattr(dataset, "data"):
         raise UserError("max_batch_seconds: mixtures made on the fly have one length; set "

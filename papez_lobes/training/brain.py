@@ -1,10 +1,7 @@
 """The SpeechBrain Brain that trains separators."""
 
-import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import speechbrain as sb
@@ -14,23 +11,26 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
 from speechbrain.utils.checkpoints import (
+    DEFAULT_SAVE_HOOKS,
     Checkpoint,
+    get_default_hook,
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import run_on_main
-from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import keep_freed_memory
+from papez_lobes.lengths import to_counts
 from papez_lobes.training.batching import ShareOfBatches
 from papez_lobes.training.logs import TensorBoard, drop_epochs_after
-from papez_lobes.training.si_snr import score
+from papez_lobes.training.losses import score
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)  # SpeechBrain's: of the main process alone
 STEPS_PER_EPOCH = 10**9  # more than any epoch has, so that no two steps share a seed
 # Attributes that checkpoints hold besides SpeechBrain's.
 KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")
@@ -48,14 +48,15 @@ class Separation(sb.Brain):
     """
 
     # made by `fit`
-    train_data = None
+    train_data = train_loader = None
     board = None
+    saved_batches = None  # of the checkpoint that was loaded, see `_batches`
     # over all processes and earlier runs
     audio_seconds = 0.0  # of mixtures trained on so far
     decay_start = None  # hours of audio at which the learning rate began to fall
     # of the current stage
     depths = ()  # mean depth of each batch
-    example = None  # signals of one validation mixture
+    example = None  # (mixture, sources, estimates) of one validation item
     counted = 0  # steps whose loss is in the mean
     skipped = 0  # steps without a finite gradient
 
@@ -72,11 +73,20 @@ class Separation(sb.Brain):
     def make_dataloader(
         self, dataset: Dataset | DataLoader, stage: sb.Stage, *arguments, **options
     ) -> DataLoader:
-        """Like `Brain.make_dataloader`; keeps the training data, which `on_stage_start` uses."""
-        if stage == sb.Stage.TRAIN:
-            self.train_data = dataset
+        """Like `Brain.make_dataloader`; raises UserError where an epoch would have no step."""
+        if len(dataset) == 0:
+            raise UserError(f"{stage.name.lower()}: the data set has no mixture; add some, or let "
+                            "the manifests be made again (skip_prep: False)")
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
-        return super().make_dataloader(dataset, stage, *arguments, **options)
+        loader = super().make_dataloader(dataset, stage, *arguments, **options)
+        if stage == sb.Stage.TRAIN:
+            self.train_data, self.train_loader = dataset, loader
+            batches = min(len(loader), self.debug_batches) if self.debug else len(loader)
+            if batches < self.grad_accumulation_factor:
+                raise UserError(f"training cannot begin: an epoch of {batches} batches has no step "
+                                f"where --grad_accumulation_factor is "
+                                f"{self.grad_accumulation_factor}; lower that, or batch_size")
+        return loader
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
         """Like SpeechBrain's, with `ShareOfBatches` as its wrapper of batch samplers."""
@@ -88,25 +98,17 @@ class Separation(sb.Brain):
             loader_kwargs["batch_sampler"] = self.train_sampler
         return loader_kwargs
 
-    def fit(self, epoch_counter: EpochCounter, *arguments, **options) -> None:
-        """Like `Brain.fit`, but no epoch begins after the hours of audio of the schedule."""
-        super().fit(self._epochs(epoch_counter), *arguments, **options)
-
-    def _epochs(self, epoch_counter):
-        epochs = iter(epoch_counter)
-        while not self._optimizer_step_limit_exceeded:
-            epoch = next(epochs, None)
-            if epoch is None:
-                return
-            yield epoch
-
     def on_fit_start(self) -> None:
-        """Like `Brain.on_fit_start`; when training resumes, also correct the log.
+        """Like `Brain.on_fit_start`; when training resumes, also correct the logs.
 
         Epochs that were logged, but not saved before the process ended, are repeated and therefore
-        removed from the log.
+        removed from the logs.
         """
+        scheduler = self.hparams.lr_scheduler
+        if self.checkpointer is not None and get_default_hook(scheduler, DEFAULT_SAVE_HOOKS):
+            self.checkpointer.add_recoverable("lr_scheduler", scheduler, optional_load=True)
         super().on_fit_start()
+        self._check_batches()
         if torch.device(self.device).type == "cpu":
             keep_freed_memory()
         if self.checkpointer is not None and self.checkpointer.find_checkpoint() is not None:
@@ -116,6 +118,30 @@ class Separation(sb.Brain):
             run_on_main(self.hparams.train_curve.drop_epochs_after, args=(epoch,))
         if self.decay_start is None and self.hparams.step_schedule.decay_hours is not None:
             self.decay_start = self.audio_hours
+        if self._optimizer_step_limit_exceeded and self.step == 0:
+            counter = self.hparams.epoch_counter
+            counter.limit = counter.current  # an earlier run has reached the end
+
+    @property
+    def _batches(self):
+        """What decides which mixtures the batches of an epoch hold; None before `fit`."""
+        if self.train_loader is None:
+            return None
+        processes = torch.distributed.get_world_size() if self.distributed_launch else 1
+        return {"mixtures": len(self.train_data), "batch_size": self.train_loader.batch_size,
+                "max_batch_seconds": getattr(self.hparams, "max_batch_seconds", None),
+                "processes": processes}
+
+    def _check_batches(self):
+        """Leave out the rest of an interrupted epoch whose batches have changed since."""
+        before = self.saved_batches
+        if not self.step or before is None or before == self._batches:
+            return
+        changes = [f"{name} was {before.get(name)}, is {value}"
+                   for name, value in self._batches.items() if before.get(name) != value]
+        logger.warning("the batches have changed since the checkpoint, which was saved within an "
+                       f"epoch ({'; '.join(changes)}): the rest of that epoch is left out")
+        self.train_loader._speechbrain_recovery_skip_to = len(self.train_loader)
 
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
         """Seed the random numbers of a step from seed, epoch and step.
@@ -162,23 +188,18 @@ class Separation(sb.Brain):
                        f"finite (--nonfinite_patience allows {self.nonfinite_patience})")
 
     def _step(self):
-        with self._scheduled_rate():
-            super().optimizers_step()
-
-    @staticmethod
-    def _stop(why):
-        raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
-
-    @contextmanager
-    def _scheduled_rate(self) -> Iterator[None]:
-        """Scale the learning rate for one step, by the step schedule."""
+        """Take a step at the learning rate of the step schedule."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         share = self._rate_share
         for group in self.optimizer.param_groups:
             group["lr"] *= share
-        yield
+        super().optimizers_step()
         for group, rate in zip(self.optimizer.param_groups, rates):
             group["lr"] = rate
+
+    @staticmethod
+    def _stop(why):
+        raise UserError(f"training stopped: {why}; lower lr, or take --precision fp32")
 
     @property
     def _rate_share(self):
@@ -228,14 +249,16 @@ class Separation(sb.Brain):
         if trace is not None:
             self.depths.append(trace.mean_depth.item())
         if stage == sb.Stage.TRAIN:
-            seconds = lengths.double().sum() * mixture.shape[1] / self.hparams.sample_rate
+            samples = to_counts(lengths, mixture.shape[1]).sum()
             if torch.distributed.is_initialized():  # a sum, so that all have one learning rate
-                torch.distributed.all_reduce(seconds)
-            self.audio_seconds += seconds.item()
-        elif stage == sb.Stage.VALID and not self.example:
-            self.example = _signals(mixture[0], batch.sources.data[0], estimates[0], lengths[0])
+                torch.distributed.all_reduce(samples)
+            self.audio_seconds += samples.item() / self.hparams.sample_rate
+        elif stage == sb.Stage.VALID and self.example is None:
+            size = to_counts(lengths, mixture.shape[1])[0]
+            signals = (mixture, sources, estimates)
+            self.example = tuple(signal[0, :size].detach() for signal in signals)
         if stage != sb.Stage.TRAIN:
-            self._keep_scores(batch.id, estimates, sources, mixture, lengths, trace)
+            self._keep_scores(batch.id, score(estimates, sources, mixture, lengths), sources)
         loss = self.hparams.loss(estimates, sources, lengths)
         if stage == sb.Stage.TRAIN and self.hparams.ponder_cost:
             if trace is None:
@@ -261,7 +284,7 @@ class Separation(sb.Brain):
                 update_learning_rate(self.optimizer, self.hparams.lr_scheduler(epoch)[0])
         if stage != sb.Stage.TRAIN or self.step == 0:  # otherwise an interrupted epoch continues
             self.depths = []
-            self.example = {}
+            self.example = None
             self.counted = 0
             if stage == sb.Stage.TRAIN:
                 self.skipped = 0
@@ -272,15 +295,11 @@ class Separation(sb.Brain):
         """Log the stage; after validation, save the last and the best checkpoint."""
         stats = {"loss": stage_loss}
         if self.rows:
-            stats |= {name: _mean(self.rows, name) for name in ("si_snr", "si_snr_i")}
+            stats |= {name: self._mean_score(name) for name in ("si_snr", "si_snr_i")}
         if self.depths:
             stats["mean_depth"] = sum(self.depths) / len(self.depths)
         if stage == sb.Stage.TRAIN:
             steps = self.step // self.grad_accumulation_factor
-            if not steps and not self._optimizer_step_limit_exceeded:
-                raise UserError(f"training stopped: an epoch of {self.step} batches has no step "
-                                f"where --grad_accumulation_factor is "
-                                f"{self.grad_accumulation_factor}; lower that")
             if self.skipped and self.skipped == steps:
                 self._stop(f"no step of epoch {epoch} had a finite gradient")
             self.train_stats = stats | {"audio_hours": self.audio_hours}
@@ -305,7 +324,7 @@ class Separation(sb.Brain):
             self.checkpointer.save_and_keep_only(
                 meta={"si_snr_i": best, "epoch": epoch}, max_keys=["si_snr_i"]
             )
-            if self.hparams.tensorboard:
+            if self.hparams.tensorboard and if_main_process():
                 self._log_to_tensorboard(epoch, lr, stats)
 
     def _log_to_tensorboard(self, epoch, lr, stats):
@@ -313,9 +332,14 @@ class Separation(sb.Brain):
         folder = Path(self.hparams.output_folder) / "tensorboard"
         try:
             self.board = self.board or TensorBoard(folder)
-            self.board.log(
-                epoch, lr, self.train_stats, stats, self.example, self.hparams.sample_rate
-            )
+            scalars = {"lr": lr}
+            for stage, values in (("train", self.train_stats), ("valid", stats)):
+                scalars |= {f"{name}/{stage}": value for name, value in values.items()}
+            mixture, sources, estimates = self.example
+            signals = {"mix": mixture}
+            for number, (source, estimate) in enumerate(zip(sources.T, estimates.T), 1):
+                signals |= {f"s{number}": source, f"estimate{number}": estimate}
+            self.board.log(epoch, scalars, signals, self.hparams.sample_rate)
         except (OSError, ValueError, RuntimeError) as error:
             logger.warning(f"{folder}: epoch {epoch} is not logged ({error})")
 
@@ -334,7 +358,8 @@ class Separation(sb.Brain):
         super()._save(path)
         with open(path, "a", encoding="utf-8") as stream:
             kept = {name: getattr(self, name) for name in KEPT}
-            yaml.safe_dump(kept | {"optimizer": self._optimizer_name}, stream)
+            own = {"optimizer": self._optimizer_name, "batches": self._batches}
+            yaml.safe_dump(kept | own, stream)
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
@@ -342,6 +367,7 @@ class Separation(sb.Brain):
         with open(path, encoding="utf-8") as stream:
             saved = yaml.safe_load(stream)
         self._check_optimizer(saved, path)
+        self.saved_batches = saved.get("batches")
         for name in saved.keys() & set(KEPT):  # checkpoints of earlier versions hold less
             setattr(self, name, saved[name])
 
@@ -382,29 +408,17 @@ class Separation(sb.Brain):
         """Hours of mixtures trained on so far."""
         return self.audio_seconds / 3600
 
-    def _keep_scores(self, ids, estimates, sources, mixture, lengths, trace):
-        scores = score(estimates, sources, mixture, lengths)
-        for index, name in enumerate(ids):
-            row = {"snt_id": name}
-            for metric in ("si_snr", "si_snr_i"):
-                values = getattr(scores, metric)[index].tolist()
-                row[metric] = sum(values) / len(values)
-                row |= {f"{metric}_s{i}": value for i, value in enumerate(values, 1)}
-            if trace is not None:
-                row["mean_depth"] = (trace.depth[index].sum() / trace.valid[index].sum()).item()
+    def _keep_scores(self, ids, scores, sources):
+        """Keep the mean scores of each item's sources that speak."""
+        for name, si_snr, si_snr_i, speaks in zip(
+            ids, scores.si_snr, scores.si_snr_i, sources.any(dim=1).cpu()
+        ):
+            row = {"snt_id": name, "si_snr": si_snr[speaks].mean().item()}
+            if speaks.all():  # nothing can improve where one speaks alone
+                row["si_snr_i"] = si_snr_i.mean().item()
             self.rows.append(row)
 
-
-def _signals(mixture, sources, estimates, length):
-    """The valid samples of one item's signals, by name."""
-    size = round(length.item() * len(mixture))
-    signals = {"mix": mixture[:size]}
-    for speaker in range(sources.shape[1]):
-        signals[f"s{speaker + 1}"] = sources[:size, speaker]
-        signals[f"estimate{speaker + 1}"] = estimates[:size, speaker].detach()
-    return signals
-
-
-def _mean(rows, name):
-    return sum(row[name] for row in rows) / len(rows)
-
+    def _mean_score(self, name):
+        """Mean over the items that have a score; NaN if none has."""
+        values = [row[name] for row in self.rows if name in row]
+        return sum(values) / len(values) if values else math.nan

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import shutil
 import zipfile
 from contextlib import suppress
@@ -14,9 +15,9 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from papez_lobes.errors import UserError
 from papez_lobes.files import sync_folder
+from papez_lobes.training.output_folder import PARTIAL
 
 logger = logging.getLogger(__name__)
-PARTIAL = "partial+"
 SIZES = "sizes.json"  # bytes of each file of a checkpoint, by name
 DISK_ERRORS = ("PytorchStreamWriter", "unexpected pos")  # torch's, where a disk is full
 
@@ -41,7 +42,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self._damaged = set()
+        self._damages = {}  # by folder; each is examined once
 
     def save_checkpoint(self, *arguments, **options) -> Checkpoint | None:
         """Like `Checkpointer.save_checkpoint`, but atomic.
@@ -70,6 +71,20 @@ class AtomicCheckpointer(Checkpointer):
         ddp_barrier()  # no process looks for it before it is renamed
         return saved
 
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Like `Checkpointer.load_checkpoint`, with one line for files that hold something else.
+
+        SpeechBrain and torch load tensors and plain values alone: no file of a checkpoint can run
+        code.
+        """
+        try:
+            super().load_checkpoint(checkpoint)
+        except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError, ValueError,
+                yaml.YAMLError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{checkpoint.path}: is no checkpoint of this training ({reason}); "
+                            "delete it, or choose another output_folder") from error
+
     def _remove_partial(self):
         if if_main_process():
             for stale in self.checkpoints_dir.glob(f"{PARTIAL}*"):  # of a run that was killed
@@ -92,15 +107,13 @@ class AtomicCheckpointer(Checkpointer):
 
     def _list_checkpoint_dirs(self):
         """Like SpeechBrain's, without damaged checkpoints."""
-        whole = []
-        for folder in super()._list_checkpoint_dirs():
-            damage = find_damage(folder)
-            if damage is None:
-                whole.append(folder)
-            elif folder not in self._damaged:
-                self._damaged.add(folder)
-                logger.warning(f"{folder}: is damaged ({damage}) and is not used; delete it")
-        return whole
+        folders = super()._list_checkpoint_dirs()
+        for folder in folders:
+            if folder not in self._damages:
+                self._damages[folder] = damage = find_damage(folder)
+                if damage:
+                    logger.warning(f"{folder}: is damaged ({damage}) and is not used; delete it")
+        return [folder for folder in folders if self._damages[folder] is None]
 
     def _new_checkpoint_dirpath(self):
         return self._aside(super()._new_checkpoint_dirpath())
@@ -114,18 +127,10 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """Find files of a checkpoint that are missing, empty or cut short.
+    """Find a file of a checkpoint that is missing, empty or cut short; None if all are whole.
 
-    Arguments
-    ---------
-    checkpoint : pathlib.Path
-        Folder of the checkpoint. Checkpoints of earlier versions do not list the sizes of their
-        files, so only the files that torch wrote are checked.
-
-    Returns
-    -------
-    str or None
-        What is wrong; None if nothing is.
+    Checkpoints of earlier versions do not list the sizes of their files. Of these, only the files
+    that torch wrote are checked.
     """
     try:
         if not isinstance(yaml.safe_load((checkpoint / METAFNAME).read_text("utf-8")), dict):
@@ -133,10 +138,9 @@ def find_damage(checkpoint: Path) -> str | None:
     except (OSError, ValueError, yaml.YAMLError):
         return f"{METAFNAME} cannot be read"
     sizes = {}
-    if (checkpoint / SIZES).is_file():
-        with suppress(ValueError):
-            sizes = json.loads((checkpoint / SIZES).read_text(encoding="utf-8"))
-    for name, size in sizes.items():
+    with suppress(OSError, ValueError):
+        sizes = json.loads((checkpoint / SIZES).read_text(encoding="utf-8"))
+    for name, size in sizes.items() if isinstance(sizes, dict) else ():
         if not (checkpoint / name).is_file() or (checkpoint / name).stat().st_size != size:
             return f"{name} is missing or cut short"
     for path in checkpoint.glob("*.ckpt"):

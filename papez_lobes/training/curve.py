@@ -10,6 +10,7 @@ from pathlib import Path
 
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.files import write_bytes
+from papez_lobes.tables import markdown_table
 
 FILE = "training_curve.json"
 PANELS = {  # title: (unit, the lines: label and path in an epoch's record)
@@ -21,6 +22,7 @@ PANELS = {  # title: (unit, the lines: label and path in an epoch's record)
     "Speed": ("s of audio per s", {"by the clock": ("audio_per_second",),
                                    "by computing time": ("audio_per_cpu_second",)}),
 }
+COLUMNS = ("hours of audio", "learning rate", "training loss", "validation loss", "SI-SNRi")
 
 
 class TrainingCurve:
@@ -71,20 +73,13 @@ class TrainingCurve:
 
 
 def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
-    """Draw loss, score, learning rate, depth and speed against hours of audio.
+    """Draw loss, score, learning rate, depth and speed against hours of audio, to a picture.
 
-    Arguments
-    ---------
-    curves : dict of str to list of dict
-        Name of a training to its records (see `TrainingCurve`).
-    file : str or pathlib.Path
-        The picture to write; its suffix names the format.
+    `curves` holds the records of trainings (see `TrainingCurve`) by name.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.2 * len(PANELS)), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(PANELS), 1, sharex=True)
     for panel, (title, (unit, lines)) in zip(panels, PANELS.items()):
         for color, (name, records) in enumerate(curves.items()):
@@ -103,46 +98,31 @@ def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def _value(record, path):
+    for key in path:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
 def curve_table(records: list[dict], rows: int = 20) -> str:
-    """A Markdown table of a training's epochs.
-
-    Arguments
-    ---------
-    records : list of dict
-        See `TrainingCurve`.
-    rows : int
-        Greatest number of rows, evenly spaced and with the last epoch.
-
-    Returns
-    -------
-    str
+    """A Markdown table of a training's epochs: at most `rows`, evenly spaced, with the last one.
 
     Example
     -------
     >>> print(curve_table([{"epoch": 1, "lr": 0.001, "train": {"loss": -5.0, "audio_hours": 2.0},
-    ...                     "valid": {"loss": -4.5, "si_snr_i": 4.6}}]))
+    ...                     "valid": {"loss": -4.5, "si_snr_i": 4.6}}]), end="")
     | hours of audio | learning rate | training loss | validation loss | SI-SNRi |
-    | --: | --: | --: | --: | --: |
+    | --- | --: | --: | --: | --: |
     | 2.0 | 1.0e-03 | -5.00 | -4.50 | +4.60 dB |
     """
     if len(records) > rows:
         step = (len(records) - 1) / (rows - 1)
         records = [records[round(index * step)] for index in range(rows)]
-    lines = ["| hours of audio | learning rate | training loss | validation loss | SI-SNRi |",
-             "| --: | --: | --: | --: | --: |"]
-    for record in records:
-        train, valid = record["train"], record["valid"]
-        lines.append(
-            f"| {train['audio_hours']:.1f} | {record['lr']:.1e} | {train['loss']:.2f} | "
-            f"{valid['loss']:.2f} | {valid['si_snr_i']:+.2f} dB |"
-        )
-    return "\n".join(lines)
-
-
-def _value(record, path):
-    for key in path:
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
+    return markdown_table(COLUMNS, (
+        (f"{train['audio_hours']:.1f}", f"{record['lr']:.1e}", f"{train['loss']:.2f}",
+         f"{valid['loss']:.2f}", f"{valid['si_snr_i']:+.2f} dB")
+        for record in records for train, valid in [(record["train"], record["valid"])]
+    ))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -163,7 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.figure:
             plot_curves(curves, arguments.figure)
         if arguments.markdown:
-            print(*(f"{name}\n\n{curve_table(records)}\n" for name, records in curves.items()))
+            print(*(f"{name}\n\n{curve_table(records)}" for name, records in curves.items()),
+                  sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,7 @@
 
 import time
 
-from speechbrain.utils.checkpoints import (
-    mark_as_loader,
-    mark_as_saver,
-    mark_as_transfer,
-    register_checkpoint_hooks,
-)
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.epoch_loop import EpochCounter
 
@@ -58,7 +53,6 @@ class TimedEpochCounter(EpochCounter):
             stream.write(f"{self.current} {self.seconds:.3f}")
 
     @mark_as_loader
-    @mark_as_transfer
     def _recover(self, path, end_of_epoch=True):
         with open(path, encoding="utf-8") as stream:
             epoch, seconds = stream.read().split()

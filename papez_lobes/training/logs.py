@@ -65,7 +65,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard:
-    """SpeechBrain's TensorBoard logger, whose steps are epochs: a resumed training continues them.
+    """A TensorBoard log whose steps are epochs, so that a resumed training continues it.
 
     Arguments
     ---------
@@ -79,42 +79,25 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path):
-        # this import warns of what SpeechBrain's other loggers lack
-        from speechbrain.utils.train_logger import TensorboardLogger
-
         check_tensorboard()
-        self.logger = TensorboardLogger(str(folder))
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
 
     def log(
-        self, epoch: int, lr: float, train_stats: dict[str, float], valid_stats: dict[str, float],
-        signals: dict[str, torch.Tensor], sample_rate: int,
+        self, epoch: int, scalars: dict[str, float], signals: dict[str, torch.Tensor],
+        sample_rate: int,
     ) -> None:
-        """Log an epoch.
-
-        Arguments
-        ---------
-        epoch : int
-            Number of the epoch, from 1.
-        lr : float
-            The learning rate.
-        train_stats, valid_stats : dict of str to float
-            Scalars, logged as `name/train` and `name/valid`.
-        signals : dict of str to torch.Tensor
-            Signals [T] of one validation mixture, logged as audio and as spectrograms.
-        sample_rate : int
-            Hz.
-        """
-        steps = self.logger.global_step
-        for name, stats in (("train", train_stats), ("valid", valid_stats)):
-            steps[name] = {stat: epoch - 1 for stat in stats}
-        steps["meta"] = epoch - 1
-        self.logger.log_stats({"lr": lr}, train_stats, valid_stats)
+        """Log an epoch (from 1): scalars, and signals [T] as audio and as spectrograms."""
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, epoch)
         for name, signal in signals.items():
             peak = signal.abs().max().clamp(min=FLOOR)
-            self.logger.log_audio(f"audio/{name}", signal / peak, sample_rate)
-            self.logger.log_figure(f"spectrogram/{name}", spectrogram(signal, sample_rate))
-        if self.logger.writer is not None:  # on the main process
-            self.logger.writer.flush()
+            self.writer.add_audio(f"audio/{name}", signal / peak, epoch, sample_rate)
+            levels = spectrogram(signal, sample_rate).T.flip(0)  # low frequencies at the bottom
+            image = (levels - levels.max()) / DYNAMIC_RANGE_DB + 1
+            self.writer.add_image(f"spectrogram/{name}", image, epoch, dataformats="HW")
+        self.writer.flush()
 
 
 def drop_epochs_after(file: str | Path, epoch: int) -> None:
@@ -155,27 +138,12 @@ def spectrogram(signal: torch.Tensor, sample_rate: int) -> torch.Tensor:
 
 
 def summary(
-    epochs: int, minutes: float, audio_hours: float, best: Checkpoint, files: dict[str, str | Path]
+    epochs: int, minutes: float, audio_hours: float, best: Checkpoint, files: dict[str, Path]
 ) -> list[str]:
-    """Describe a finished training.
+    """Describe a finished training in lines to print.
 
-    Arguments
-    ---------
-    epochs : int
-        Number of epochs.
-    minutes : float
-        Time spent in training, over all runs.
-    audio_hours : float
-        Hours of mixtures trained on, over all runs.
-    best : speechbrain.utils.checkpoints.Checkpoint
-        The best checkpoint, with `epoch` and `si_snr_i` in its meta.
-    files : dict of str to path
-        Results by name; those that do not exist are left out.
-
-    Returns
-    -------
-    list of str
-        Lines to print.
+    `minutes` and `audio_hours` are of all its runs, `best` is its best checkpoint, and `files` are
+    results by name, of which those that do not exist are left out.
 
     Example
     -------
@@ -187,8 +155,10 @@ def summary(
     best epoch: 3, si_snr_i 6.20 dB on the validation mixtures
     """
     speed = 60 * audio_hours / minutes if minutes else 0.0
-    lines = [f"trained {epochs} epochs in {minutes:.1f} minutes on {audio_hours:.2f} hours of audio"
-             f": {speed:.1f} s of audio a second"]
-    lines.append(f"best epoch: {best.meta.get('epoch', '?')}, si_snr_i "
-                 f"{best.meta['si_snr_i']:.2f} dB on the validation mixtures")
-    return lines + [f"{name}: {path}" for name, path in files.items() if Path(path).exists()]
+    return [
+        f"trained {epochs} epochs in {minutes:.1f} minutes on {audio_hours:.2f} hours of audio: "
+        f"{speed:.1f} s of audio a second",
+        f"best epoch: {best.meta.get('epoch', '?')}, si_snr_i {best.meta['si_snr_i']:.2f} dB on "
+        "the validation mixtures",
+        *(f"{name}: {path}" for name, path in files.items() if path.exists()),
+    ]

@@ -19,16 +19,6 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     instructions for it, and in the precision of the matrix elsewhere. (`torch.optim.Muon` always
     takes bfloat16, which is many times slower on a processor that emulates it.)
 
-    Arguments
-    ---------
-    matrix : torch.Tensor
-        [A, B], float32 or wider.
-
-    Returns
-    -------
-    torch.Tensor
-        [A, B], of the matrix's type.
-
     Example
     -------
     >>> values = torch.linalg.svdvals(orthogonalise(torch.diag(torch.tensor([9.0, 1.0, 0.3]))))

@@ -1,6 +1,9 @@
-"""The output folder of a training: one training at a time, and no trial run over a real one."""
+"""The output folder of a training: one training at a time, of one separator, perhaps a branch."""
 
+import json
+import logging
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -8,26 +11,26 @@ from filelock import FileLock, Timeout
 
 from papez_lobes.errors import UserError
 from papez_lobes.files import write_bytes
+from papez_lobes.training.curve import FILE as CURVE
 
+logger = logging.getLogger(__name__)
 LOCK, OWNER = ".lock", ".owner"
+CHECKPOINTS = "CKPT+*"  # names of complete ones
+PARTIAL = "partial+"  # how names begin while files are written
+HYPERPARAMETERS = "separator.json"  # beside the checkpoints
+# Hyperparameters that a trained model may change: its weights keep their shapes and their meaning.
+FREE = {
+    "max_depth", "min_train_depth", "dropout", "pruning", "execution", "halting_threshold",
+    "halting_bias",
+}
 _claims = []  # locks of this process; a lock that is collected would be released
 
 
 def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
-    """Claim a folder for this process, until it ends in whatever way.
+    """Claim a folder, which is made if it does not exist, until this process ends.
 
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The training's output folder, which is made if it does not exist.
-    debug : bool
-        This is a trial run of a few batches (SpeechBrain's `--debug`).
-
-    Raises
-    ------
-    UserError
-        Another training is running in the folder, it cannot be written to, or a trial run would
-        replace what a training left there.
+    `debug` is True for a trial run of a few batches (SpeechBrain's `--debug`), which must not
+    replace a training. Raises UserError if the folder is not free or cannot be written to.
 
     Example
     -------
@@ -39,7 +42,7 @@ def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
 or choose another output_folder
     """
     folder = Path(folder)
-    if debug and (any(folder.glob("save/CKPT+*")) or (folder / "bundle").exists()):
+    if debug and (any(folder.glob(f"save/{CHECKPOINTS}")) or (folder / "bundle").exists()):
         raise UserError(f"{folder}: holds a training, which --debug would replace; choose another "
                         "output_folder for the trial run")
     lock = FileLock(folder / LOCK)
@@ -61,3 +64,86 @@ def _owner(folder):
         return (folder / OWNER).read_text(encoding="utf-8") or "another process"
     except OSError:
         return "another process"
+
+
+def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str | Path) -> None:
+    """Copy the last checkpoint of another training, from which the new one then continues.
+
+    The checkpoint holds weights, optimizer, weight average, epoch and hours of audio; the curve up
+    to there is copied too. The trunk is only read, and may be training at the same time. If the
+    new training already has a checkpoint, nothing is done.
+    `trunk` is its output folder, its folder of checkpoints, or one checkpoint.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "trunk/save/CKPT+2026").mkdir(parents=True)
+    >>> branch_from(folder / "trunk", folder / "new/save", folder / "new")
+    >>> [path.name for path in (folder / "new/save").iterdir()]
+    ['CKPT+2026']
+    """
+    save_folder, output_folder = Path(save_folder), Path(output_folder)
+    if any(save_folder.glob(CHECKPOINTS)):
+        return
+    checkpoint = _last_checkpoint(Path(trunk).expanduser())
+    aside = save_folder / f"{PARTIAL}{checkpoint.name}"
+    try:
+        save_folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(checkpoint, aside)
+        for beside, target in (
+            (checkpoint.parent / HYPERPARAMETERS, save_folder / HYPERPARAMETERS),
+            (checkpoint.parent.parent / CURVE, output_folder / CURVE),
+        ):
+            if beside.is_file():
+                write_bytes(target, beside.read_bytes())
+        aside.rename(save_folder / checkpoint.name)
+    except OSError as error:
+        raise UserError(f"{checkpoint}: cannot be copied to {save_folder} ({error.strerror}); "
+                        "make room, or choose another output_folder") from error
+
+
+def _last_checkpoint(folder):
+    if folder.match(CHECKPOINTS):
+        found = [folder] if folder.is_dir() else []
+    else:
+        found = [*folder.glob(CHECKPOINTS), *folder.glob(f"save/{CHECKPOINTS}")]
+    if not found:
+        raise UserError(f"{folder}: holds no checkpoint to go on from; name the output_folder of a "
+                        "training")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameters: dict) -> None:
+    """Save the separator's hyperparameters beside its checkpoints, or check that they are the same.
+
+    SpeechBrain would silently resume with weights that mean something else (another number of
+    slots has the same shapes), or end in a traceback if shapes differ.
+    `separator` is the name of the separator file.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 16})
+    >>> (folder / "CKPT+1").mkdir()
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 8})
+    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
+another output_folder
+    """
+    file = Path(save_folder, HYPERPARAMETERS)
+    new = {"separator": separator} | {k: v for k, v in hyperparameters.items() if k not in FREE}
+    if file.is_file() and any(Path(save_folder).glob(CHECKPOINTS)):
+        try:
+            old = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            logger.warning(f"{file}: is damaged; it is written anew, and not compared with")
+            old = new
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                raise UserError(
+                    f"{save_folder}: holds checkpoints of {name} {old.get(name)}, not "
+                    f"{new.get(name)}; take that, or another output_folder"
+                )
+    write_bytes(file, json.dumps(new, indent=1).encode())

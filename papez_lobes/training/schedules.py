@@ -77,27 +77,14 @@ class WarmupDecay:
     def end(self, decay_start: float) -> float | None:
         """Hours of audio after which training ends, or None.
 
-        Arguments
-        ---------
-        decay_start : float
-            Hours of audio at which the decay began; only used without `train_hours`.
+        `decay_start` are the hours at which the decay began; only used without `train_hours`.
         """
         if self.train_hours is not None or self.decay_hours is None:
             return self.train_hours
         return decay_start + self.decay_hours
 
     def share(self, step: int, hours: float, decay_start: float) -> float:
-        """The factor of the learning rate, in [0, 1].
-
-        Arguments
-        ---------
-        step : int
-            Number of optimizer steps so far.
-        hours : float
-            Hours of audio trained on so far.
-        decay_start : float
-            See `end`.
-        """
+        """The factor of the learning rate, in [0, 1], after so many steps and hours of audio."""
         share = min(1.0, (step + 1) / max(1, self.warmup_steps))
         if self.decay_hours:
             share *= min(1.0, max(0.0, (self.end(decay_start) - hours) / self.decay_hours))

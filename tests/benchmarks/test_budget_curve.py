@@ -32,6 +32,9 @@ def test_every_depth_is_measured_and_the_settings_are_put_back(case, tmp_path, c
     assert halting == pytest.approx([1, 2, 3], abs=0.3)
     assert figure.stat().st_size > 5000
     assert "| every token at one depth | 2.00 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([str(bundle), str(manifest), "--json", str(out)])
+    assert f"{out}: exists" in capsys.readouterr().err
     model = load_bundle(bundle)
     transformer = model.mods["masknet"].transformer
     before = transformer.halting.bias, transformer.max_depth

@@ -41,6 +41,10 @@ def test_scores_are_drawn_against_latency(tmp_path, capsys):
     figure = tmp_path / "figure.png"
     score_against_latency.main([str(results), str(scores), str(figure)])
     assert figure.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match="2"):
+        score_against_latency.main([str(results), str(scores), str(figure)])
+    assert f"{figure}: exists" in capsys.readouterr().err
+    figure.unlink()
     for wrong in ("/nowhere.json", str(results)):
         with pytest.raises(SystemExit, match="2"):
             score_against_latency.main([str(results), wrong, str(figure)])

@@ -6,8 +6,10 @@ import re
 import pytest
 
 from papez_lobes.cli.main import main
-from papez_lobes.profiling import timing
+from papez_lobes.profiling import comparison, timing
 from papez_lobes.profiling.comparison import Comparison
+from papez_lobes.profiling.models import model_specs
+from papez_lobes.profiling.peak_memory import peak_in_child
 from tests.tiny import COARSE, tiny_separator_file
 
 KEYS = {
@@ -15,6 +17,10 @@ KEYS = {
     "rtf": float, "mean_depth": (float, type(None)), "params": int,
     "macs_per_second": (float, type(None)), "peak_bytes": (int, type(None)),
 }
+
+
+PEAK = 12_345  # bytes
+SPEECHBRAINS = ("convtasnet", "dprnn", "sepformer", "resepformer", "skim")
 
 
 @pytest.fixture
@@ -27,8 +33,23 @@ def short_measurements(monkeypatch):
     monkeypatch.setattr(timing, "MIN_SECONDS", 0.001)
 
 
+@pytest.fixture(autouse=True)
+def memory_is_not_measured(monkeypatch):
+    """A process to measure memory in takes seconds to start: one test has some."""
+    monkeypatch.setattr(comparison, "peak_in_child", lambda *arguments: PEAK)
+
+
 def bench(*argv):
     return main(["bench", *map(str, argv), "--rounds", "2", "--threads", "1"])
+
+
+def test_memory_is_that_of_one_separation_in_a_process_of_its_own(small, tmp_path):
+    peaks = [peak_in_child(model_specs(str(small), 1.5)[0], 0.5, dtype, bias=0.0)
+             for dtype in ("float32", "int8")]
+    for name in SPEECHBRAINS:
+        file = tiny_separator_file(tmp_path, name)
+        peaks.append(peak_in_child(model_specs(str(file), 1.5)[0], 0.3))
+    assert all(0 < peak < 1e9 for peak in peaks)
 
 
 def test_measurements_are_written_as_json_table_and_figure(small, tmp_path, capsys):
@@ -46,7 +67,7 @@ def test_measurements_are_written_as_json_table_and_figure(small, tmp_path, caps
     assert depths["same depth"] == 2 and depths["all steps"] == 3
     macs = {row["kind"]: row["macs_per_second"] for row in separations if row["seconds"] == 1}
     assert macs["mean depth"] < macs["same depth"] < macs["all steps"]
-    assert all(row["peak_bytes"] > 0 for row in separations)
+    assert all(row["peak_bytes"] == PEAK for row in separations)
     assert [row["kind"] for row in rows if row["task"] == "train"]
     printed = capsys.readouterr().out
     assert out["md"].read_text() in printed
@@ -75,24 +96,23 @@ def test_interrupted_it_writes_what_was_measured_until_then(small, tmp_path, mon
 def test_other_precisions_are_measured_beside_single_precision(small, tmp_path):
     out = tmp_path / "out.json"
     options = ["--mean-depth", 1.5, "--dtype", "float32", "bfloat16", "int8", "--json", out]
-    options += ["--train", "--train-seconds", 0.5]
-    assert bench(small, "--seconds", 0.5, *options) == 0
+    options += ["--train", "--train-seconds", 0.2]
+    assert bench(small, "--seconds", 0.3, *options) == 0
     rows = json.loads(out.read_text())
     trained = {row["dtype"] for row in rows if row["task"] == "train"}
     assert trained == {"float32", "bfloat16"}  # int8 is for inference
     rows = {(row["kind"], row["dtype"]): row for row in rows if row["task"] == "separate"}
     for kind in ("mean depth", "all steps"):
         wide, narrow = rows[kind, "float32"], rows[kind, "int8"]
-        assert narrow["params"] == wide["params"] and narrow["peak_bytes"] > 0
+        assert narrow["params"] == wide["params"] and narrow["peak_bytes"] == PEAK
         assert narrow["macs_per_second"] == pytest.approx(wide["macs_per_second"], rel=0.05)
 
 
 def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
-    names = ("convtasnet", "dprnn", "sepformer", "resepformer", "skim")
-    files = [small, *(tiny_separator_file(tmp_path, name) for name in names)]
+    files = [small, *(tiny_separator_file(tmp_path, name) for name in SPEECHBRAINS)]
     out = tmp_path / "out.json"
-    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.3, "--json", out]
-    assert bench(*files, "--seconds", 0.3, *options) == 0
+    options = ["--mean-depth", 1.5, "--train", "--train-seconds", 0.1, "--json", out]
+    assert bench(*files, "--seconds", 0.1, *options) == 0
     rows = json.loads(out.read_text())
     for task in ("separate", "train"):
         models = {row["model"] for row in rows if row["task"] == task}
@@ -100,7 +120,7 @@ def test_speechbrains_separators_are_measured_beside_ours(small, tmp_path):
     for row in rows:
         assert row["rtf"] > 0 and row["params"] > 0
         if row["task"] == "separate":
-            assert row["macs_per_second"] > 0 and row["peak_bytes"] is not None
+            assert row["macs_per_second"] > 0 and row["peak_bytes"] == PEAK
 
 
 def test_modules_of_python_files_are_run_beside_it(small, tmp_path, capsys):

@@ -12,6 +12,7 @@ from speechbrain.dataio.dataloader import make_dataloader
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.datasets import EpochAware, separation_dataset
+from papez_lobes.data.dynamic import training_set
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -109,3 +110,49 @@ def test_a_source_cut_since_the_manifest_was_made_is_one_line(manifest, tmp_path
     (tmp_path / "s2.wav").unlink()
     with pytest.raises(UserError, match=r"s2\.wav: no such file"):
         separation_dataset(tmp_path / "tr.csv", 2, RATE)[0]
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.09])
+def test_segments_too_short_to_train_on_are_refused_without_blaming_a_file(
+    manifest, tmp_path, seconds
+):
+    made = ({"speech_folder": None}, {"speech_folder": tmp_path, "store_folder": tmp_path,
+                                      "count": 1})  # every kind of training set
+    for options in made:
+        with pytest.raises(UserError, match=f"^segment_seconds {seconds}: must be at least 0.1 s"):
+            training_set(manifest, num_spks=2, sample_rate=RATE, segment_seconds=seconds,
+                         **options)
+
+
+def test_an_empty_manifest_is_refused_as_an_empty_split(tmp_path):
+    (tmp_path / "cv.csv").write_text("ID,duration,mix_wav,s1_wav,s2_wav\n")
+    with pytest.raises(UserError, match=r"cv\.csv: holds no mixtures; this split is empty"):
+        separation_dataset(tmp_path / "cv.csv", 2, RATE)
+
+
+def test_too_little_shared_memory_for_workers_is_one_line_and_no_endless_wait(
+    manifest, monkeypatch
+):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+    dataset = separation_dataset(manifest, 2, RATE)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    options = {"batch_size": 2, "collate_fn": dataset.collate}
+    assert len(list(make_dataloader(dataset, **options))) == 2
+    loader = make_dataloader(dataset, num_workers=1, multiprocessing_context="fork", **options)
+    with pytest.raises(UserError, match=r"too little shared memory.*--shm-size=\S+.*--num_workers"):
+        list(loader)
+
+
+@pytest.mark.parametrize("num_spks", [1, 10])
+def test_sources_of_any_number_of_speakers_are_in_order(tmp_path, num_spks):
+    names = ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
+    for value, name in enumerate(names):
+        write_audio(tmp_path / f"{name}.wav", np.full(800, value / 100), RATE, subtype="FLOAT")
+    lines = [["ID", "duration", *(f"{name}_wav" for name in names)],
+             ["a", "0.1", *(str(tmp_path / f"{name}.wav") for name in names)]]
+    (tmp_path / "tr.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    item = separation_dataset(tmp_path / "tr.csv", num_spks, RATE)[0]
+    wanted = torch.arange(1, num_spks + 1) / 100
+    assert torch.equal(item["sources"], wanted.expand(800, -1))

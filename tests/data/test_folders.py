@@ -3,16 +3,21 @@
 import errno
 import json
 import os
+import shutil
+import subprocess
+from functools import partial
 
 import numpy as np
 import pytest
 
 from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
+from papez_lobes.data.containers import FFMPEG_SUFFIXES, SNDFILE_SUFFIXES
 from papez_lobes.data.folders import paired_files
-from papez_lobes.data.lookup import audio_files
-from papez_lobes.data.mixtures.speakers import scan_speakers
-from papez_lobes.data.store import build_store
+from papez_lobes.data.lookup import audio_files, report_passed_over
+from papez_lobes.data.mixtures.speakers import find_speech, scan_speakers
+from papez_lobes.data.mixtures.trees import draw_plans, render_plans
+from papez_lobes.data.store import build_store, find_files
 from papez_lobes.errors import UserError
 
 RATE = 8000
@@ -104,7 +109,101 @@ def test_speakers_of_one_utterance_are_to_be_divided_by_voices(tmp_path, capsys)
     assert main([*words, "--split-by", "speaker"]) in (0, None)
 
 
-def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, capsys):
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+def test_speech_that_only_ffmpeg_reads_is_mixed(tmp_path):
+    for speaker in ("ann", "bob"):
+        speak(tmp_path / f"{speaker}.wav")
+        (tmp_path / "speech" / speaker).mkdir(parents=True)
+        subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / f"{speaker}.wav", "-c:a", "aac",
+                        tmp_path / f"speech/{speaker}/1.m4a"], check=True)
+    plans = draw_plans(tmp_path / "speech", {"tr": 2}, 2, (0.3, 0.5))
+    tree = render_plans(plans, tmp_path, tmp_path / "speech", [RATE])
+    assert len(list(tree.glob("wav8k/min/tr/mix/*.wav"))) == 2
+
+
+@pytest.mark.parametrize("speakers, utterances, said", [
+    (2, 2, r"cv: only 0 of 2 speakers have enough utterances for every split \(3, one for each "
+           r"of tr, cv, tt\); add utterances, or ask for fewer splits"),
+    (6, 1, r"cv: only 0 of 6 speakers .*; divide by voices \(--split-by speaker\)"),
+    (1, 9, r"1 speaker\(s\): too few for mixtures of 2; add a folder"),
+])
+def test_too_little_speech_for_all_splits_names_what_is_missing(
+    tmp_path, speakers, utterances, said
+):
+    for number in range(speakers):
+        for utterance in range(utterances):
+            speak(tmp_path / f"{number}/{utterance}.wav", 0.2)
+    with pytest.raises(UserError, match=said):
+        draw_plans(tmp_path, {"tr": 1, "cv": 1, "tt": 1}, 2, (0.2, 0.3))
+
+
+@pytest.fixture(params=["with ffmpeg", "without ffmpeg"])
+def ffmpeg(request, monkeypatch):
+    """True if ffmpeg seems to be installed."""
+    installed = request.param == "with ffmpeg"
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if installed else None)
+    return installed
+
+
+@pytest.fixture
+def no_ffmpeg(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+def listed(find, folder):
+    """Paths that are found in a folder, after the others have been reported."""
+    recordings, passed_over = find(folder)
+    report_passed_over(folder, passed_over)
+    return [path for _, path in recordings]
+
+
+FINDERS = {
+    "speech": partial(listed, find_speech),
+    "noise": partial(listed, find_files),
+    "mixtures": lambda folder: [file for mixture in paired_files(folder, ["ann"])
+                                for file in mixture.files],
+}
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_every_finder_takes_all_audio_that_can_be_read_and_counts_the_rest(
+    tmp_path, capsys, finder, ffmpeg
+):
+    (tmp_path / "ann").mkdir()
+    for number, suffix in enumerate(SNDFILE_SUFFIXES + FFMPEG_SUFFIXES):
+        (tmp_path / f"ann/{number}{suffix.upper()}").touch()
+    found = FINDERS[finder](tmp_path)
+    assert len(found) == len(SNDFILE_SUFFIXES) + ffmpeg * len(FFMPEG_SUFFIXES)
+    said = f"passed over {len(FFMPEG_SUFFIXES)} file(s): 1 .m4a, 1 .mp4"
+    assert ffmpeg != (said in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".webm", ".amr", ".wma", ".aac", ".raw", ""])
+@pytest.mark.parametrize("finder", FINDERS)
+def test_every_finder_counts_and_names_what_it_passes_over(
+    tmp_path, capsys, finder, suffix, no_ffmpeg
+):
+    (tmp_path / "ann").mkdir()
+    for number in range(3):
+        (tmp_path / f"ann/{number}{suffix}").touch()
+    for number, audio in enumerate(SNDFILE_SUFFIXES):
+        (tmp_path / f"ann/sound {number}{audio}").touch()
+    assert len(FINDERS[finder](tmp_path)) == len(SNDFILE_SUFFIXES)
+    line, = capsys.readouterr().err.splitlines()
+    kind = suffix or "without suffix"
+    assert line == f"{tmp_path}: passed over 3 file(s): 3 {kind}, such as ann/0{suffix}"
+
+
+def test_a_store_names_what_it_passes_over_once_and_counts_it_always(tmp_path, capsys, no_ffmpeg):
+    speak(tmp_path / "speech/ann/1.wav")
+    (tmp_path / "speech/ann/2.m4a").touch()
+    for said in (1, 0):
+        store = build_store(tmp_path / "speech", tmp_path / "store", RATE)
+        assert capsys.readouterr().err.count("passed over 1 file(s): 1 .m4a") == said
+        assert str(store).endswith("in 1 recordings, 1 other file(s) passed over")
+
+
+def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, capsys, no_ffmpeg):
     for name in ("mix/a.WAV", "s1/a.aiff", "s2/a.caf", "mix/b.m4a", "s1/b.m4a", "s2/b.m4a",
                  "mix/readme", "mix/deeper/c.wav", "mix/.hidden.m4a"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +214,7 @@ def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, c
         f"{tmp_path}: passed over 5 file(s): 3 .m4a, 2 without suffix, such as mix/b.m4a\n")
 
 
-def test_what_mixing_passes_over_is_counted_and_named(tmp_path, capsys):
+def test_what_mixing_passes_over_is_counted_and_named(tmp_path, capsys, no_ffmpeg):
     for name in ("ann/1.wav", "ann/2.w64", "bob/deep/3.au"):
         speak(tmp_path / name)
     for name in ("ann/4.m4a", "bob/5.wma", "bob/list.txt", "ann/6.wv2", "stray.wav"):

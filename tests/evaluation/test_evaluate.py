@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import warnings
-from functools import cache
 
 import numpy as np
 import pytest
@@ -22,10 +21,12 @@ from papez_lobes.errors import UserError
 from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.depths import depth_line, describe_depths
 from papez_lobes.evaluation.evaluate import _workers, evaluate
+from papez_lobes.evaluation.pictures import draw_distribution
 from papez_lobes.evaluation.provenance import hash_bundle
 from papez_lobes.evaluation.reference_metrics import available, measure, sdr
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
+from tests.evaluation.cases import separator_of, write_case
 from tests.tiny import write_tiny_bundle
 from tests.trees import SAMPLE_RATE, write_small_tree
 
@@ -44,66 +45,46 @@ def evaluated(case, **options):
     return evaluate(Separator.of(model.mods), case[1], 2, SAMPLE_RATE, **options)
 
 
-def separator_of(estimates):
-    """A separator whose estimates are given ones."""
-    return Separator(
-        encoder=lambda mixture: mixture.unsqueeze(1),
-        masknet=lambda features: torch.ones(estimates.shape[1], 1, 1, 1),
-        decoder=lambda features: estimates.T,
-    )
+WITH_SDR = [(1, 0)]  # SDR takes its time; for all orders, the measures are given the right pairs
 
 
-def write_case(folder, sources):
-    """One mixture of sources [T, C] and its manifest."""
-    mixture = sources.sum(axis=1)
-    for kind, samples in zip(("mix", "s1", "s2", "s3"), [mixture, *sources.T]):
-        write_audio(folder / f"{kind}.wav", samples, SAMPLE_RATE, "FLOAT")
-    columns = ["ID", "duration", "mix_wav", *(f"s{i + 1}_wav" for i in range(sources.shape[1]))]
-    files = [folder / f"{column.removesuffix('_wav')}.wav" for column in columns[2:]]
-    line = ",".join(["m", str(len(mixture) / SAMPLE_RATE), *map(str, files)])
-    (folder / "tt.csv").write_text(",".join(columns) + f"\n{line}\n")
-    return folder / "tt.csv"
-
-
-# SDR takes its time, and speaks of the pairs that SI-SNR has fixed: it is computed for these.
-WITH_SDR = [(0, 1), (1, 0), (1, 2, 0), (2, 1, 0)]
-
-
-@cache
-def noisy_case(speakers):
-    """Sources [T, C], with noise, and the SDR of each source's noisy version."""
-    rng = np.random.default_rng(speakers)
-    sources = rng.normal(0, 0.1, (4000, speakers)).astype(np.float32)
-    noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
-        1 + np.arange(speakers))
-    return sources, noisy, sdr(sources.T, noisy.T)
+def correlations(estimates, sources, *arguments):
+    """In the place of the measures: that of each estimate with its source."""
+    pairs = zip(estimates, sources, strict=True)
+    values = [float(np.corrcoef(*pair)[0, 1]) for pair in pairs]
+    return {"sdr": values, "sdr_i": values}
 
 
 @pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("order", [*itertools.permutations(range(2)),
                                    *itertools.permutations(range(3))])
-def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, order):
-    sources, noisy, given = noisy_case(len(order))
+def test_every_permutation_is_found_once_and_used_by_all_measures(tmp_path, monkeypatch, order):
+    rng = np.random.default_rng(len(order))
+    sources = rng.normal(0, 0.1, (4000, len(order))).astype(np.float32)
+    noisy = sources + 0.1 * rng.normal(0, 0.1, sources.shape).astype(np.float32) * (
+        1 + np.arange(len(order)))
+    if order in WITH_SDR:
+        given = sdr(sources.T, noisy.T)
+    else:
+        monkeypatch.setattr("papez_lobes.evaluation.evaluate.measure", correlations)
+        given = correlations(noisy.T, sources.T)["sdr"]
     separator = separator_of(torch.from_numpy(noisy[:, list(order)] * 3))
     manifest = write_case(tmp_path, sources)
-    measures = ("sdr",) if order in WITH_SDR else ()
-    result = evaluate(
-        separator, manifest, len(order), SAMPLE_RATE, measures=measures, examples=1)
+    result = evaluate(separator, manifest, len(order), SAMPLE_RATE, examples=1)
     row, = result.rows
     for number in range(len(order)):
         pair = torch.from_numpy(noisy[:, number]), torch.from_numpy(sources[:, number])
         theirs = scale_invariant_signal_noise_ratio(*pair).item()
         assert row[f"si_snr_s{number + 1}"] == pytest.approx(theirs, abs=1e-3)
-    if measures:
-        found = [row[f"sdr_s{number + 1}"] for number in range(len(order))]
-        assert found == pytest.approx(given, abs=0.02)
+    found = [row[f"sdr_s{number + 1}"] for number in range(len(order))]
+    assert found == pytest.approx(given, abs=0.02) and min(given) > 0.9
     best = scale_invariant_signal_noise_ratio(
         torch.from_numpy(result.first[0].estimates.T.copy()), torch.from_numpy(sources.T.copy()))
     assert (best > 10).all()  # the signals that are kept are in the sources' order
 
 
 def test_sdr_is_that_of_mir_eval(case):
-    result = evaluated(case, examples=4, jobs=1)
+    result = evaluated(case, examples=2, limit=2, jobs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mir_eval.separation import bss_eval_sources
@@ -139,8 +120,9 @@ def test_a_bundle_scores_as_with_speechbrains_own_reader_and_arithmetic(
         assert row["si_snr_i"] == pytest.approx((si_snr - base).item(), abs=1e-3)
 
 
-@pytest.mark.usefixtures("blank_pictures")
-def test_the_command_writes_all_its_files(case, tmp_path, capsys):
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
+def test_the_command_writes_all_its_files(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("papez_lobes.evaluation.evaluate.measure", correlations)
     tree, manifest, bundle = case
     out = tmp_path / "out"
     options = ["--out", str(out), "--jobs", "2", "--measures", "sdr", "--set", "max_depth=1"]
@@ -162,11 +144,12 @@ def test_the_command_writes_all_its_files(case, tmp_path, capsys):
         assert f"worst/{name}_s1hat.wav" in page and (out / f"worst/{name}.png").is_file()
     assert "http" not in page.replace("https://", "")
     # once more into the folder: what is no longer shown goes, other files stay
-    (out / "worst/mine.txt").write_text("")
+    for mine in ("mine.txt", "mine.wav"):
+        (out / "worst" / mine).write_text("")
     again = ["--out", str(out), "--measures", "--set", "max_depth=1", "--limit", "1"]
-    assert main(["evaluate", str(bundle), str(tree), *again]) == 0
+    assert main(["evaluate", str(bundle), str(tree), *again, "--overwrite"]) == 0
     left = {path.name for path in (out / "worst").iterdir()}
-    assert left == {"mine.txt", "m00.png"} | {
+    assert left == {"mine.txt", "mine.wav", "m00.png"} | {
         f"m00_{kind}.wav" for kind in ("mix", "s1", "s1hat", "s2", "s2hat")}
     # and from a manifest, one job: the same numbers
     other = tmp_path / "other"
@@ -339,6 +322,15 @@ def test_the_shortest_have_a_page_too(case, tmp_path, samples):
     assert (out / "worst/m.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_distribution_is_drawn_of_what_is_defined():
+    row = {"snt_id": "a", "si_snr": 9.0, "si_snr_i": 8.0, "si_snr_s1": 9.0, "si_snr_i_s1": 8.0}
+    undefined = dict.fromkeys(row, np.nan)
+    rows = [row, undefined, row | {"alone": 1, "si_snr_i": -90.0}, undefined | {"failed": 1}]
+    for shown in (rows, rows[3:]):
+        assert draw_distribution(shown).startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
 def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(case, tmp_path):
     sources = np.random.default_rng(0).normal(0, 0.1, (4000, 2)).astype(np.float32)
     sources[:, 1] = 0
@@ -350,14 +342,29 @@ def test_a_silent_source_is_named_on_the_page_and_no_id_leads_out_of_the_folder(
                  str(out), "--jobs", "1"]) == 0
     summary = json.loads((out / "summary.json").read_text())
     means, silent = summary["results"]["all"], "../../<b>"
-    assert set(means["undefined"]) == {"si_snr", "si_snr_i", "sdr_i", *measures}
-    assert all(ids == [silent] for ids in means["undefined"].values())
+    assert means["silent"] == means["alone"] == [silent] and "sdr" not in means.get("undefined", {})
     rows = list(csv.DictReader((out / "results.csv").open()))
-    assert np.isfinite(float(rows[0]["si_snr_s1"])) and rows[0]["si_snr_s2"] == "nan"
-    assert means["si_snr"] == pytest.approx(np.mean([float(row["si_snr"]) for row in rows[1:-1]]))
+    assert rows[0]["si_snr_s2"] == rows[0]["sdr_s2"] == "nan"  # the other source has its scores
+    assert rows[0]["si_snr"] == rows[0]["si_snr_s1"] and rows[0]["sdr"] == rows[0]["sdr_s1"]
+    assert np.isfinite(float(rows[0]["si_snr"])) and np.isfinite(float(rows[0]["sdr"]))
+    assert means["si_snr"] == pytest.approx(np.mean([float(row["si_snr"]) for row in rows[:-1]]))
+    # with one speaker alone there is nothing to improve
+    assert means["si_snr_i"] == float(rows[-1]["si_snr_i"]) == float(rows[1]["si_snr_i"])
     page = (out / "evaluation.html").read_text()
-    assert "SDR, dB is not defined for 1 mixture(s)" in page and "<b>" not in page
-    assert "&lt;b&gt;: not defined" in page
+    assert "A source is silent in 1 mixture(s)" in page and "<b>" not in page
+    assert "One speaker alone is heard in 1 mixture(s)" in page
+    assert "&lt;b&gt;: one speaker alone" in page
     assert {path.name for path in tmp_path.iterdir()} == {
         "mix.wav", "s1.wav", "s2.wav", "tt.csv", "out"}
     assert summary["dtype"] == "float32" and summary["device"] == "cpu" and summary["threads"]
+
+
+@pytest.mark.usefixtures("in_one_process", "blank_pictures")
+def test_a_mixture_of_silence_alone_is_not_defined(case, tmp_path):
+    manifest, out = write_case(tmp_path, np.zeros((4000, 2), np.float32)), tmp_path / "out"
+    argv = ["evaluate", str(case[2]), str(manifest), "--measures", "sdr", "--out", str(out)]
+    assert main(argv) == 0
+    means = json.loads((out / "summary.json").read_text())["results"]["all"]
+    assert set(means["undefined"]) == {"si_snr", "si_snr_i", "sdr", "sdr_i"}
+    page = (out / "evaluation.html").read_text()
+    assert "SDR, dB is not defined for 1 mixture(s)" in page and "m: not defined" in page

@@ -76,7 +76,7 @@ def test_sizes_are_read_from_the_tensors(state, tmp_path, out, capsys):
 def test_all_spellings_of_a_checkpoint_give_the_same_weights(state, tmp_path, out, wrap):
     assert convert(save(state, tmp_path), out) == 0
     plain = load_bundle(out).state_dict()
-    assert convert(save(wrap(state), tmp_path), out) == 0
+    assert convert(save(wrap(state), tmp_path), out, "--overwrite") == 0
     other = load_bundle(out).state_dict()
     assert all(torch.equal(plain[key], other[key]) for key in plain)
 

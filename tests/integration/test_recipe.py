@@ -1,6 +1,7 @@
 """The recipe from its command line, at tiny size: train, resume, test, bundle, and mistakes."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,10 +10,14 @@ import soundfile
 import torch
 from speechbrain.inference.separation import SepformerSeparation
 
+from papez_lobes.config.command_line import RUN_OPTIONS
+from papez_lobes.config.experiments import load_experiment
+from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.separator import Separator
-from papez_lobes.training.si_snr import score
-from tests.recipe_runs import log_of, results_of, train
+from papez_lobes.training.logs import LOG_CONFIG
+from papez_lobes.training.losses import score
+from tests.recipe_runs import RECIPE, log_of, results_of, train
 from tests.trees import write_small_tree
 
 pytestmark = pytest.mark.slow
@@ -130,13 +135,71 @@ def test_test_only_with_other_hyperparameters_leaves_the_bundle_alone(trained, t
     assert summary["dtype"] == "fp32" and summary["device"] == "cpu"
 
 
-def test_three_speakers_are_trained_and_bundled(tmp_path):
-    tree = write_small_tree(tmp_path / "3speakers", num_spks=3, counts=(4, 2, 2))
-    train(tree, tmp_path / "out", N_epochs=1, num_spks=3)
+@pytest.mark.parametrize("speakers", [1, 3])
+def test_any_number_of_speakers_is_trained_scored_and_bundled(tmp_path, speakers):
+    tree = write_small_tree(tmp_path / f"{speakers}speakers", speakers, counts=(2, 1, 1))
+    train(tree, tmp_path / "out", N_epochs=1, num_spks=speakers, batch_size=1)
     model = SepformerSeparation.from_hparams(source=str(tmp_path / "out/bundle"))
-    assert model.separate_batch(torch.randn(2, 999)).shape == (2, 999, 3)
+    assert model.separate_batch(torch.randn(2, 999)).shape == (2, 999, speakers)
     rows, _ = results_of(tmp_path / "out")
-    assert float(rows[0]["si_snr_s3"])
+    scores = [name for name in rows[0] if re.fullmatch(r"si_snr_s\d+", name)]
+    assert scores == [f"si_snr_s{number}" for number in range(1, speakers + 1)]
+    assert all(float(rows[0][name]) for name in scores)
+
+
+# Each option of SpeechBrain, in few trainings. `test_only` and `device` are given elsewhere, and
+# compiling takes minutes.
+RUNS = [
+    ({"precision": "bf16", "eval_precision": "bf16", "max_grad_norm": 1, "nonfinite_patience": 1,
+      "ckpt_interval_minutes": 0, "ckpt_interval_steps": 1, "grad_accumulation_factor": 2,
+      "optimizer_step_limit": 3, "distributed_backend": "gloo", "log_config": LOG_CONFIG},
+     ["noprogressbar", "find_unused_parameters", "skip_nonfinite_grads", "tqdm_colored_bar",
+      "remove_vector_weight_decay"]),
+    ({"debug_batches": 1, "debug_epochs": 1, "ckpt_interval_minutes": 0.0001},
+     ["debug", "debug_persistently", "bfloat16_mix_prec"]),
+    ({"profile_warmup": 1, "profile_steps": 1, "ckpt_interval_minutes": 0}, ["profile_training"]),
+]
+REFUSED = {
+    "jit": [], "auto_mix_prec": [], "data_parallel_backend": [], "precision": ["fp16"],
+    "eval_precision": ["fp16"], "ckpt_interval_steps": ["1"], "optimizer_step_limit": ["0"],
+    "grad_accumulation_factor": ["0"], "debug_batches": ["-1"],
+}
+
+
+def test_every_option_of_speechbrain_is_given_once():
+    given = {*REFUSED, "test_only", "device"}
+    for options, flags in RUNS:
+        given |= {*options, *flags}
+    left = set(RUN_OPTIONS) - given
+    assert {name for name in left if not name.startswith(("compile", "jit"))} == set()
+
+
+@pytest.mark.parametrize("options, flags", RUNS)
+def test_options_of_speechbrain_train(tmp_path, options, flags):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(8, 1, 1))
+    own = {"N_epochs": 2, "batch_size": 1, **options}
+    train(tree, tmp_path / "out", *(f"--{name}" for name in flags), **own)
+    if "optimizer_step_limit" in options:
+        lines = (tmp_path / "out/log.txt").read_text()
+        assert "Train iteration limit exceeded" in lines
+        assert [line["epoch"] for line in log_of(tmp_path / "out") if "epoch" in line] == [1]
+
+
+@pytest.mark.parametrize("name", sorted(set(REFUSED) - {"jit"}))
+def test_an_option_that_cannot_be_is_refused_in_one_line(name):
+    words = [str(RECIPE / "hparams/papez.yaml"), "--data_folder", "x", "--device", "cpu"]
+    with pytest.raises(UserError, match=name):
+        load_experiment([*words, f"--{name}", *REFUSED[name]])
+
+
+@pytest.mark.parametrize("name", ["jit", "precision"])
+def test_the_line_comes_alone_and_before_data_are_prepared(tmp_path, name):
+    out = tmp_path / "out"
+    words = [f"--{name}", *REFUSED[name]]
+    done = train(tmp_path, out, *words, check=False)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and name in lines[0], done.stderr
+    assert not done.stdout and not [path for path in out.rglob("*") if path.is_file()]
 
 
 def test_three_speakers_begin_with_a_bundle_for_two(trained, tmp_path):

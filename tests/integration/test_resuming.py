@@ -1,5 +1,6 @@
 """A training that is killed goes on to the same weights, mixtures and log."""
 
+import os
 import signal
 import subprocess
 import time
@@ -51,6 +52,35 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_weights_and_log(tmp_path)
     for part, state in weights_of(tmp_path / "killed").items():
         for name, value in state.items():
             assert torch.equal(value, wanted[part][name]), (part, name)
+
+
+def epochs_of(out):
+    """Number of epochs in the log."""
+    log = out / "train_log.txt"
+    return log.read_text().count("epoch: ") if log.exists() else 0
+
+
+def test_ctrl_c_at_any_moment_is_one_line_and_status_130_and_training_goes_on(tmp_path):
+    """Sent to the workers of the loaders too, as a terminal does."""
+    tree, out = write_small_tree(tmp_path / "2speakers", counts=(8, 3, 3)), tmp_path / "out"
+    options = {"N_epochs": 500, "num_workers": 2, "ckpt_interval_minutes": 0.001}
+    # seconds after the start, and seconds after an epoch has been logged
+    for epochs, seconds in ((0, 0.5), (0, 2), (0, 3), (0, 4), (1, 0), (1, 0.1), (1, 0.3), (1, 0.7)):
+        wanted = epochs + epochs_of(out)
+        process = subprocess.Popen(
+            training_command(tree, out, **options), cwd=RECIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )
+        while process.poll() is None and epochs_of(out) < wanted:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and printed.endswith("train.py: stopped\n"), printed
+        assert "Traceback" not in printed
+    train(tree, out, N_epochs=epochs_of(out) + 1)
+    epochs = [line["epoch"] for line in log_of(out) if "epoch" in line]
+    assert epochs == [*range(1, len(epochs) + 1)]
 
 
 def test_other_hyperparameters_than_the_checkpoints_are_refused_in_one_line(tmp_path):

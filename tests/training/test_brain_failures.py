@@ -7,55 +7,16 @@ import pytest
 import torch
 import yaml
 from speechbrain.nnet.schedulers import ReduceLROnPlateau
-from speechbrain.utils.train_logger import FileTrainLogger
 
 from papez_lobes.errors import UserError
-from papez_lobes.training.brain import Separation
-from papez_lobes.training.branching import branch_from
-from papez_lobes.training.checkpoints import AtomicCheckpointer
 from papez_lobes.training.curve import FILE as CURVE
 from papez_lobes.training.curve import TrainingCurve
-from papez_lobes.training.epochs import TimedEpochCounter
 from papez_lobes.training.logs import check_tensorboard
 from papez_lobes.training.losses import pit_si_snr_loss
 from papez_lobes.training.muon import MuonAdamW
-from papez_lobes.training.schedules import ExponentialScheduler, WarmupDecay
-from tests.trainings import Items, brain_hparams
-
-
-def prepare(folder, separator, epochs=1, lr=0.01, ema_decay=0.0, scheduler=None, optimizer=None,
-            schedule=None, **options):
-    """A brain as train.py makes it, whose `rates` are those of its steps if SGD takes them."""
-    rates = []
-
-    class Recording(torch.optim.SGD):
-        def step(self, closure=None):
-            rates.append(self.param_groups[0]["lr"])
-            super().step(closure)
-
-    counter = TimedEpochCounter(epochs)
-    hparams = brain_hparams(
-        separator.parts, ema_decay, step_schedule=schedule or WarmupDecay(),
-        train_curve=TrainingCurve(folder / CURVE), tensorboard=False, epoch_counter=counter,
-        train_log=folder / "train_log.txt",
-        train_logger=FileTrainLogger(folder / "train_log.txt"),
-        lr_scheduler=scheduler or ExponentialScheduler(lr, 0.5),
-    )
-    parts = {"separator": separator, "counter": counter, "average": hparams["average"]}
-    brain = Separation(
-        {"separator": separator}, optimizer or (lambda p: Recording(p, lr=lr)), hparams,
-        {"device": "cpu", "noprogressbar": True, **options},
-        AtomicCheckpointer(folder / "save", parts),
-    )
-    brain.rates = rates
-    return brain
-
-
-def fit(brain, train=None, valid=None):
-    one = {"batch_size": 1}
-    brain.fit(brain.hparams.epoch_counter, train or Items(4), valid or Items(2),
-              train_loader_kwargs=one, valid_loader_kwargs=one)
-    return brain
+from papez_lobes.training.output_folder import branch_from
+from papez_lobes.training.schedules import WarmupDecay
+from tests.trainings import Items, fit, prepare
 
 
 def best(brain):
@@ -65,11 +26,6 @@ def best(brain):
 def epochs_logged(folder):
     lines = (folder / "train_log.txt").read_text().splitlines()
     return [int(line.split(",")[0].removeprefix("epoch: ")) for line in lines]
-
-
-@pytest.fixture
-def small(tiny):
-    return tiny()[0].float()
 
 
 def test_a_validation_that_is_not_finite_never_stands_for_the_best(small, tmp_path, caplog):
@@ -108,8 +64,20 @@ class _Batch:
 
 
 def test_fewer_batches_than_a_step_takes_are_refused(small, tmp_path):
+    brain = prepare(tmp_path, small, grad_accumulation_factor=5)
     with pytest.raises(UserError, match="an epoch of 4 batches has no step"):
-        fit(prepare(tmp_path, small, grad_accumulation_factor=5))
+        fit(brain)
+    assert not brain.rates and brain.step == 0  # before training
+    with pytest.raises(UserError, match="an epoch of 2 batches has no step"):
+        fit(prepare(tmp_path, small, grad_accumulation_factor=3, debug=True))
+
+
+@pytest.mark.parametrize("name", ["train", "valid"])
+def test_an_empty_split_is_refused_before_training(small, tmp_path, name):
+    brain = prepare(tmp_path, small)
+    with pytest.raises(UserError, match=f"{name}: the data set has no mixture"):
+        fit(brain, **{name: Items(0)})
+    assert not brain.rates
 
 
 def scaled(brain, scale):

@@ -20,7 +20,7 @@ def test_a_picture_and_a_table_are_made_of_the_file_by_a_command(tmp_path, capsy
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     rows = capsys.readouterr().out.strip().splitlines()[4:]
     assert len(rows) == 20 and rows[0].startswith("| 1.5 |") and rows[-1].startswith("| 75.0 |")
-    assert curve_table(curve.records, rows=50).count("\n") == 51
+    assert curve_table(curve.records, rows=50).count("\n") == 2 + 50
 
 
 def test_a_file_that_is_no_curve_and_a_folder_without_one_are_one_line(tmp_path, capsys):

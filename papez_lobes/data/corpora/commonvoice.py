@@ -5,48 +5,23 @@ from pathlib import Path
 
 from papez_lobes.errors import UserError
 
-CLIPS, TABLE_SUFFIX = "clips", ".tsv"
+CLIPS = "clips"
 # The table that is read unless another is named: the speakers of dev and test are not in train.
 TABLES = ("train.tsv", "validated.tsv")
 
 
 def default_table(folder: str | Path) -> str | None:
-    """Return the table of a Common Voice folder to read, or None for another folder.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "clips").mkdir()
-    >>> for name in ("dev.tsv", "train.tsv", "validated.tsv"):
-    ...     (folder / name).touch()
-    >>> default_table(folder)
-    'train.tsv'
-    """
+    """Return the table of a Common Voice folder to read, or None for another folder."""
     if not Path(folder, CLIPS).is_dir():
         return None
     return next((name for name in TABLES if Path(folder, name).is_file()), None)
 
 
 def read_clips(folder: str | Path, table: str) -> list[tuple[str, Path]]:
-    """Read the clips of a table.
+    """Read the clips of a table in the folder of one language: sorted (speaker, clip).
 
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        Of one language: holds `clips` and the tables.
-    table : str
-        A tab-separated file with the columns client_id and path; its path below `folder`, or an
-        absolute one.
-
-    Returns
-    -------
-    list[tuple[str, pathlib.Path]]
-        (speaker, clip), sorted. The clips may be missing.
-
-    Raises
-    ------
-    UserError
-        There is no such table, or it has other columns.
+    A table is a tab-separated file with the columns client_id and path. The clips may be missing.
+    UserError if there is no such table, or it has other columns.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""A random equaliser: other microphones and other rooms' colours for recordings that are mixed."""
+"""A random equaliser, which varies the microphones and rooms of recordings that are mixed."""
 
 from dataclasses import dataclass
 
@@ -28,18 +28,9 @@ class Equaliser:
 
 
 def draw_equaliser(tilt_db: float, peak_db: float, rng: np.random.Generator) -> Equaliser | None:
-    """Draw an equaliser: a tilt, and two peaks or dips.
+    """Draw an equaliser: a tilt, and two peaks or dips; or None if both ranges are 0.
 
-    Arguments
-    ---------
-    tilt_db, peak_db : float
-        The tilt and the gain of each peak are uniform between minus and plus this; 0: none.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    Equaliser or None
-        None where both are 0.
+    `tilt_db` and `peak_db` are the largest absolute tilt and gain of a peak.
 
     Example
     -------
@@ -62,20 +53,9 @@ def draw_equaliser(tilt_db: float, peak_db: float, rng: np.random.Generator) -> 
 
 
 def equalise(samples: np.ndarray, equaliser: Equaliser, sample_rate: int) -> np.ndarray:
-    """Filter samples, in the samples' own precision.
+    """Filter samples [T] of a rate in Hz, in their own precision.
 
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [T], float.
-    equaliser : Equaliser
-    sample_rate : int
-        In Hz. Peaks at or above 0.45 of it are left out.
-
-    Returns
-    -------
-    numpy.ndarray
-        [T].
+    Peaks at or above 0.45 of the rate are left out.
 
     Example
     -------
@@ -92,7 +72,7 @@ def equalise(samples: np.ndarray, equaliser: Equaliser, sample_rate: int) -> np.
     return sosfilt(np.array(sections, samples.dtype), samples)
 
 
-def _peak(centre, gain_db, quality, sample_rate):
+def _peak(centre: float, gain_db: float, quality: float, sample_rate: int) -> np.ndarray:
     """A second-order section [6] of a peaking filter (R. Bristow-Johnson's audio EQ cookbook)."""
     amplitude = 10 ** (gain_db / 40)
     omega = 2 * np.pi * centre / sample_rate
@@ -104,7 +84,7 @@ def _peak(centre, gain_db, quality, sample_rate):
     return section / section[3]
 
 
-def _shelf(tilt_db, sample_rate):
+def _shelf(tilt_db: float, sample_rate: int) -> np.ndarray:
     """A section of a first-order tilt: -tilt/2 dB at 0 Hz, 0 dB at 1 kHz, +tilt/2 dB at the top.
 
     It is the bilinear transform of (g s + w) / (s + g w), with g the gain at high frequencies.

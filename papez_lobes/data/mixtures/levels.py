@@ -1,4 +1,4 @@
-"""Active speech level after ITU-T Recommendation P.56, method B: how loud speech is while it lasts.
+"""Active speech level (ITU-T Recommendation P.56, method B): the level of speech without pauses.
 
 WSJ0-mix sets its gains over this level, measured at 8 kHz.
 """
@@ -23,29 +23,27 @@ BINS = 20  # thresholds, a factor of 2 in power (3 dB) apart, below the loudest
 STEP_DB = 10 * np.log10(2)
 
 
-def active_speech_level(samples, sample_rate):
-    """Mean power of speech while it is active, pauses left out (ITU-T P.56, method B).
+def active_speech_level(samples: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Measure the mean power of speech while it is active (ITU-T P.56, method B).
 
-    The signal is limited to 200-5500 Hz (below 12.1 kHz only high-passed). Its power is related to
-    the time in which the envelope was over a threshold within the last 0.2 s; the level is what
-    this gives for the threshold that lies 15.9 dB below it. Thresholds are absolute powers of 2,
-    between which is interpolated: a gain moves the level by itself where it is a power of 2 (in
-    power), and that of speech within 0.1 dB otherwise. Time and memory are linear in T.
+    The signal is limited to 200-5500 Hz (only high-passed at rates below 12.1 kHz). Its energy is
+    divided by the time in which the envelope exceeded a threshold within the last 0.2 s. The level
+    is the result for the threshold that lies 15.9 dB below the result itself. Thresholds are
+    powers of 2, and the level is interpolated between them. So a gain that is a power of 2 (in
+    power) changes the level by exactly this gain; others do within 0.1 dB for speech.
 
     Arguments
     ---------
     samples : numpy.ndarray
-        [T], float, T >= 0.
-    sample_rate : int
-        In Hz.
+        [T], float, T >= 0, at `sample_rate` Hz.
 
     Returns
     -------
     power : float
         In squared units of `samples`, not dB; 0 for silence.
     activity : float
-        Mean power by active power: the part of the time in which there is speech, of T samples
-        and the 0.35 s of silence that the measurement appends. 0 for silence.
+        Share of the time in which there is speech, of T samples and the 0.35 s of silence that
+        the measurement appends. 0 for silence.
 
     Example
     -------
@@ -69,20 +67,10 @@ def active_speech_level(samples, sample_rate):
     return power, energy / len(samples) / power
 
 
-def speech_level(samples, sample_rate):
-    """The active level of a recording at 8 kHz, as WSJ0-mix has it at every rate.
+def speech_level(samples: np.ndarray, sample_rate: int) -> float:
+    """Measure the active level of samples [T] at 8 kHz, as WSJ0-mix does at every rate.
 
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [T], float.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    float
-        A power; 0 for silence.
+    It is a power; 0 for silence.
 
     Example
     -------
@@ -96,7 +84,7 @@ def speech_level(samples, sample_rate):
 
 @lru_cache
 def _band_filter(sample_rate):
-    """Second-order sections; unit gain at the Nyquist frequency or, with a low-pass, within."""
+    """Second-order sections of the measuring filter, with unit gain in the band."""
     low, high = (np.tan(np.pi * edge / sample_rate) for edge in BAND_HZ)  # bilinear transform
     # |H|^2 = 1 / (1 + (10^(stop/10) - 1) / T^2(ratio)) is EDGE_DB down at the band's edge for
     # this ratio of edge to stop band, T being Chebyshev's polynomial of that order.
@@ -111,6 +99,7 @@ def _band_filter(sample_rate):
 
 
 def _hertz(warped, sample_rate):
+    """A frequency in Hz from that of the bilinear transform."""
     return sample_rate / np.pi * np.arctan(warped)
 
 
@@ -122,7 +111,7 @@ def _envelope(speech, sample_rate):
 
 
 def _active_samples(envelope, sample_rate):
-    """(exponent of the highest threshold, [BINS] samples that are active at each, going down)."""
+    """Exponent of the highest threshold, and [BINS] counts of samples active at each, downwards."""
     fraction, exponents = np.frexp(envelope**2)  # squared = fraction * 2**exponent, 0.5 <= f < 1
     exponents = np.where(fraction > 0, exponents - 1, np.iinfo(np.int32).min // 2)
     window = int(np.ceil(HANGOVER_SECONDS * sample_rate)) + 1

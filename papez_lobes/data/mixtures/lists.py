@@ -1,8 +1,8 @@
 """Lists of mixtures in WSJ0-mix's format: reading, writing and drawing.
 
-A list is a text file, `mix_<C>_spk_<split>.txt`, with a line a mixture: `path gain path gain ...`.
-Paths are below one root. Each source is a whole utterance, and its gain is in dB over a level that
-all sources share.
+A list is a text file, `mix_<C>_spk_<split>.txt`, with a line for each mixture: `path gain path gain
+...`. Paths are below one root. Each source is a whole utterance, and its gain is in dB over a level
+that all sources share.
 """
 
 import math
@@ -12,13 +12,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info
+from papez_lobes.data.inspection import try_each
 from papez_lobes.data.lookup import find_audio, refuse_second_microphone
 from papez_lobes.data.mixtures.plans import (
     MixturePlan,
     Piece,
+    Seed,
     SourcePlan,
+    Speakers,
     draw_gains,
     draw_speakers,
+    file_stem,
     gain_name,
     mixture_rng,
 )
@@ -28,85 +32,37 @@ from papez_lobes.files import write_bytes
 DRAWS = 100  # for a mixture that is not there yet
 
 
-def list_name(num_spks: int, split: str) -> str:
-    """Return WSJ0-mix's name of the list of a split.
-
-    Example
-    -------
-    >>> list_name(2, "tr")
-    'mix_2_spk_tr.txt'
-    """
-    return f"mix_{num_spks}_spk_{split}.txt"
-
-
-def mixture_name(paths: Sequence[str], gains_db: Sequence[float]) -> str:
-    """Return WSJ0-mix's name of a mixture: stems, and gains with five significant digits.
-
-    Example
-    -------
-    >>> paths = ["wsj0/si_et_05/445/445c0206.wav", "wsj0/si_et_05/22g/22gc0105.wav"]
-    >>> mixture_name(paths, [0.604314, -0.604314])
-    '445c0206_0.60431_22gc0105_-0.60431'
-    """
-    parts = []
-    for path, gain in zip(paths, gains_db):
-        parts += [Path(path).stem, gain_name(gain)]
-    return "_".join(parts)
-
-
 def plan_utterances(
     paths: Sequence[str], gains_db: Sequence[float], speakers: Sequence[str] | None = None
 ) -> MixturePlan:
-    """Return the plan of one line of a list.
+    """Return the plan of one line of a list, named as in WSJ0-mix.
 
-    Arguments
-    ---------
-    paths : sequence of str
-        [C], below the root.
-    gains_db : sequence of float
-        [C].
-    speakers : sequence of str, optional
-        [C]; by default the names of the folders that the files lie in, as in WSJ0.
-
-    Returns
-    -------
-    MixturePlan
-        Named as in WSJ0-mix, and without a length of its own.
+    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names
+    of the folders that the files lie in, as in WSJ0.
 
     Example
     -------
-    >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.5, -0.5])
+    >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.604314, -0.604314])
     >>> plan.name, plan.sources[0].speaker, plan.sources[0].pieces
-    ('1_0.5_2_-0.5', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
+    ('1_0.60431_2_-0.60431', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
     """
     speakers = [Path(path).parent.name for path in paths] if speakers is None else speakers
-    sources = zip(speakers, map(float, gains_db), ((Piece(path),) for path in paths))
-    sources = tuple(SourcePlan(*source) for source in sources)
-    return MixturePlan(mixture_name(paths, gains_db), None, sources)
+    sources, name = [], []
+    for speaker, path, gain in zip(speakers, paths, gains_db):
+        sources.append(SourcePlan(speaker, float(gain), (Piece(path),)))
+        name += [Path(path).stem, gain_name(gain)]
+    return MixturePlan(file_stem("_".join(name)), None, tuple(sources))
 
 
 def draw_utterances(
-    speakers: dict[str, list], count: int, num_spks: int, max_gain_db: float = 2.5,
-    seed: int | tuple[int, ...] = 0,
+    speakers: Speakers, count: int, num_spks: int, max_gain_db: float = 2.5, seed: Seed = 0,
 ) -> list[MixturePlan]:
     """Draw mixtures of whole utterances, as lists hold them.
 
     Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. The
-    first mixtures do not depend on `count`, and no two have the same name.
-
-    Arguments
-    ---------
-    speakers, count, num_spks, max_gain_db, seed
-        See `papez_lobes.data.mixtures.plans.plan_mixtures`.
-
-    Returns
-    -------
-    list[MixturePlan]
-
-    Raises
-    ------
-    UserError
-        There are fewer than `num_spks` speakers, or not as many different mixtures as asked for.
+    first mixtures do not depend on `count`, and no two have the same name. For the arguments see
+    `papez_lobes.data.mixtures.plans.plan_mixtures`. UserError if there are too few speakers, or
+    not as many different mixtures.
 
     Example
     -------
@@ -132,24 +88,11 @@ def draw_utterances(
 
 
 def read_list(path: str | Path) -> list[MixturePlan]:
-    """Read a list of mixtures.
+    """Read a list of mixtures, but not their files; see `unusable_files`.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Has lines `path gain path gain ...`, all of the same number of speakers. Empty lines are
-        ignored.
-
-    Returns
-    -------
-    list[MixturePlan]
-        One a line, in the list's order. The files are not read, see `unusable_files`.
-
-    Raises
-    ------
-    UserError
-        There is no such list, a line is malformed (named by its number) or of another number of
-        speakers, a file is of WSJ0's second microphone, or two mixtures have the same name.
+    Empty lines are ignored. UserError if there is no such list, or if a line (named by its number)
+    is malformed, of another number of speakers than the others, names a file of WSJ0's second
+    microphone, or gives a mixture the name of another.
 
     Example
     -------
@@ -182,6 +125,7 @@ def read_list(path: str | Path) -> list[MixturePlan]:
 
 
 def _plan(line: str, where: str) -> MixturePlan:
+    """Return the plan of a line; `where` begins its error messages."""
     words = line.split()
     paths = words[::2]
     try:
@@ -200,20 +144,10 @@ def _plan(line: str, where: str) -> MixturePlan:
 
 
 def write_list(plans: Iterable[MixturePlan], path: str | Path) -> None:
-    """Write plans as a list that `read_list` reads. The file appears whole or not at all.
+    """Write plans of whole utterances as a list that `read_list` reads.
 
-    Arguments
-    ---------
-    plans : list[MixturePlan]
-        Of whole utterances, one a source.
-    path : str or pathlib.Path
-
-    Raises
-    ------
-    UserError
-        A path holds a space, which a list cannot, or there is another list already.
-    ValueError
-        A source is not one whole utterance.
+    The file appears whole or not at all. UserError if a path holds a space, which a list cannot,
+    or if there is another list already.
 
     Example
     -------
@@ -229,6 +163,7 @@ def write_list(plans: Iterable[MixturePlan], path: str | Path) -> None:
 
 
 def _line(plan: MixturePlan) -> str:
+    """Return the line of a plan."""
     words = []
     for source in plan.sources:
         name = source.pieces[0].path
@@ -240,33 +175,12 @@ def _line(plan: MixturePlan) -> str:
     return " ".join(words)
 
 
-def unusable_files(
-    plans: Iterable[MixturePlan], root: str | Path
-) -> list[tuple[str, str]]:
-    """Find the files of plans that cannot be mixed, by their headers.
+def unusable_files(plans: Iterable[MixturePlan], root: str | Path) -> list[tuple[str, str]]:
+    """Find the files below a root that plans name and that cannot be mixed.
 
-    Arguments
-    ---------
-    plans : iterable of MixturePlan
-    root : str or pathlib.Path
-        The folder that the plans' paths are below.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        (path below the root, reason), sorted by path: missing, empty, truncated as far as a header
-        can tell, compressed SPHERE, WSJ0's second microphone, not audio.
-
-    Example
-    -------
-    >>> unusable_files([plan_utterances(["ann/1.mp3"], [0])], "/nowhere")[0][0]
-    'ann/1.mp3'
+    Only headers are read. Returns (path below the root, reason), sorted by path.
     """
     names = {piece.path for plan in plans for source in plan.sources for piece in source.pieces}
-    problems = []
-    for name in tqdm(sorted(names), desc="reading headers", unit="file", disable=None):
-        try:
-            audio_info(find_audio(root, name))
-        except UserError as error:
-            problems.append((name, str(error).partition(": ")[2]))
-    return problems
+    progress = tqdm(sorted(names), desc="reading headers", unit="file", disable=None)
+    _, problems = try_each(lambda name: audio_info(find_audio(root, name)), progress)
+    return [(name, reason.partition(": ")[2]) for name, reason in problems]

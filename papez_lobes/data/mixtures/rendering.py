@@ -1,8 +1,11 @@
 """Rendering: from the plan of a mixture to its samples, by WSJ0-mix's rules.
 
-Files, training items and benchmarks all come from `render`.
+Sources have gains over a common active level. They are cut to the shortest ("min") or filled up
+with silence to the longest ("max"), and get one common scale. Files, training items and benchmarks
+all come from `render`.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,49 +21,38 @@ from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError
 
 PEAK = 0.9  # of the loudest sample in the mixture and its sources, as in WSJ0-mix
-SILENCE = 2.0**-30  # power of one step of 16 bit: what is not louder has no level to go by
+SILENCE = 2.0**-30  # power of one step of 16 bit: what is not louder counts as silent
 LEVELS_KEPT = 10_000  # of files, so that a file in many mixtures is measured once
+KINDS = ("speech", "noises", "rooms")  # of recordings
 
 
 class FileRecordings:
-    """Recordings read from their files below a folder; see also
-    `papez_lobes.data.dynamic.StoredRecordings`.
+    """Recordings that are read from their files below a folder.
 
-    Arguments
-    ---------
-    root : str or pathlib.Path
-        The folder that the paths of plans are below.
+    It has the methods of `papez_lobes.data.store.SpeechStore` that rendering uses.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str | Path):
         self.root = Path(root)
 
-    def read(self, kind: str, path: str, start: int, frames: int | None):
-        """Read a piece: ([T] samples, float32, and their rate in Hz); `kind` is "speech", "noises"
-        or "rooms"."""
+    def read(self, path: str, start: int, frames: int | None) -> tuple[np.ndarray, int]:
+        """Read a piece: [T] samples, float32, and their rate in Hz."""
         file = find_audio(self.root, path)
         return read_audio(file, start=start, frames=frames), audio_info(file).sample_rate
 
     def level(self, path: str) -> float:
-        """The active speech level of a whole recording, as a power."""
+        """Return the active speech level of a whole recording, as a power."""
         return _level_of_file(find_audio(self.root, path))
 
 
-def _as_recordings(recordings):
-    """Recordings of files where a folder is given."""
-    return FileRecordings(recordings) if isinstance(recordings, (str, Path)) else recordings
-
-
 @lru_cache(LEVELS_KEPT)
-def _level_of_file(file):
+def _level_of_file(file: Path) -> float:
+    """Return the active speech level of a file."""
     return speech_level(read_audio(file), audio_info(file).sample_rate)
 
 
 def render(
-    plan: MixturePlan,
-    sample_rate: int,
-    recordings: "str | Path | FileRecordings",
-    version: str = "min",
+    plan: MixturePlan, sample_rate: int, recordings: str | Path | Mapping, version: str = "min",
     dtype: type = np.float64,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the samples of a plan.
@@ -74,8 +66,9 @@ def render(
     plan : MixturePlan
     sample_rate : int
         In Hz; recordings of another rate are resampled.
-    recordings : str, pathlib.Path, FileRecordings or papez_lobes.data.dynamic.StoredRecordings
-        The folder that the plan's paths are below, or what reads and measures the recordings.
+    recordings : str, pathlib.Path or Mapping
+        The folder that the plan's paths are below; or, for "speech", "noises" and "rooms", a
+        `FileRecordings` or `papez_lobes.data.store.SpeechStore`.
     version : "min" or "max"
         Cut to the shortest source, or fill up with zeros to the longest.
     dtype : numpy dtype
@@ -86,18 +79,17 @@ def render(
     mixture : numpy.ndarray
         [T]: the sum of the sources, and of the noise if there is any.
     sources : numpy.ndarray
-        [T, C]. The largest absolute sample of mixture and sources together is 0.9.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, or a source is silent.
+        [T, C]. The largest absolute sample of mixture and sources together is 0.9. UserError if a
+        file cannot be read, or a source is silent that should speak.
     """
     recordings = _as_recordings(recordings)
-    parts = [render_source(source, sample_rate, recordings, dtype) for source in plan.sources]
+    longest = None if plan.seconds is None else round(plan.seconds * sample_rate)
+    frames = longest if plan.filled else 0
+    parts = [render_source(source, sample_rate, recordings, dtype, frames)
+             for source in plan.sources]
     length = {"min": min, "max": max}[version](map(len, parts))
-    if plan.seconds is not None:
-        length = min(length, round(plan.seconds * sample_rate))
+    if longest is not None:
+        length = min(length, longest)
     sources = np.zeros((len(parts), length), dtype)  # [C, T]: sums over C are quick so
     for row, part in zip(sources, parts):
         row[: len(part)] = part[:length]
@@ -106,47 +98,35 @@ def render(
         noise = _render_noise(plan, sources, sample_rate, recordings)
     peak = max(np.abs(sources).max(), np.abs(sources.sum(axis=0) + noise).max())
     if peak == 0:  # all that was audible was cut off
-        raise UserError(f"{plan.name}: {_describe(plan.sources[0])} is silent; leave its files out")
+        raise _silent(plan.sources[0], f"{plan.name}: ")
     sources *= PEAK / peak
     return sources.sum(axis=0) + noise * (PEAK / peak), sources.T
 
 
 def render_source(
-    source: SourcePlan,
-    sample_rate: int,
-    recordings: "str | Path | FileRecordings",
-    dtype: type = np.float64,
+    source: SourcePlan, sample_rate: int, recordings: str | Path | Mapping,
+    dtype: type = np.float64, frames: int = 0,
 ) -> np.ndarray:
-    """Render one source: its pieces in order, at its gain over an active level of 1.
+    """Render one source [T]: its pieces in order, at its gain over an active level of 1.
 
-    Arguments
-    ---------
-    source, sample_rate, recordings, dtype
-        See `render`.
-
-    Returns
-    -------
-    numpy.ndarray
-        [T].
-
-    Raises
-    ------
-    UserError
-        One of its recordings has no active level, or the pieces are silent.
+    Zeros are appended up to `frames` samples. For the other arguments and errors see `render`.
     """
+    if not source.pieces:
+        return np.zeros(frames, dtype)
     recordings = _as_recordings(recordings)
     gain = 10 ** (source.gain_db / 20)
     parts = []
     for piece in source.pieces:
-        level = recordings.level(piece.path)
+        level = recordings["speech"].level(piece.path)
         if level <= SILENCE:
-            raise UserError(f"{piece.path}: {_describe(source)} is silent; leave its files out")
+            raise _silent(source, f"{piece.path}: ")
         samples = _read(recordings, "speech", piece, sample_rate, dtype, source.speed)
         samples *= dtype(gain / np.sqrt(level))
         parts += [np.zeros(round(piece.pause * sample_rate), dtype), samples]
     samples = np.concatenate(parts)
     if np.dot(samples, samples) <= SILENCE * len(samples):
-        raise UserError(f"{_describe(source)} is silent; leave its files out")
+        raise _silent(source)
+    samples = _fill_up(samples, frames)
     if source.equaliser:
         samples = equalise(samples, source.equaliser, sample_rate)
     if source.room:
@@ -154,15 +134,29 @@ def render_source(
     return samples
 
 
+def _as_recordings(recordings: str | Path | Mapping) -> Mapping:
+    """Read all kinds of recordings from their files where a folder is given."""
+    if isinstance(recordings, (str, Path)):
+        return dict.fromkeys(KINDS, FileRecordings(recordings))
+    return recordings
+
+
 def _read(recordings, kind, piece, sample_rate, dtype, speed=1.0):
-    """A piece at the wanted rate; what is played faster is read as of a higher rate."""
-    samples, own_rate = recordings.read(kind, piece.path, piece.start, piece.frames)
+    """Read a piece at a rate. To play it faster, it is taken for one of a higher rate."""
+    samples, own_rate = recordings[kind].read(piece.path, piece.start, piece.frames)
     return resample(samples.astype(dtype), round(own_rate * speed), sample_rate)
 
 
+def _fill_up(samples, frames):
+    """Append zeros, if there are fewer samples."""
+    return np.pad(samples, (0, frames - len(samples))) if len(samples) < frames else samples
+
+
 def _in_room(samples, room, sample_rate, recordings):
-    """Speech as heard in a room, as long as it was: the impulse response is scaled to an energy of
-    1, and its loudest path arrives without delay."""
+    """Put speech into a room; its length stays the same.
+
+    The impulse response is scaled to an energy of 1, and its loudest path arrives without delay.
+    """
     response = _read(recordings, "rooms", Piece(room), sample_rate, samples.dtype.type)
     energy = np.dot(response, response)
     if energy == 0:
@@ -172,20 +166,20 @@ def _in_room(samples, room, sample_rate, recordings):
 
 
 def _render_noise(plan, sources, sample_rate, recordings):
-    """[T]: noise at its SNR, of mean powers, to the sum of the sources; silence stays silence."""
+    """Render noise [T] at its ratio of mean powers to the sources' sum; silent noise stays so."""
     speech, dtype = sources.sum(axis=0), sources.dtype.type
-    noise = np.concatenate([
-        part
-        for piece in plan.noise
-        for part in (np.zeros(round(piece.pause * sample_rate), dtype),
-                     _read(recordings, "noises", piece, sample_rate, dtype))
-    ])
-    noise = np.pad(noise, (0, max(0, len(speech) - len(noise))))[: len(speech)]
+    parts = []
+    for piece in plan.noise:
+        parts += [np.zeros(round(piece.pause * sample_rate), dtype),
+                  _read(recordings, "noises", piece, sample_rate, dtype)]
+    noise = _fill_up(np.concatenate(parts), len(speech))[: len(speech)]
     power = np.mean(noise**2)
     if power == 0:
         return noise
     return noise * np.sqrt(np.mean(speech**2) / power) * dtype(10 ** (-plan.noise_snr_db / 20))
 
 
-def _describe(source):
-    return f"{source.speaker} ({', '.join(piece.path for piece in source.pieces)})"
+def _silent(source, where=""):
+    """Return the error of a source that should speak."""
+    paths = ", ".join(piece.path for piece in source.pieces)
+    return UserError(f"{where}{source.speaker} ({paths}) is silent; leave its files out")

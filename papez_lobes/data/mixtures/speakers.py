@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from papez_lobes.data.audio import audio_info
 from papez_lobes.data.corpora.commonvoice import default_table, read_clips
+from papez_lobes.data.inspection import try_each
 from papez_lobes.data.lookup import audio_files, refuse_second_microphone, report_passed_over
 from papez_lobes.errors import UserError
 
@@ -19,20 +20,15 @@ FRACTIONS = {"tr": 0.8, "cv": 0.1, "tt": 0.1}
 VCTK = ("wav48_silence_trimmed", "wav48")  # where VCTK, of either release, has its speakers
 
 Item = TypeVar("Item")
+Recording = tuple[str, Path]  # speaker and file
 
 
 @dataclass(frozen=True)
 class Utterance:
     """One recording of one speaker.
 
-    Arguments
-    ---------
-    path : str
-        Path below the scanned root, with "/" between its parts.
-    seconds : float
-        Duration.
-    sample_rate : int
-        In Hz.
+    `path` is below the scanned root, with "/" between its parts. `seconds` is the duration,
+    `sample_rate` is in Hz.
     """
 
     path: str
@@ -43,41 +39,22 @@ class Utterance:
 def scan_speakers(
     folder: str | Path, root: str | Path | None = None, tsv: str | None = None
 ) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
-    """Find the utterances of a folder that has one subfolder per speaker.
-
-    Files are searched at any depth below a speaker's folder, as in LibriSpeech's
-    speaker/chapter/utterance.flac. Hidden files and folders are ignored, and links to folders are
-    not followed below the speakers' own. Of WSJ0's two microphones (`.wv1`, `.wv2`) and of VCTK's
-    (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion. Files
-    that are not audio by their suffix, or lie in no speaker's folder, are counted and named in one
-    line on stderr.
-
-    The folder can also be VCTK's own, or that of a language of Common Voice (`clips` and tables),
-    whose speakers its table names.
+    """Find the utterances of a folder of speakers.
 
     Arguments
     ---------
-    folder : str or pathlib.Path
-        The folder of speakers' folders.
+    folder, tsv
+        See `find_speech`.
     root : str, pathlib.Path or None
         Paths are given relative to it; None: to `folder`. Several folders can be scanned under a
         common root.
-    tsv : str or None
-        Table of Common Voice, below `folder`; None: `train.tsv` or else `validated.tsv`, if
-        `folder` holds `clips` too.
 
     Returns
     -------
     speakers : dict[str, list[Utterance]]
         Sorted by speaker, then path. A speaker without any readable file is left out.
     skipped : list[tuple[str, str]]
-        (path, reason) of every audio file that cannot be read.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, no speaker with a readable file in it, or an utterance of WSJ0's
-        second microphone alone.
+        (path, reason) of every audio file that cannot be read; UserError if none can.
 
     Example
     -------
@@ -91,22 +68,9 @@ def scan_speakers(
     >>> [path for path, reason in skipped]
     ['ann/2.wav']
     """
-    folder = Path(folder)
-    root = folder if root is None else Path(root)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name one with a subfolder per speaker")
-    speakers, skipped = {}, []
-    tsv = tsv or default_table(folder)
-    found = _find_speech(folder) if tsv is None else read_clips(folder, tsv)
-    for speaker, path in tqdm(found, desc="reading headers", unit="file", disable=None):
-        name = Path(os.path.relpath(path, root)).as_posix()
-        try:
-            info = audio_info(path)
-        except UserError as error:
-            skipped.append((name, str(error).removeprefix(f"{path}: ")))
-            continue
-        utterance = Utterance(name, info.seconds, info.sample_rate)
-        speakers.setdefault(speaker, []).append(utterance)
+    recordings, passed_over = find_speech(folder, tsv)
+    report_passed_over(folder, passed_over)
+    speakers, skipped = read_headers(recordings, folder if root is None else root)
     if not speakers:
         raise UserError(
             f"{folder}: holds no speech ({len(skipped)} unreadable files); name a folder with one "
@@ -115,8 +79,37 @@ def scan_speakers(
     return speakers, skipped
 
 
-def _find_speech(folder: Path) -> list[tuple[str, Path]]:
-    """(speaker, file) of all audio in a folder of speakers, sorted."""
+def find_speech(
+    folder: str | Path, tsv: str | None = None
+) -> tuple[list[Recording], list[Path]]:
+    """List the speech in a folder that has one subfolder per speaker.
+
+    Files are searched at any depth below a speaker's folder, as in LibriSpeech's
+    speaker/chapter/utterance.flac. Of WSJ0's two microphones (`.wv1`, `.wv2`) and of VCTK's
+    (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion.
+
+    Arguments
+    ---------
+    folder : str or pathlib.Path
+        The folder of speakers' folders; VCTK's own; or that of a language of Common Voice, which
+        holds `clips` and tables that name the speakers.
+    tsv : str or None
+        Table of Common Voice, below `folder`; None: `train.tsv` or else `validated.tsv`.
+
+    Returns
+    -------
+    recordings : list[tuple[str, pathlib.Path]]
+        (speaker, file), sorted. UserError if there is no such folder, or an utterance of WSJ0's
+        second microphone alone.
+    passed_over : list[pathlib.Path]
+        Files that are not audio by their suffix, or lie in no speaker's folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name one with a subfolder per speaker")
+    tsv = tsv or default_table(folder)
+    if tsv is not None:
+        return read_clips(folder, tsv), []
     for name in VCTK:
         if (folder / name).is_dir():
             folder = folder / name
@@ -131,8 +124,24 @@ def _find_speech(folder: Path) -> list[tuple[str, Path]]:
         second = _second_microphones(audio, others)
         found += [(entry.name, path) for path in audio if path not in second]
         passed_over += [path for path in others if path not in second]
-    report_passed_over(folder, passed_over)
-    return found
+    return found, passed_over
+
+
+def read_headers(
+    recordings: Sequence[Recording], root: str | Path
+) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
+    """Read the headers of recordings: (utterances by speaker, (path, reason) of the others)."""
+    paths = [path for _, path in recordings]
+    infos, problems = try_each(audio_info, tqdm(paths, "reading headers", unit="file",
+                                                disable=None))
+    names = {path: Path(os.path.relpath(path, root)).as_posix() for path in paths}
+    speakers = {}
+    for speaker, path in recordings:
+        if path in infos:
+            info = infos[path]
+            utterance = Utterance(names[path], info.seconds, info.sample_rate)
+            speakers.setdefault(speaker, []).append(utterance)
+    return speakers, [(names[path], reason) for path, reason in problems]
 
 
 def _second_microphones(audio: list[Path], others: list[Path]) -> set[Path]:
@@ -155,9 +164,11 @@ def _second_microphones(audio: list[Path], others: list[Path]) -> set[Path]:
 
 
 def split_utterances(
-    speakers: dict[str, list[Utterance]], fractions: dict[str, float] | None = None, seed: int = 0
+    speakers: dict[str, list[Utterance]], fractions: dict[str, float] = FRACTIONS, seed: int = 0
 ) -> dict[str, dict[str, list[Utterance]]]:
     """Split every speaker's utterances into disjoint sets: all voices in all splits.
+
+    Returns the speakers of each split.
 
     Each speaker's utterances are shuffled by `seed` and name alone, so that a further speaker
     changes nothing for the others. A speaker with fewer utterances than there are splits stays in
@@ -167,20 +178,10 @@ def split_utterances(
     ---------
     speakers : dict[str, list[Utterance]]
         As from `scan_speakers`.
-    fractions : dict[str, float] or None
-        Share of each split, summing to 1; None: tr 0.8, cv 0.1, tt 0.1. Every split of a
+    fractions : dict[str, float]
+        Share of each split; ValueError unless they are positive and sum to 1. Every split of a
         speaker gets one utterance at least.
     seed : int
-
-    Returns
-    -------
-    dict[str, dict[str, list[Utterance]]]
-        Split name -> speakers.
-
-    Raises
-    ------
-    ValueError
-        The fractions are not positive or do not sum to 1.
 
     Example
     -------
@@ -189,40 +190,25 @@ def split_utterances(
     >>> {split: len(part["ann"]) for split, part in splits.items()}
     {'tr': 8, 'cv': 1, 'tt': 1}
     """
-    fractions = _checked_fractions(fractions)
     splits = {split: {} for split in fractions}
     for speaker, utterances in speakers.items():
         rng = np.random.default_rng((seed, zlib.crc32(speaker.encode())))
         if len(utterances) < len(fractions):
             splits[next(iter(fractions))][speaker] = list(utterances)
             continue
-        for split, chosen in _parts(utterances, fractions, 1, rng).items():
+        for split, chosen in _divide(utterances, fractions, 1, rng).items():
             splits[split][speaker] = chosen
     return splits
 
 
 def split_speakers(
-    speakers: dict[str, list[Utterance]], fractions: dict[str, float] | None = None, seed: int = 0,
+    speakers: dict[str, list[Utterance]], fractions: dict[str, float] = FRACTIONS, seed: int = 0,
     min_speakers: int = 2,
 ) -> dict[str, dict[str, list[Utterance]]]:
     """Split the speakers into disjoint sets: no voice in two splits.
 
-    Arguments
-    ---------
-    speakers, fractions, seed
-        As in `split_utterances`.
-    min_speakers : int
-        Every split gets this many speakers at least.
-
-    Returns
-    -------
-    dict[str, dict[str, list[Utterance]]]
-        Split name -> speakers.
-
-    Raises
-    ------
-    UserError
-        There are too few speakers for `min_speakers` in each split.
+    Arguments and result are those of `split_utterances`. Every split gets at least `min_speakers`;
+    UserError if there are too few.
 
     Example
     -------
@@ -230,27 +216,21 @@ def split_speakers(
     >>> {split: len(part) for split, part in splits.items()}
     {'tr': 6, 'cv': 2, 'tt': 2}
     """
-    fractions = _checked_fractions(fractions)
     if len(speakers) < min_speakers * len(fractions):
         raise UserError(
             f"{len(speakers)} speakers: too few for {min_speakers} different ones in each of "
             f"{', '.join(fractions)}; add speakers, or split by utterance"
         )
-    parts = _parts(sorted(speakers), fractions, min_speakers, np.random.default_rng(seed))
+    parts = _divide(sorted(speakers), fractions, min_speakers, np.random.default_rng(seed))
     return {split: {name: speakers[name] for name in names} for split, names in parts.items()}
 
 
-def _checked_fractions(fractions: dict[str, float] | None) -> dict[str, float]:
-    fractions = FRACTIONS if fractions is None else fractions
-    if min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
-        raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
-    return fractions
-
-
-def _parts(
+def _divide(
     items: Sequence[Item], fractions: dict[str, float], at_least: int, rng: np.random.Generator
 ) -> dict[str, list[Item]]:
-    """Split items into disjoint lists of `at_least` each, at the cost of the largest split."""
+    """Divide items into disjoint lists of `at_least` each, at the cost of the largest split."""
+    if min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
     count = len(items)
     sizes = {split: max(at_least, round(share * count)) for split, share in fractions.items()}
     while sum(sizes.values()) != count:

@@ -1,21 +1,25 @@
 """Trees of mixtures in WSJ0-mix's folder layout, from folders of speakers or from lists."""
 
-import math
+import multiprocessing
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 
-from papez_lobes.data.corpora.wsj0mix import write_tree
+from tqdm import tqdm
+
+from papez_lobes.data.audio import write_audio
+from papez_lobes.data.corpora.wsj0mix import mixture_files, split_folder
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.data.mixtures.lists import (
-    draw_utterances,
-    list_name,
-    read_list,
-    unusable_files,
-    write_list,
-)
-from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
+from papez_lobes.data.mixtures.lists import draw_utterances, read_list, unusable_files, write_list
+from papez_lobes.data.mixtures.plans import MixturePlan, Speakers, plan_mixtures
+from papez_lobes.data.mixtures.rendering import render
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import (
     FRACTIONS,
     scan_speakers,
@@ -23,6 +27,7 @@ from papez_lobes.data.mixtures.speakers import (
     split_utterances,
 )
 from papez_lobes.errors import UserError
+from papez_lobes.files import has_content, write_bytes
 
 COUNTS = {"tr": 20000, "cv": 5000, "tt": 3000}  # mixtures of WSJ0-mix
 Plans = dict[str, list[MixturePlan]]  # split -> plans
@@ -31,7 +36,7 @@ Plans = dict[str, list[MixturePlan]]  # split -> plans
 def draw_plans(
     speakers_folder: str | Path, counts: dict[str, int] = COUNTS, num_spks: int = 2,
     seconds: tuple[float, float] | None = (4.0, 8.0), seed: int = 0, split_by: str = "utterance",
-    tsv: str | None = None,
+    tsv: str | None = None, **conversation,
 ) -> Plans:
     """Draw the mixtures of each split from a folder of speakers.
 
@@ -40,8 +45,8 @@ def draw_plans(
 
     Arguments
     ---------
-    speakers_folder : str or pathlib.Path
-        One subfolder per speaker, see `papez_lobes.data.mixtures.speakers.scan_speakers`.
+    speakers_folder, tsv
+        See `papez_lobes.data.mixtures.speakers.find_speech`.
     counts : dict[str, int]
         Mixtures of each split.
     num_spks, seed
@@ -50,18 +55,15 @@ def draw_plans(
         Shortest and longest mixture; None: of whole utterances, as in WSJ0-mix.
     split_by : "utterance" or "speaker"
         What the splits do not share.
-    tsv : str or None
-        Table of a Common Voice folder, see `scan_speakers`.
+    **conversation
+        overlap, turns, single_speaker and pause_seconds of
+        `papez_lobes.data.mixtures.rules.MixingRules`; without effect on whole utterances.
 
     Returns
     -------
     dict[str, list[MixturePlan]]
-        Split -> plans, whose paths are below `speakers_folder`.
-
-    Raises
-    ------
-    UserError
-        An argument is out of range, or there are too few speakers or utterances.
+        Split -> plans, whose paths are below `speakers_folder`. UserError if an argument is out of
+        range, or there are too few speakers or utterances.
 
     Example
     -------
@@ -69,44 +71,54 @@ def draw_plans(
     Traceback (most recent call last):
     papez_lobes.errors.UserError: num_spks 0: must be 1 or more
     """
-    _check_drawing(counts, num_spks, seconds, seed)
+    for split, count in counts.items():
+        if split not in SPLITS or count < 1:
+            raise UserError(f"count {split}={count}: must be tr, cv or tt, and 1 or more")
+    if seed < 0:
+        raise UserError(f"seed {seed}: must be 0 or more")
+    MixingRules(num_spks, seconds or MixingRules.seconds, **conversation)  # before the scan
     speakers, skipped = scan_speakers(speakers_folder, tsv=tsv)
     if skipped:
         path, reason = skipped[0]
         print(f"{speakers_folder}: {len(skipped)} unreadable file(s) left out, {path} ({reason})")
     plans = {}
     for split, part in _split(speakers, counts, num_spks, seed, split_by).items():
-        if len(part) < num_spks and len(speakers) >= num_spks * len(counts):
-            raise UserError(f"{split}: only {len(part)} of {len(speakers)} speakers have enough "
-                            "utterances for every split; divide by voices: --split-by speaker")
         # The split's number keeps its draws apart from the other splits', whichever are made.
         key = (seed, SPLITS.index(split))
         if seconds is None:
             plans[split] = draw_utterances(part, counts[split], num_spks, seed=key)
         else:
-            plans[split] = plan_mixtures(part, counts[split], num_spks, seconds, seed=key)
+            plans[split] = plan_mixtures(part, counts[split], num_spks, seconds, key,
+                                         **conversation)
     return plans
 
 
+def _split(
+    speakers: Speakers, counts: dict[str, int], num_spks: int, seed: int, split_by: str
+) -> dict[str, Speakers]:
+    """Divide speakers among splits, each of which gets enough of them for a mixture."""
+    asked = {split: FRACTIONS[split] for split in SPLITS if split in counts}
+    fractions = {split: share / sum(asked.values()) for split, share in asked.items()}
+    if split_by == "speaker":
+        return split_speakers(speakers, fractions, seed, min_speakers=num_spks)
+    parts = split_utterances(speakers, fractions, seed)
+    for split, part in parts.items():
+        if len(part) < num_spks <= len(speakers):
+            hint = "add utterances, or ask for fewer splits (--count)"
+            if len(speakers) >= num_spks * len(parts):
+                hint = "divide by voices (--split-by speaker), or add utterances"
+            raise UserError(
+                f"{split}: only {len(part)} of {len(speakers)} speakers have enough utterances "
+                f"for every split ({len(parts)}, one for each of {', '.join(parts)}); {hint}"
+            )
+    return parts
+
+
 def read_lists(lists: dict[str, str | Path], root: str | Path) -> Plans:
-    """Read the list of each split, and check every file that it names.
+    """Read the list of each split, and check every file that it names below a root.
 
-    Arguments
-    ---------
-    lists : dict[str, str or pathlib.Path]
-        Split -> list.
-    root : str or pathlib.Path
-        The folder that the lists' paths are below.
-
-    Returns
-    -------
-    dict[str, list[MixturePlan]]
-
-    Raises
-    ------
-    UserError
-        See `read_list`; the lists are of different numbers of speakers; or some files cannot be
-        used, each of which has been printed with the reason.
+    UserError if a list is wrong (see `read_list`), the lists are of different numbers of speakers,
+    or some files cannot be used; each of these is printed with the reason.
     """
     plans = {split: read_list(path) for split, path in lists.items()}
     found = {len(part[0].sources) for part in plans.values()}
@@ -128,7 +140,7 @@ def write_lists(plans: Plans, folder: str | Path) -> list[Path]:
     """Write the list of each split to a folder, under WSJ0-mix's names; returns their paths."""
     paths = []
     for split, part in plans.items():
-        paths.append(Path(folder, list_name(len(part[0].sources), split)))
+        paths.append(Path(folder, f"mix_{len(part[0].sources)}_spk_{split}.txt"))
         write_list(part, paths[-1])
     return paths
 
@@ -139,7 +151,12 @@ def render_plans(
 ) -> Path:
     """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`.
 
-    An interrupted call can be repeated, see `write_tree`.
+    Every file is rounded to 16 bit by itself, as in WSJ0-mix. The files of the sources thus sum to
+    the file of the mixture to within (C + 1) / 2 steps of 16 bit.
+
+    An interrupted call can be repeated. A mixture is done when all its files have content; its mix
+    is written last. The plans are kept as `plans/<split>.jsonl` in the tree, for all rates and
+    versions. A tree is only continued with the same plans, or with further ones after them.
 
     Arguments
     ---------
@@ -150,25 +167,32 @@ def render_plans(
     sample_rates : sequence of int
         In Hz, multiples of 1000.
     versions : sequence of "min" or "max"
-        Cut to the shortest source, or padded to the longest.
+        See `papez_lobes.data.mixtures.rendering.render`.
     jobs : int
         Processes to render in; the files do not depend on it.
 
     Returns
     -------
     pathlib.Path
-        The tree, a `data_folder` for `prepare_wsj0mix`.
-
-    Raises
-    ------
-    UserError
-        A rate is wrong, or see `write_tree`.
+        The tree, a `data_folder` for `prepare_wsj0mix`. UserError if a rate is wrong, the tree
+        holds other mixtures, a source cannot be read, or nothing can be written.
     """
     check_rates(sample_rates)
     num_spks = len(next(iter(plans.values()))[0].sources)
     tree = Path(out) / f"{num_spks}speakers"
-    for rate, version in product(sample_rates, versions):
-        write_tree(plans, tree, rate, root, version, jobs)
+    for split, part in plans.items():
+        _keep_plans(part, split, tree)
+    with _workers(jobs) as each:
+        for rate, version, (split, part) in product(sample_rates, versions, plans.items()):
+            folder = split_folder(tree, split, rate, version)
+            for leftover in folder.glob("*/.*.tmp"):  # of a run that was killed
+                leftover.unlink()
+            missing = [plan for plan in part if not all(
+                map(has_content, mixture_files(folder, plan.name, num_spks)))]
+            write = partial(_write_mixture, folder, rate, root, version)
+            for _ in tqdm(each(write, missing), f"mixing {split} {version}", len(part),
+                          unit="mixture", initial=len(part) - len(missing), disable=None):
+                pass
     return tree
 
 
@@ -179,22 +203,53 @@ def check_rates(sample_rates: Sequence[int]) -> None:
             raise UserError(f"sample_rate {rate}: must be a multiple of 1000 Hz, as in wav8k")
 
 
-def _split(speakers, counts, num_spks, seed, split_by):
-    asked = {split: FRACTIONS[split] for split in SPLITS if split in counts}
-    fractions = {split: share / sum(asked.values()) for split, share in asked.items()}
-    if split_by == "speaker":
-        return split_speakers(speakers, fractions, seed, min_speakers=num_spks)
-    return split_utterances(speakers, fractions, seed)
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable]:
+    """Yield `map`, over `jobs` processes if that is more than one; no work is left at the end."""
+    if jobs == 1:
+        yield map
+        return
+    # Ctrl-C reaches the parent alone, which lets the others finish their current mixtures.
+    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"),
+                                   signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield executor.map
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
-def _check_drawing(counts, num_spks, seconds, seed):
-    for split, count in counts.items():
-        if split not in SPLITS or count < 1:
-            raise UserError(f"count {split}={count}: must be tr, cv or tt, and 1 or more")
-    if num_spks < 1:
-        raise UserError(f"num_spks {num_spks}: must be 1 or more")
-    if seconds is not None and not 0 < seconds[0] <= seconds[1] < math.inf:
-        raise UserError(f"seconds {seconds[0]:g} {seconds[1]:g}: must be positive and finite, "
-                        "shortest first")
-    if seed < 0:
-        raise UserError(f"seed {seed}: must be 0 or more")
+def _write_mixture(
+    folder: Path, sample_rate: int, root: str | Path, version: str, plan: MixturePlan
+) -> None:
+    """Render one mixture to its files."""
+    try:
+        mixture, sources = render(plan, sample_rate, root, version)
+    except UserError as error:
+        raise UserError(f"{error}. With a good file in its place, the same command goes on at this "
+                        f"mixture ({plan.name}); without it, other mixtures are drawn, for which "
+                        "choose a new folder") from error
+    mix, *files = mixture_files(folder, plan.name, len(plan.sources))
+    for file, samples in zip(files, sources.T):
+        write_audio(file, samples, sample_rate, sync=False)
+    write_audio(mix, mixture, sample_rate, sync=False)
+
+
+def _keep_plans(plans: list[MixturePlan], split: str, tree: Path) -> None:
+    """Keep a split's plans in the tree, or refuse if its files are of other plans.
+
+    Plans of which nothing has been made yet, as a run leaves that failed at its first mixture, are
+    replaced.
+    """
+    kept = tree / "plans" / f"{split}.jsonl"
+    lines = [plan.to_json() for plan in plans]
+    old = []
+    if kept.exists():
+        old = os.fsdecode(kept.read_bytes()).splitlines()
+    made = any(tree.glob(f"wav*/*/{split}/*/*.wav"))  # at any rate
+    if made and (not old or old != lines[: len(old)]):
+        raise UserError(
+            f"{tree}: holds mixtures of another plan for {split} (other list, seed, count, seconds "
+            "or speakers); repeat that one's settings, or choose a new folder"
+        )
+    if old != lines:
+        write_bytes(kept, os.fsencode("".join(f"{line}\n" for line in lines)))

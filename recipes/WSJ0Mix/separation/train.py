@@ -7,6 +7,11 @@ Overrides, SpeechBrain's run options and resuming work as in every SpeechBrain r
 README.md beside this file.
 """
 
+from papez_lobes.training.processes import end_at_ctrl_c
+
+if __name__ == "__main__":
+    end_at_ctrl_c("train.py")  # before the imports that take seconds
+
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +23,7 @@ from speechbrain.utils.logger import get_logger
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.errors import one_line_errors
+from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
@@ -26,12 +31,14 @@ from papez_lobes.inference.bundle import write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
-from papez_lobes.training.branching import branch_from
 from papez_lobes.training.curve import plot_curves
 from papez_lobes.training.logs import LOG_CONFIG, check_tensorboard, quiet_speechbrain, summary
-from papez_lobes.training.output_folder import claim_output_folder
+from papez_lobes.training.output_folder import (
+    branch_from,
+    claim_output_folder,
+    keep_hyperparameters,
+)
 from papez_lobes.training.processes import on_main
-from papez_lobes.training.resuming import keep_hyperparameters
 
 logger = get_logger("train")  # SpeechBrain's: of the main process alone
 
@@ -89,8 +96,8 @@ def bundle_and_evaluate(brain, experiment, manifest, spent):
     curve = hparams["train_curve"]
     picture = curve.file.with_suffix(".png")
     plot_curves({out.name: curve.records}, picture)
-    files = {"bundle": out / "bundle", "curve": picture, "log": hparams["train_log"],
-             "checkpoints": hparams["save_folder"], "tensorboard": out / "tensorboard"}
+    files = {"bundle": out / "bundle", "curve": picture, "log": Path(hparams["train_log"]),
+             "checkpoints": Path(hparams["save_folder"]), "tensorboard": out / "tensorboard"}
     print(*summary(*spent, files), sep="\n")
 
 
@@ -102,6 +109,8 @@ if __name__ == "__main__":
         hparams, run_opts = experiment.hparams, experiment.run_opts
         sb.utils.distributed.ddp_init_group(run_opts)
 
+        if run_opts.jit:
+            raise UserError("--jit: TorchScript does not take these separators; leave it out")
         if hparams["tensorboard"]:
             check_tensorboard()
 
@@ -113,7 +122,9 @@ if __name__ == "__main__":
         on_main(keep_hyperparameters, hparams["save_folder"], experiment.separator_file.name,
                 experiment.hyperparameters)
         manifests = prepare_data(hparams)
-        sb.create_experiment_directory(hparams["output_folder"], log_config=LOG_CONFIG)
+        sb.create_experiment_directory(
+            hparams["output_folder"], log_config=run_opts.log_config or LOG_CONFIG
+        )
         on_main(experiment.save)  # hyperparams.yaml
         train_set, train_options, valid_set = make_datasets(hparams, manifests)
         logger.info(train_set)

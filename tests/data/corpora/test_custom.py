@@ -87,10 +87,10 @@ def test_mixtures_and_sources_of_any_format_and_recordings_that_are_passed_over(
             source.unlink()
             suffix = {"s1": ".aiff", "s2": ".W64"}[source.parent.name]
             soundfile.write(source.with_suffix(suffix), samples, 8000, format=suffix[1:].upper())
-    (tree / "train/s1/m99.m4a").touch()
+    (tree / "train/s1/m99.doc").touch()
     manifests = prepare_custom(str(tree), str(tmp_path / "save"), 2)
     assert [len(separation_dataset(path, 2, 8000)) for path in manifests.values()] == [2, 1, 1]
-    assert f"{tree / 'train'}: passed over 1 file(s): 1 .m4a, such as s1/m99.m4a" in (
+    assert f"{tree / 'train'}: passed over 1 file(s): 1 .doc, such as s1/m99.doc" in (
         capsys.readouterr().err)
 
 

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora import wsj0mix
-from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix, write_tree
+from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
+from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.mixtures import trees
 from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.speakers import scan_speakers
@@ -42,9 +45,7 @@ def plans(speech):
 
 @pytest.fixture
 def tree(speech, plans, tmp_path):
-    folder = tmp_path / "2speakers"
-    write_tree(plans, folder, RATE, speech)
-    return folder
+    return render_plans(plans, tmp_path, speech, [RATE])
 
 
 def contents(folder):
@@ -75,13 +76,13 @@ def test_an_interrupted_tree_is_completed_to_the_same_files(
         written.append(path)
         write_audio(path, *arguments, **options)
 
-    monkeypatch.setattr(wsj0mix, "write_audio", crash)
+    monkeypatch.setattr(trees, "write_audio", crash)
     with pytest.raises(KeyboardInterrupt):
-        write_tree(plans, broken, RATE, speech)
+        render_plans(plans, broken.parent, speech, [RATE])
     monkeypatch.undo()
     assert contents(broken) != contents(tree)
     before = {path: path.stat().st_mtime_ns for path in written[:15]}
-    write_tree(plans, broken, RATE, speech)
+    render_plans(plans, broken.parent, speech, [RATE])
     assert contents(broken) == contents(tree)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
@@ -92,10 +93,10 @@ def test_processes_write_the_same_files_and_tell_of_bad_ones(speech, plans, tree
     missing = root / plans["tt"][1].sources[0].pieces[0].path
     kept = missing.rename(tmp_path / "kept.wav")
     with pytest.raises(UserError, match=rf"{missing.name}: no such file"):
-        write_tree(plans, parallel, RATE, root, jobs=2)
+        render_plans(plans, parallel.parent, root, [RATE], jobs=2)
     assert not (parallel / f"wav8k/min/tt/mix/{plans['tt'][1].name}.wav").exists()
     kept.rename(missing)
-    write_tree(plans, parallel, RATE, root)
+    render_plans(plans, parallel.parent, root, [RATE])
     assert contents(parallel) == contents(tree)
 
 
@@ -104,24 +105,25 @@ def test_a_tree_is_only_continued_with_its_own_plans(tree, speech, plans):
     before = contents(tree)
     for other in (plan_mixtures(speakers, 4, 2, SHORT, seed=9), plans["tr"][:2]):
         with pytest.raises(UserError, match="mixtures of another plan"):
-            write_tree({"tr": other}, tree, RATE, speech)
+            render_plans({"tr": other}, tree.parent, speech, [RATE])
     assert contents(tree) == before
-    write_tree({"tr": plan_mixtures(speakers, 6, 2, SHORT, seed=(0, 0))}, tree, RATE, speech)
+    more = plan_mixtures(speakers, 6, 2, SHORT, seed=(0, 0))
+    render_plans({"tr": more}, tree.parent, speech, [RATE])
     after = contents(tree)
     assert len(after) == len(before) + 2 * 3
     shutil.rmtree(tree / "plans")  # as in a real WSJ0-mix tree, which is not ours to add to
     with pytest.raises(UserError, match="another plan"):
-        write_tree(plans, tree, RATE, speech)
+        render_plans(plans, tree.parent, speech, [RATE])
 
 
 def test_plans_of_which_nothing_was_made_give_way(speech, plans, tmp_path):
     folder = tmp_path / "2speakers"
     with pytest.raises(UserError, match=r"no such file.*With a good file in its place"):
-        write_tree({"tr": plans["tr"]}, folder, RATE, tmp_path / "nowhere")
+        render_plans({"tr": plans["tr"]}, tmp_path, tmp_path / "nowhere", [RATE])
     assert (folder / "plans" / "tr.jsonl").is_file()
-    write_tree({"tr": plans["cv"]}, folder, RATE, speech)
+    render_plans({"tr": plans["cv"]}, tmp_path, speech, [RATE])
     with pytest.raises(UserError, match="another plan"):  # at another rate neither
-        write_tree({"tr": plans["tr"]}, folder, 16000, speech)
+        render_plans({"tr": plans["tr"]}, tmp_path, speech, [16000])
 
 
 def test_manifests_are_read_by_speechbrain(tree, tmp_path):
@@ -150,6 +152,72 @@ def test_other_numbers_of_speakers_and_rates_are_prepared(speech, tmp_path, num_
     assert header == ["ID", "duration", "mix_wav",
                       *(f"s{number}_wav" for number in range(1, num_spks + 1))]
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize("num_spks", [1, 10])
+def test_one_and_ten_speakers_go_through_mixing_manifests_and_items(tmp_path, num_spks):
+    rng = np.random.default_rng(0)
+    for speaker in range(num_spks):
+        name = f"a rather long name of the speaker {speaker} 話者"
+        samples = 0.1 * rng.standard_normal(RATE)
+        write_audio(tmp_path / "speech" / name / "1.wav", samples, RATE)
+    words = ["mix", str(tmp_path / "speech"), str(tmp_path), "--num-spks", str(num_spks),
+             "--count", "tr=3", "--seconds", "0.3", "0.5"]
+    assert main(words) in (0, None)
+    tree = tmp_path / f"{num_spks}speakers"
+    manifest = prepare_wsj0mix(tree, tmp_path, num_spks, splits=["tr"], check_sums="error")["tr"]
+    with open(manifest, newline="") as file:
+        header, *rows = csv.reader(file)
+    parts = ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
+    assert header == ["ID", "duration", *(f"{part}_wav" for part in parts)]
+    for row, item in zip(rows, separation_dataset(manifest, num_spks, RATE), strict=True):
+        assert [path.split("/")[-2] for path in row[2:]] == parts
+        last, _ = soundfile.read(row[-1], dtype="float32")
+        np.testing.assert_array_equal(item["sources"][:, -1], last)
+
+
+HOSTILE = ["../../outside", "..", "/outside", "a/../../../outside", "~/outside", "C:\\outside"]
+
+
+def everything_below(folder):
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_in_lists_never_write_outside_the_output_folder(tmp_path, name, monkeypatch):
+    speech = tmp_path / "corpora/speech"
+    path = name if name.startswith("/") else f"{name}.wav"
+    listed = speech / (f"{tmp_path}/elsewhere.wav" if name.startswith("/") else path)
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(listed, 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
+    (tmp_path / "list.txt").write_text(f"{str(listed) if name[0] == '/' else path} 0\n")
+    before = everything_below(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["mix", str(speech), str(tmp_path / "out"), "--list", f"tr={tmp_path / 'list.txt'}"]
+    assert main(words) in (0, None)
+    written = everything_below(tmp_path) - before
+    assert written and all((tmp_path / "out/1speakers") in path.parents for path in written)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_speakers_in_tables_never_write_outside_the_output_folder(tmp_path, name):
+    speech = tmp_path / "cv"
+    write_audio(speech / "clips/1.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
+    (speech / "train.tsv").write_text(f"client_id\tpath\n{name}\t1.wav\n")
+    before = everything_below(tmp_path)
+    words = ["mix", str(speech), str(tmp_path / "out"), "--num-spks", "1", "--count", "tr=1",
+             "--seconds", "0.3", "0.3"]
+    assert main(words) in (0, None)
+    written = everything_below(tmp_path) - before
+    assert written and all((tmp_path / "out/1speakers") in path.parents for path in written)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE[:1], *HOSTILE[2:], "", "a\0b"])
+def test_names_of_plans_never_lead_out_of_the_output_folder(speech, plans, tmp_path, name):
+    plan = replace(plans["tr"][0], name=name)
+    with pytest.raises(UserError, match="cannot be the name of a mixture's files"):
+        render_plans({"tr": [plan]}, tmp_path / "out", speech, [RATE])
+    assert not list(tmp_path.rglob("*.wav"))
 
 
 def refused(said, *arguments, **keywords):

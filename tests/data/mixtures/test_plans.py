@@ -10,7 +10,6 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.mixtures.equaliser import Equaliser, equalise
 from papez_lobes.data.mixtures.levels import active_speech_level
 from papez_lobes.data.mixtures.plans import (
-    MixingRules,
     MixturePlan,
     Piece,
     SourcePlan,
@@ -19,6 +18,7 @@ from papez_lobes.data.mixtures.plans import (
     plan_mixtures,
 )
 from papez_lobes.data.mixtures.rendering import render, render_source
+from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.data.resampling import resample
 from papez_lobes.errors import UserError

@@ -1,0 +1,91 @@
+"""The rules by which mixtures are drawn."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from papez_lobes.data.mixtures.speakers import Utterance
+from papez_lobes.errors import UserError
+
+MIN_SECONDS = 0.1  # of a mixture
+MAX_EQUALISER_DB = 40.0  # beyond it, nothing of the recording is left
+
+
+@dataclass(frozen=True)
+class MixingRules:
+    """How mixtures are drawn. The defaults are WSJ0-mix's rules. UserError if a value is wrong.
+
+    Arguments
+    ---------
+    num_spks : int
+        Speakers C of a mixture, all different.
+    seconds : tuple[float, float]
+        Shortest and longest mixture; uniform between them.
+    max_gain_db : float
+        The largest gain g, see `papez_lobes.data.mixtures.plans.draw_gains`; 0: all at one level.
+    speed_change : float
+        A source's speed is drawn from 1 - this to 1 + this, in whole percents; 0: as recorded.
+    noises : tuple[Utterance, ...]
+        Files of noise; empty: none is added.
+    noise_snr_db : tuple[float, float]
+        Least and greatest ratio of the sources' sum to the noise, in dB; uniform between them.
+    rooms : tuple[Utterance, ...]
+        Impulse responses of rooms, one of which is drawn for each source; empty: as recorded.
+    tilt_db, equaliser_db : float
+        Largest spectral tilt and largest gain of the two peaks of a random equaliser for each
+        source, in dB, see `papez_lobes.data.mixtures.equaliser`; 0: as recorded.
+    overlap, turns, single_speaker, pause_seconds
+        Who speaks when, see `papez_lobes.data.mixtures.conversations`. By default all speakers
+        speak all the time.
+
+    Example
+    -------
+    >>> MixingRules(speed_change=2)
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: speed_change 2: must be 0 or more and below 0.5
+    """
+
+    num_spks: int = 2
+    seconds: tuple[float, float] = (4.0, 8.0)
+    max_gain_db: float = 2.5
+    speed_change: float = 0.0
+    noises: tuple[Utterance, ...] = ()
+    noise_snr_db: tuple[float, float] = (0.0, 15.0)
+    rooms: tuple[Utterance, ...] = ()
+    tilt_db: float = 0.0
+    equaliser_db: float = 0.0
+    overlap: tuple[float, float] = (1.0, 1.0)
+    turns: float = 0.0
+    single_speaker: float = 0.0
+    pause_seconds: tuple[float, float] = (0.2, 1.0)
+
+    def __post_init__(self):
+        speed, share, most = self.speed_change, self.turns + self.single_speaker, MAX_EQUALISER_DB
+        checks = {
+            "num_spks": (self.num_spks >= 1, "1 or more"),
+            "seconds": (_is_range(self.seconds, MIN_SECONDS),
+                        f"finite and at least {MIN_SECONDS}, shortest first"),
+            "max_gain_db": (0 <= self.max_gain_db < math.inf, "0 or more"),
+            "speed_change": (0 <= speed < 0.5, "0 or more and below 0.5"),
+            "noise_snr_db": (_is_range(self.noise_snr_db, -math.inf), "finite, least first"),
+            "tilt_db": (0 <= self.tilt_db <= most, f"0 to {most:g}"),
+            "equaliser_db": (0 <= self.equaliser_db <= most, f"0 to {most:g}"),
+            "overlap": (_is_range(self.overlap, 0, 1), "from 0 to 1, least first"),
+            "turns": (0 <= self.turns <= 1, "from 0 to 1"),
+            "single_speaker": (0 <= self.single_speaker and share <= 1,
+                               "from 0 to 1, together with turns"),
+            "pause_seconds": (_is_range(self.pause_seconds, 0), "finite, shortest first"),
+        }
+        for name, (holds, allowed) in checks.items():
+            if not holds:
+                value = getattr(self, name)
+                value = value if np.isscalar(value) else " ".join(map(str, value))
+                raise UserError(f"{name} {value}: must be {allowed}")
+
+
+def _is_range(value: Sequence[float], least: float, most: float = sys.float_info.max) -> bool:
+    """True if a value is a least and a greatest number within bounds."""
+    return len(value) == 2 and least <= value[0] <= value[1] <= most
