@@ -61,7 +61,8 @@ OPTIONS = {
     "lr_decay": Option(NUMBER, above=0, most=1),
     "ema_decay": Option(NUMBER, least=0, most=0.999999),
     "speed_change": Option(NUMBER, least=0, most=0.49),
-    "noise_snr_db": Option(INTERVAL),
+    **dict.fromkeys(("turns", "single_speaker"), Option(NUMBER, least=0, most=1)),
+    **dict.fromkeys(("noise_snr_db", "overlap", "pause_seconds"), Option(INTERVAL)),
     "conv_kernel": Option(WHOLE, least=3),
 }
 PATH_ENDINGS = ("_folder", "_dir", "_file", "_path", "_from", "_log")
