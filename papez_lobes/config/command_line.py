@@ -135,6 +135,9 @@ def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
     if values["ckpt_interval_minutes"] > 0 and values["ckpt_interval_steps"] > 0:
         raise UserError("ckpt_interval_minutes and ckpt_interval_steps exclude each other; set one "
                         "of them to 0")
+    if values["jit"] or values["jit_module_keys"]:
+        raise UserError("--jit, --jit_module_keys: TorchScript does not take these separators; "
+                        "leave them out")
     for name in MODULE_LISTS:
         for module in values[name] or ():
             check_known(module, tree["modules"], name)

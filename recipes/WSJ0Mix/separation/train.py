@@ -23,7 +23,7 @@ from speechbrain.utils.logger import get_logger
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.errors import one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
@@ -109,8 +109,6 @@ if __name__ == "__main__":
         hparams, run_opts = experiment.hparams, experiment.run_opts
         sb.utils.distributed.ddp_init_group(run_opts)
 
-        if run_opts.jit:
-            raise UserError("--jit: TorchScript does not take these separators; leave it out")
         if hparams["tensorboard"]:
             check_tensorboard()
 
@@ -121,6 +119,10 @@ if __name__ == "__main__":
                     hparams["output_folder"])
         on_main(keep_hyperparameters, hparams["save_folder"], experiment.separator_file.name,
                 experiment.hyperparameters)
+        if hparams["start_from"] is not None and hparams["checkpointer"].find_checkpoint() is None:
+            parts = hparams["modules"]["separator"].parts
+            trust = hparams.get("trust", False)  # which earlier experiment files lack
+            start_from(hparams["start_from"], parts, hparams["num_spks"], trust)
         manifests = prepare_data(hparams)
         sb.create_experiment_directory(
             hparams["output_folder"], log_config=run_opts.log_config or LOG_CONFIG
@@ -136,9 +138,6 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
-        if hparams["start_from"] is not None and brain.checkpointer.find_checkpoint() is None:
-            parts = hparams["modules"]["separator"].parts
-            start_from(hparams["start_from"], parts, hparams["num_spks"])
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],
