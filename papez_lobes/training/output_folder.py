@@ -26,11 +26,14 @@ FREE = {
 _claims = []  # locks of this process; a lock that is collected would be released
 
 
-def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
+def claim_output_folder(
+    folder: str | Path, debug: bool = False, save_folder: str | Path | None = None
+) -> None:
     """Claim a folder, which is made if it does not exist, until this process ends.
 
     `debug` is True for a trial run of a few batches (SpeechBrain's `--debug`), which must not
-    replace a training. Raises UserError if the folder is not free or cannot be written to.
+    replace a training. `save_folder`, which is claimed too, holds the checkpoints: `save` in the
+    folder by default. Raises UserError if a folder is not free or cannot be written to.
 
     Example
     -------
@@ -42,19 +45,25 @@ def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
 or choose another output_folder
     """
     folder = Path(folder)
-    if debug and (any(folder.glob(f"save/{CHECKPOINTS}")) or (folder / "bundle").exists()):
+    save_folder = folder / "save" if save_folder is None else Path(save_folder)
+    if debug and (any(save_folder.glob(CHECKPOINTS)) or (folder / "bundle").exists()):
         raise UserError(f"{folder}: holds a training, which --debug would replace; choose another "
                         "output_folder for the trial run")
+    _claim(folder, "output_folder")
+    _claim(save_folder, "save_folder")
+
+
+def _claim(folder, option):
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: {_owner(folder)} is training in it; wait until it ends, or "
-                        "choose another output_folder") from None
+                        f"choose another {option}") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another "
-                        "output_folder") from error
+                        f"{option}") from error
     write_bytes(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}".encode())
     _claims.append(lock)
 

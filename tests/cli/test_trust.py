@@ -96,5 +96,5 @@ def test_a_training_begins_with_a_bundle_that_may_run_code_only_where_it_is_trus
 @pytest.mark.parametrize("file", sorted(RECIPE.parents[1].glob("*/*/hparams/*.yaml")), ids=str)
 def test_every_experiment_has_the_option(file, tmp_path):
     words = [str(file), "--data_folder", "x", "--output_folder", str(tmp_path / "out")]
-    assert load_experiment(words).hparams["trust"] is False
-    assert load_experiment([*words, "--trust", "True"]).hparams["trust"] is True
+    assert load_experiment(words).hparams["trust_bundle"] is False
+    assert load_experiment([*words, "--trust_bundle", "True"]).hparams["trust_bundle"] is True

@@ -113,7 +113,8 @@ if __name__ == "__main__":
             check_tensorboard()
 
         # one training at a time in the output folder, of one separator
-        on_main(claim_output_folder, hparams["output_folder"], run_opts.debug)
+        on_main(claim_output_folder, hparams["output_folder"], run_opts.debug,
+                hparams["save_folder"])
         if hparams["branch_from"] is not None:
             on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
                     hparams["output_folder"])
@@ -121,7 +122,7 @@ if __name__ == "__main__":
                 experiment.hyperparameters)
         if hparams["start_from"] is not None and hparams["checkpointer"].find_checkpoint() is None:
             parts = hparams["modules"]["separator"].parts
-            trust = hparams.get("trust", False)  # which earlier experiment files lack
+            trust = hparams.get("trust_bundle", False)  # which earlier experiment files lack
             start_from(hparams["start_from"], parts, hparams["num_spks"], trust)
         manifests = prepare_data(hparams)
         sb.create_experiment_directory(
