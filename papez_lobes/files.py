@@ -69,6 +69,24 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def refuse_existing(overwrite: bool, *paths: str | Path | None) -> None:
+    """Raise UserError for a path that exists, unless it may be replaced; None is no path.
+
+    An empty folder does not count, as nothing in it can be lost.
+
+    Example
+    -------
+    >>> refuse_existing(False, None, "/")
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: /: exists; name another, or replace it by --overwrite
+    """
+    for path in paths:
+        if path is None or overwrite or not os.path.lexists(path):
+            continue
+        if not Path(path).is_dir() or any(Path(path).iterdir()):
+            raise UserError(f"{path}: exists; name another, or replace it by --overwrite")
+
+
 def has_content(path: str | Path) -> bool:
     """Tell whether a file exists and is not empty, as a power cut can leave unsynced files."""
     try:

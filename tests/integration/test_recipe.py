@@ -161,8 +161,8 @@ RUNS = [
 REFUSED = {
     "jit": [], "compile": [], "jit_module_keys": ["separator"],
     "compile_module_keys": ["separator"], "auto_mix_prec": [], "data_parallel_backend": [],
-    "precision": ["fp16"], "eval_precision": ["fp16"], "ckpt_interval_steps": ["1"], "optimizer_step_limit": ["0"],
-    "grad_accumulation_factor": ["0"], "debug_batches": ["-1"],
+    "precision": ["fp16"], "eval_precision": ["fp16"], "ckpt_interval_steps": ["1"],
+    "optimizer_step_limit": ["0"], "grad_accumulation_factor": ["0"], "debug_batches": ["-1"],
 }
 
 
