@@ -17,6 +17,11 @@ logger = logging.getLogger(__name__)
 LOCK, OWNER = ".lock", ".owner"
 CHECKPOINTS = "CKPT+*"  # names of complete ones
 PARTIAL = "partial+"  # how names begin while files are written
+# Files that a training writes into its folder, and replaces when it goes on.
+WRITTEN = (
+    "hyperparams.yaml", "train.py", "log.txt", "env.log", "train_log.txt", CURVE,
+    "training_curve.png", "test_results.csv", "summary.json", "summary.md", "evaluation.html",
+)
 HYPERPARAMETERS = "separator.json"  # beside the checkpoints
 # Hyperparameters that a trained model may change: its weights keep their shapes and their meaning.
 FREE = {
@@ -33,7 +38,8 @@ def claim_output_folder(
 
     `debug` is True for a trial run of a few batches (SpeechBrain's `--debug`), which must not
     replace a training. `save_folder`, which is claimed too, holds the checkpoints: `save` in the
-    folder by default. Raises UserError if a folder is not free or cannot be written to.
+    folder by default. Raises UserError if a folder is not free or cannot be written to, or holds
+    files that a training would replace, but no training.
 
     Example
     -------
@@ -46,9 +52,14 @@ or choose another output_folder
     """
     folder = Path(folder)
     save_folder = folder / "save" if save_folder is None else Path(save_folder)
-    if debug and (any(save_folder.glob(CHECKPOINTS)) or (folder / "bundle").exists()):
+    trained = any(save_folder.glob(CHECKPOINTS))
+    if debug and (trained or (folder / "bundle").exists()):
         raise UserError(f"{folder}: holds a training, which --debug would replace; choose another "
                         "output_folder for the trial run")
+    for name in () if trained or (folder / OWNER).exists() else WRITTEN:
+        if (folder / name).exists():
+            raise UserError(f"{folder}: holds no training, but a file {name} that a training would "
+                            "replace; choose another output_folder")
     _claim(folder, "output_folder")
     _claim(save_folder, "save_folder")
 

@@ -1,12 +1,13 @@
 """The output folder: one training at a time, and no trial run over a real one."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from papez_lobes.errors import UserError
-from papez_lobes.training.output_folder import claim_output_folder
+from papez_lobes.training.output_folder import WRITTEN, claim_output_folder
 
 HOLD = """
 import sys, time
@@ -45,6 +46,16 @@ def test_a_trial_run_does_not_replace_what_a_training_left(tmp_path, left):
     if left != "bundle":  # checkpoints may lie elsewhere
         with pytest.raises(UserError, match="which --debug would replace"):
             claim_output_folder(tmp_path / "new", True, tmp_path / "save")
+    claim_output_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_users_own_file_is_not_replaced_by_a_training(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds no training, but a file {re.escape(name)}"):
+        claim_output_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / "save/CKPT+2026").mkdir(parents=True)  # then it is a training's
     claim_output_folder(tmp_path)
 
 
