@@ -47,7 +47,11 @@ class ConsoleFilter(logging.Filter):
 
 
 def quiet_speechbrain() -> None:
-    """Hide what SpeechBrain logs before its logging is set up from the console."""
+    """Hide what SpeechBrain logs before its logging is set up from the console.
+
+    A log.txt on a full disk is passed over, without the tracebacks that Python would print.
+    """
+    logging.raiseExceptions = False
     for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
         logging.getLogger(name).addFilter(_before_set_up)
 

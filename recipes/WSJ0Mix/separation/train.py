@@ -27,7 +27,7 @@ from papez_lobes.errors import one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
-from papez_lobes.inference.bundle import write_bundle
+from papez_lobes.inference.bundle import check_replaceable, write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
@@ -115,6 +115,7 @@ if __name__ == "__main__":
         # one training at a time in the output folder, of one separator
         on_main(claim_output_folder, hparams["output_folder"], run_opts.debug,
                 hparams["save_folder"])
+        on_main(check_replaceable, Path(hparams["output_folder"], "bundle"))
         if hparams["branch_from"] is not None:
             on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
                     hparams["output_folder"])
