@@ -6,6 +6,7 @@ import torch
 from papez_lobes.errors import UserError
 from papez_lobes.training.checkpoints import AtomicCheckpointer, find_damage
 from papez_lobes.training.epochs import TimedEpochCounter
+from papez_lobes.training.logs import drop_epochs_after
 
 
 class Dies:
@@ -101,3 +102,10 @@ def test_what_is_wrong_with_the_model_is_not_blamed_on_the_disk(tmp_path, monkey
         with pytest.raises(kind):
             checkpointer.save_checkpoint()
         assert checkpointer.find_checkpoint() is None
+
+
+def test_a_log_that_a_power_cut_has_damaged_is_still_corrected(tmp_path):
+    log = tmp_path / "train_log.txt"
+    log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch: 2, lr: 1\n")
+    drop_epochs_after(log, 1)
+    assert log.read_bytes() == b"epoch: 1, lr: 1\n\xff\x00\xfe\n"
