@@ -8,8 +8,25 @@ numpy only.
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+FRAME, BLOCK = 0.032, 4  # seconds of a frame; frames in a block
+MEL_BANDS, CEPSTRA = 20, 16
+SPEECH_DB = 20.0  # frames this far below the loud ones tell nothing of a voice
+CLEAN_DB = 3.0  # an output tells of a voice in full where it is alone, not at all at this share
+PAUSE_DB = 30.0  # blocks this far below the loud ones are pauses, where a change costs least
+SWITCH_COST = 20.0  # of a change of the permutation within speech
+AGREEMENT = 20.0  # of a block with itself
+VOICE = 0.3  # weight of a frame's log-likelihood: frames are not independent
+SWITCH_FADE = 0.016  # seconds
+HISTORY, HISTORY_BLOCK = 600, 8  # blocks of about a second; BLOCKs in one of them
+LEARN_EVERY = 5.0  # seconds of speech
+RANDOM_STARTS, ITERATIONS = 3, 4
+PRIOR = 60.0  # frames
+SMALLEST_VARIANCE = 0.05
+TINY = 1e-12
 
 
 class WindowedSeparation:
@@ -54,7 +71,7 @@ class WindowedSeparation:
     def __init__(
         self, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int, window: int,
         hop: int, sample_rate: int = 8000, look_ahead: int | None = None,
-        fade: int | None = None, first: int | None = None,
+        fade: int | None = None, first: int | None = None, order=None,
     ):
         overlap = window - hop
         if not 0 < hop < window:
@@ -71,9 +88,27 @@ class WindowedSeparation:
         self.num_speakers, self.window, self.hop = num_speakers, window, hop
         self.look_ahead, self.fade, self.first = look_ahead, fade, first
         self._fade_in = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
-        self._voices = Voices(num_speakers, sample_rate)
+        self._voices = Voices(num_speakers, sample_rate) if order is None else order
         self._buffer = np.zeros(window + hop, dtype=np.float32)
         self._start()
+
+    @classmethod
+    def for_recordings(
+        cls, separate, num_speakers: int, sample_rate: int = 8000, segment: float = 30.0,
+        overlap: float = 0.1, **options,
+    ) -> "WindowedSeparation":
+        """Long windows.
+
+        Arguments
+        ---------
+        segment : float
+            Seconds of a window.
+        overlap : float
+            Share of a window that the next one covers too.
+        """
+        window = round(segment * sample_rate)
+        hop = window - round(overlap * window)
+        return cls(separate, num_speakers, window, hop, sample_rate, **options)
 
     def _start(self):
         """Begin a signal."""
@@ -108,13 +143,15 @@ class WindowedSeparation:
             raise ValueError(f"samples must be [n], not {list(samples.shape)}")
         ready = [np.zeros((self.num_speakers, 0), dtype=np.float32)]
         while samples.size:
+            if self._received == self._next_end:  # a whole window was held back, see below
+                ready.append(self._advance())
             wanted = self._next_end - self._received
             self._receive(samples[:wanted])
             samples = samples[wanted:]
-            if self._received == self._next_end:
-                self._separate_window()
-                ready.append(self._take(self._end - self.look_ahead - self.fade))
-                self._next_end += self.hop
+            # The first window may be the only one, which is returned as it is.
+            may_be_alone = self._end == 0 and self.first == self.window
+            if self._received == self._next_end and not may_be_alone:
+                ready.append(self._advance())
         return np.concatenate(ready, axis=1)
 
     def flush(self) -> np.ndarray:
@@ -125,8 +162,11 @@ class WindowedSeparation:
         numpy.ndarray
             [C, m], m >= 0, float32.
         """
-        if self._end < self._received:
-            self._separate_window()
+        if self._end == 0 < self._received:  # the only window
+            self._estimates = self._separate_window()
+            self._end = self._received
+        elif self._end < self._received:
+            self._join(self._separate_window())
         rest = self._take(self._received)
         self._start()
         return rest
@@ -137,32 +177,35 @@ class WindowedSeparation:
         self._held += samples.size
         self._received += samples.size
 
+    def _advance(self):
+        """Separate the next window, and return what is ready then."""
+        self._join(self._separate_window())
+        self._next_end += self.hop
+        return self._take(self._end - self.look_ahead - self.fade)
+
     def _separate_window(self):
-        """Separate the last `window` samples and join the estimates with those so far."""
+        """Estimates [C, T] of the last `window` samples, as they come."""
         if self.separate is None:
             raise ValueError("set `separate` again: it is not part of a pickled state")
         size = min(self.window, self._held)
         self._buffer[:size] = self._buffer[self._held - size:self._held].copy()
         self._held = size
         mixture = self._buffer[None, :size].copy()
-        estimates = np.asarray(self.separate(mixture), dtype=np.float32)[0].T  # [C, size]
-        begin = self._received - size
-        known = self._estimates[:, self._estimates.shape[1] - (self._end - begin):]
-        estimates = self._voices.in_order(estimates, known)
-        self._estimates = self._join(known, estimates, self._returned - begin)
-        self._end = self._received
+        return np.asarray(self.separate(mixture), dtype=np.float32)[0].T
 
-    def _join(self, known, estimates, start):
-        """Known estimates up to `start`, then a fade to the new ones."""
-        joined = estimates.copy()
-        if not known.shape[1]:
-            return joined
-        joined[:, :start] = known[:, :start]
-        fading = slice(start, start + self.fade)
-        joined[:, fading] = known[:, fading] + self._fade_in * (
-            estimates[:, fading] - known[:, fading]
-        )
-        return joined
+    def _join(self, estimates):
+        """Bring estimates into order, and fade from those so far to them."""
+        begin = self._received - estimates.shape[1]
+        known = self._estimates[:, self._estimates.shape[1] - (self._end - begin):]
+        estimates = self._voices.in_order(estimates, known, self._received)
+        if known.shape[1]:
+            start = self._returned - begin
+            fading = slice(start, start + self.fade)
+            faded = known[:, fading] + self._fade_in * (estimates[:, fading] - known[:, fading])
+            estimates = np.concatenate(
+                [known[:, :start], faded, estimates[:, start + self.fade:]], axis=1
+            )
+        self._estimates, self._end = estimates, self._received
 
     def _take(self, end):
         """The estimates that were not yet returned, up to sample `end` of the signal."""
@@ -182,7 +225,21 @@ class WindowedSeparation:
 
 
 class Voices:
-    """What is known of each speaker, and the order of a window's outputs that fits it.
+    """Order of each window's outputs, by agreement with what came before and by voice.
+
+    The outputs of a window are cut into blocks of 0.13 s. A path through the blocks gives each one
+    a permutation of the outputs. The best path has the largest sum of
+
+    - the agreement with the estimates of the last window where both overlap,
+    - the log-likelihood of each output's mel cepstra under the Gaussian of the speaker's voice,
+      where the output is loud and louder than the others,
+    - a cost for each change of the permutation, which is low in pauses.
+
+    The speakers may therefore change outputs between two turns in one window. The Gaussians are
+    learned from the last ten minutes of speech, which are kept as sufficient statistics of blocks
+    of a second. As windows are added, these blocks are assigned to speakers again (by expectation
+    maximisation with hard assignments, also from random starts), so that an early mistake does not
+    stay in the Gaussians. Silent blocks are not kept: a voice is still known after a long pause.
 
     Arguments
     ---------
@@ -193,16 +250,28 @@ class Voices:
     """
 
     def __init__(self, num_speakers: int, sample_rate: int):
-        self.orders = [list(order) for order in itertools.permutations(range(num_speakers))]
-        self.frame = int(0.032 * sample_rate)
+        self.orders = np.array(list(itertools.permutations(range(num_speakers))))  # [P, C]
+        self.frame = round(FRAME * sample_rate)
+        self.block = BLOCK * self.frame
+        self.fade = round(SWITCH_FADE * sample_rate)
+        self._window = np.hanning(self.frame).astype(np.float32)
+        self._filters = mel_filters(sample_rate, self.frame)
+        index = np.arange(MEL_BANDS)[:, None] + 0.5
+        self._cosines = np.cos(np.pi / MEL_BANDS * index * np.arange(1, CEPSTRA + 1))
+        self._cosines *= np.sqrt(2 / MEL_BANDS)
         self.reset()
 
-    def reset(self):
-        """Forget the voices."""
-        self.spectra = None
-        self.weights = None
+    def reset(self) -> None:
+        """Forget the voices, for a new signal."""
+        speakers = self.orders.shape[1]
+        self._history = Statistics.empty(speakers)  # blocks of a second, as they were returned
+        self._labels = np.zeros(0, dtype=int)  # their permutations since they were assigned again
+        self._recent = Statistics.empty(speakers)  # blocks that do not fill a second yet
+        self._unlearned = 0.0  # seconds of speech since the Gaussians were learned
+        self._gaussians = None
+        self._random = np.random.default_rng(0)
 
-    def in_order(self, estimates: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def in_order(self, estimates: np.ndarray, known: np.ndarray, end: int) -> np.ndarray:
         """Bring the outputs of a window into the speakers' order.
 
         Arguments
@@ -210,21 +279,310 @@ class Voices:
         estimates : numpy.ndarray
             [C, T].
         known : numpy.ndarray
-            [C, overlap]: of the window's begin, in the speakers' order.
+            [C, overlap]: the estimates of the first samples of the window, in order.
+        end : int
+            Samples of the signal up to the end of the window; not used.
 
         Returns
         -------
         numpy.ndarray
             [C, T].
         """
-        overlap = known.shape[1]
-        products = (known.astype(np.float64) @ estimates[:, :overlap].T) if overlap else (
-            np.zeros((len(estimates), len(estimates))))
-        energy = np.sqrt((known.astype(np.float64) ** 2).sum() *
-                         (estimates[:, :overlap].astype(np.float64) ** 2).sum())
-        speakers = range(len(estimates))
-        agreement = np.array([sum(products[c, o[c]] for c in speakers) for o in self.orders])
-        if energy > 0:
-            agreement = agreement / energy
-        order = self.orders[int(np.argmax(agreement))]
-        return estimates[order]
+        if estimates.shape[1] < self.block or len(self.orders) == 1:
+            return estimates
+        blocks = self._analyse(estimates)
+        agreement = self._agreement(estimates, known)
+        fresh = -(-known.shape[1] // self.block)  # the first block that was in no window before
+        path = self._best_path(blocks, agreement)
+        self._remember(blocks.ordered(self.orders[path]).part(fresh))
+        if self._unlearned >= LEARN_EVERY:
+            self._learn()
+            path = self._best_path(blocks, agreement)
+        return self._apply(estimates, path)
+
+    def _analyse(self, estimates):
+        """Statistics of the blocks of each output."""
+        count = estimates.shape[1] // self.block
+        frames = estimates[:, :count * self.block].reshape(len(estimates), -1, self.frame)
+        power = np.square(np.abs(np.fft.rfft(frames * self._window, axis=-1)))
+        energy = power.sum(axis=-1)  # [C, frames]
+        level = energy.sum(axis=0)  # [frames]
+        loud = max(np.percentile(level, 95), self._history.level.max(initial=0.0), TINY)
+        cepstra = np.log(power @ self._filters + 1e-9 * loud) @ self._cosines
+        decibels = 10 * np.log10(energy / loud + TINY)
+        margin = 10 * np.log10((energy + TINY * loud) / (level + TINY * loud))  # 0 dB: alone
+        weight = (decibels > -SPEECH_DB) * np.clip(1 + margin / CLEAN_DB, 0, 1)
+        weighted = weight[..., None] * cepstra
+
+        def blocks(values):  # [C, frames, ...] -> [blocks, C, BLOCK, ...]
+            return np.moveaxis(
+                values.reshape(len(values), count, BLOCK, *values.shape[2:]), 1, 0
+            )
+
+        quietest = blocks(level[None])[:, 0].min(axis=1)
+        above = 10 * np.log10(quietest / loud + TINY) + PAUSE_DB
+        return Statistics(
+            weight=blocks(weight).sum(axis=2),
+            first=blocks(weighted).sum(axis=2),
+            second=np.swapaxes(blocks(weighted), 2, 3) @ blocks(cepstra),
+            cost=SWITCH_COST * np.clip(above / (PAUSE_DB - 10), 0.25, 1),
+            level=blocks(level[None])[:, 0].mean(axis=1),
+        )
+
+    def _agreement(self, estimates, known):
+        """Agreement [blocks, P] of each permutation with the known estimates."""
+        agreement = np.zeros((estimates.shape[1] // self.block, len(self.orders)))
+        count = known.shape[1] // self.block
+        if not count:
+            return agreement
+
+        def blocks(signals):  # [blocks, C, samples]
+            cut = signals[:, :count * self.block].reshape(len(signals), count, self.block)
+            return cut.swapaxes(0, 1).astype(np.float64)
+
+        before, now = blocks(known), blocks(estimates)
+        products = before @ now.swapaxes(1, 2)  # [blocks, speaker, output]
+        energies = [np.square(signals).sum(axis=(1, 2)) for signals in (before, now)]
+        scale = np.sqrt(energies[0] * energies[1])
+        scale += max(10 ** (-PAUSE_DB / 10) * scale.max(), TINY)
+        speakers = np.arange(self.orders.shape[1])
+        agreement[:count] = products[:, speakers, self.orders].sum(axis=2) / scale[:, None]
+        return AGREEMENT * agreement
+
+    def _best_path(self, blocks, agreement):
+        """Permutation of each block."""
+        scores = agreement
+        if self._gaussians is not None:
+            scores = scores + self._voice_scores(blocks, self._gaussians)
+        return best_path(scores, blocks.cost)[0]
+
+    def _voice_scores(self, blocks, gaussians):
+        """Log-likelihood [blocks, P] of each permutation."""
+        likelihood = np.stack([gaussian.likelihood(blocks) for gaussian in gaussians], axis=1)
+        speakers = np.arange(self.orders.shape[1])  # likelihood: [blocks, speaker, output]
+        return VOICE * likelihood[:, speakers, self.orders].sum(axis=2)
+
+    def _remember(self, blocks):
+        """Add blocks in the speakers' order to the history."""
+        recent = self._recent.joined(blocks)
+        whole = len(recent.weight) // HISTORY_BLOCK
+        seconds = recent.part(0, whole * HISTORY_BLOCK).merged(HISTORY_BLOCK)
+        self._recent = recent.part(whole * HISTORY_BLOCK)
+        spoken = seconds.chosen(seconds.weight.sum(axis=1) > 0)
+        added = len(spoken.weight)
+        self._unlearned += spoken.weight.sum() * FRAME
+        self._history = self._history.joined(spoken).part(-HISTORY)
+        self._labels = np.concatenate([self._labels, np.zeros(added, dtype=int)])[-HISTORY:]
+
+    def _learn(self):
+        """Assign the blocks of the history to speakers again, and learn the Gaussians."""
+        self._unlearned = 0.0
+        starts = [self._gaussians_of(self._labels)]
+        starts += [self._random_start() for _ in range(RANDOM_STARTS)]
+        results = [self._assign(gaussians) for gaussians in starts]
+        labels, _ = max(results, key=lambda result: result[1])
+        # the clusters have no names: name them after the speakers that they were before
+        cells = np.arange(len(labels))[:, None]
+        before, after = self.orders[self._labels], self.orders[labels]
+        weight = self._history.weight
+        shared = np.array([
+            [(weight[cells[:, 0], before[:, speaker]] * (before[:, speaker] == column)).sum()
+             for column in after.T] for speaker in range(before.shape[1])
+        ])
+        speakers = np.arange(before.shape[1])
+        names = self.orders[np.argmax(shared[speakers, self.orders].sum(axis=1))]
+        named = after[:, names]
+        self._labels = (named[:, None] == self.orders).all(axis=2).argmax(axis=1)
+        self._gaussians = self._gaussians_of(self._labels)
+
+    def _assign(self, gaussians):
+        """Permutations of the history's blocks from some Gaussians on, and their score."""
+        labels = None
+        for _ in range(ITERATIONS):
+            scores = self._voice_scores(self._history, gaussians)
+            before, (labels, score) = labels, best_path(scores, self._history.cost)
+            if before is not None and np.array_equal(labels, before):
+                break
+            gaussians = self._gaussians_of(labels)
+        return labels, score
+
+    def _gaussians_of(self, labels):
+        """One Gaussian for each speaker, given the permutations of the history's blocks."""
+        history = self._history.ordered(self.orders[labels])
+        weight, first, second = (
+            values.sum(axis=0) for values in (history.weight, history.first, history.second)
+        )
+        common = Gaussian.fit(weight.sum(), first.sum(axis=0), second.sum(axis=0))
+        return [Gaussian.fit(*sums, prior=common) for sums in zip(weight, first, second)]
+
+    def _random_start(self):
+        """Gaussians around the means of outputs in random blocks."""
+        history = self._history
+        common = Gaussian.fit(*(values.sum(axis=(0, 1)) for values in
+                                (history.weight, history.first, history.second)))
+        spoken = np.argwhere(history.weight > 0.5 * history.weight.max())
+        chosen = self._random.choice(len(spoken), self.orders.shape[1])
+        return [
+            Gaussian(history.first[block, output] / history.weight[block, output],
+                     common.covariance)
+            for block, output in spoken[chosen]
+        ]
+
+    def _apply(self, estimates, path):
+        """The outputs in the order of a path, with a short fade at each change."""
+        ordered = estimates[self.orders[path[-1]]]
+        for block in np.flatnonzero(np.diff(path))[::-1]:
+            middle = (block + 1) * self.block
+            before = estimates[self.orders[path[block]]]
+            ordered[:, :middle - self.fade // 2] = before[:, :middle - self.fade // 2]
+            fading = slice(middle - self.fade // 2, middle - self.fade // 2 + self.fade)
+            ramp = (np.arange(self.fade, dtype=np.float32) + 0.5) / max(self.fade, 1)
+            ramp = ramp[:ordered[:, fading].shape[1]]
+            ordered[:, fading] = before[:, fading] + ramp * (
+                ordered[:, fading] - before[:, fading]
+            )
+        return ordered
+
+
+@dataclass
+class Statistics:
+    """What is known of the cepstra of each output (or speaker) in each block.
+
+    Arguments
+    ---------
+    weight : numpy.ndarray
+        [blocks, C], frames in which the output is loud and louder than the others.
+    first, second : numpy.ndarray
+        [blocks, C, D] and [blocks, C, D, D], weighted sums of cepstra and of their products.
+    cost : numpy.ndarray
+        [blocks], of a change of the permutation before the block.
+    level : numpy.ndarray
+        [blocks], mean energy of a frame.
+    """
+
+    weight: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    cost: np.ndarray
+    level: np.ndarray
+
+    @classmethod
+    def empty(cls, speakers: int) -> "Statistics":
+        """No blocks."""
+        return cls(np.zeros((0, speakers)), np.zeros((0, speakers, CEPSTRA)),
+                   np.zeros((0, speakers, CEPSTRA, CEPSTRA)), np.zeros(0), np.zeros(0))
+
+    def _map(self, function):
+        return Statistics(*(function(values) for values in vars(self).values()))
+
+    def part(self, begin: int, end: int | None = None) -> "Statistics":
+        """Blocks from `begin` to `end`."""
+        return self._map(lambda values: values[begin:end])
+
+    def chosen(self, which: np.ndarray) -> "Statistics":
+        """The blocks of a mask."""
+        return self._map(lambda values: values[which])
+
+    def joined(self, other: "Statistics") -> "Statistics":
+        """These blocks and the others."""
+        return Statistics(*(np.concatenate(pair) for pair in
+                            zip(vars(self).values(), vars(other).values())))
+
+    def ordered(self, orders: np.ndarray) -> "Statistics":
+        """Outputs in the order [blocks, C] of each block."""
+        cells = np.arange(len(orders))[:, None]
+        return replace(self, weight=self.weight[cells, orders], first=self.first[cells, orders],
+                       second=self.second[cells, orders])
+
+    def merged(self, count: int) -> "Statistics":
+        """Each `count` blocks as one."""
+        grouped = self._map(lambda values: values.reshape(-1, count, *values.shape[1:]))
+        return Statistics(grouped.weight.sum(axis=1), grouped.first.sum(axis=1),
+                          grouped.second.sum(axis=1), grouped.cost.min(axis=1),
+                          grouped.level.mean(axis=1))
+
+
+class Gaussian:
+    """A Gaussian of cepstra.
+
+    Arguments
+    ---------
+    mean, covariance : numpy.ndarray
+        [D] and [D, D].
+    """
+
+    def __init__(self, mean: np.ndarray, covariance: np.ndarray):
+        self.mean, self.covariance = mean, covariance
+        self.precision = np.linalg.inv(covariance)
+        self.log_determinant = np.linalg.slogdet(covariance)[1]
+
+    @classmethod
+    def fit(cls, weight, first, second, prior: "Gaussian | None" = None) -> "Gaussian":
+        """Fit sums of cepstra, with a prior that weighs as much as `PRIOR` frames."""
+        mean = first / max(weight, TINY)
+        covariance = second / max(weight, TINY) - np.outer(mean, mean)
+        if prior is not None:
+            share = weight / (weight + PRIOR)
+            mean = share * mean + (1 - share) * prior.mean
+            covariance = share * covariance + (1 - share) * prior.covariance
+        return cls(mean, covariance + SMALLEST_VARIANCE * np.eye(len(mean)))
+
+    def likelihood(self, blocks: Statistics) -> np.ndarray:
+        """Log-likelihood [blocks, C] of each output, without constants."""
+        squares = blocks.second.reshape(*blocks.weight.shape, -1) @ self.precision.ravel()
+        towards = self.precision @ self.mean
+        offset = self.mean @ towards + self.log_determinant
+        return -0.5 * (squares - 2 * (blocks.first @ towards) + blocks.weight * offset)
+
+
+def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]:
+    """Path with the largest sum of scores, less the costs of changes (Viterbi).
+
+    Arguments
+    ---------
+    scores : numpy.ndarray
+        [T, P].
+    costs : numpy.ndarray
+        [T], of a change before each step.
+
+    Returns
+    -------
+    path : numpy.ndarray
+        [T], the state at each step.
+    total : float
+        Its score.
+
+    Example
+    -------
+    >>> scores = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 9.0]])
+    >>> best_path(scores, np.array([5.0, 5.0, 5.0]))[0].tolist()
+    [1, 1, 1]
+    >>> best_path(scores, np.array([5.0, 5.0, 0.5]))[0].tolist()
+    [0, 0, 1]
+    """
+    rows, costs = scores.tolist(), costs.tolist()  # lists: faster than arrays of so few states
+    total, origins = rows[0], []
+    for row, cost in zip(rows[1:], costs[1:]):
+        best = max(total)
+        origin = total.index(best)
+        changed = best - cost
+        origins.append([state if value >= changed else origin
+                        for state, value in enumerate(total)])
+        total = [max(value, changed) + gain for value, gain in zip(total, row)]
+    best = max(total)
+    path = [total.index(best)]
+    for states in reversed(origins):
+        path.append(states[path[-1]])
+    return np.array(path[::-1]), best
+
+
+def mel_filters(sample_rate: int, size: int) -> np.ndarray:
+    """Triangular mel filters [size // 2 + 1, MEL_BANDS] from 60 Hz to half the sampling rate."""
+    def mel(hertz):
+        return 2595 * np.log10(1 + hertz / 700)
+
+    edges = 700 * (10 ** (np.linspace(mel(60), mel(sample_rate / 2), MEL_BANDS + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(size, 1 / sample_rate)[:, None]
+    rising = (bins - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - bins) / np.diff(edges)[1:]
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
