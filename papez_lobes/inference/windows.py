@@ -5,6 +5,7 @@ Both give the same estimates however the signal is cut into pieces, and memory d
 numpy only.
 """
 
+import base64
 import copy
 import itertools
 from collections.abc import Callable
@@ -13,20 +14,40 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 FRAME, BLOCK = 0.032, 4  # seconds of a frame; frames in a block
-MEL_BANDS, CEPSTRA = 20, 16
+MEL_BANDS, CEPSTRA, VOICE_DIMENSIONS = 20, 18, 16
 SPEECH_DB = 20.0  # frames this far below the loud ones tell nothing of a voice
 CLEAN_DB = 3.0  # an output tells of a voice in full where it is alone, not at all at this share
 PAUSE_DB = 30.0  # blocks this far below the loud ones are pauses, where a change costs least
-SWITCH_COST = 20.0  # of a change of the permutation within speech
+SWITCH_COST = 20.0  # of a change of the permutation where one speaks
+OVERLAP_COST = 40.0  # in addition where several do: the separator hardly confuses them then
 AGREEMENT = 20.0  # of a block with itself
-VOICE = 0.3  # weight of a frame's log-likelihood: frames are not independent
+VOICE = 0.08  # of a frame with a squared distance of one
+SMOOTHING = 4  # blocks on either side that a voice print takes in
 SWITCH_FADE = 0.016  # seconds
 HISTORY, HISTORY_BLOCK = 600, 8  # blocks of about a second; BLOCKs in one of them
 LEARN_EVERY = 5.0  # seconds of speech
 RANDOM_STARTS, ITERATIONS = 3, 4
 PRIOR = 60.0  # frames
-SMALLEST_VARIANCE = 0.05
 TINY = 1e-12
+PROJECTION = np.frombuffer(base64.b64decode(
+    "jqx1t1E0pKZLNBSweyylr34r8pGWm2qvWyCmJAOqICt6sl+uDK6vNbkqiCH0nWYrcK8SqDwuvbLBMMyuV66ApBO3zrMx"
+    "MZa0oqwqN3y4yLDoLOIz46T4Kkevpy2ENL8tT7XzmkO3rzpgK7k1PLE4tLmqBS3hoJmzg66LrmE2NC3Stg65eLdTrCur"
+    "D7BZtMiw2rlHtAS1sjZXuJuwf7TMLUO2Vbb1NOU69yknNK42BzwZsgAhGDZmNzUo5zQatfo0xbfVtt+3i7Z9tAe0HLQj"
+    "PQY1TS2tuN25DDH7LIoxSDH3t6Y4zi0HqNM3kzdJOaY0p64JPMq7tqvTuOayu637uBcutLZ6vDgqILlfMnY5obvhOyE5"
+    "yrXlOdo3aDbxuKWxxbo+N62vEbOUJp62iTxitje17bwlsYs67zggNWg8sDl4tGSVTDMitFSvnbI9KD82Xj0ivW88hrJy"
+    "vpK6pTPjuZWrBjSWMnItPrhuu3aykLQsu3c9VzvQvB64ij4Ct5e8XLWdNFY5zSPotp2wDSies04ygjjMuwIiCy0SriK9"
+    "7T+jt78mcSwBOHgyCr6nrWszlzpPPG2r7j2AOQvBFTwJNTC8YTSpMnA1/rfTrH23wLUtPS7A4LzuuJi3kT52uF68DbqI"
+    "qRI0NjcUMXO9Vq19MwIx7zgfO8E8yLADP185eby0uFswljjWN6+y+bd2t7C3bDktN3C7TbMrN827Er4yOt24RyuPrBA4"
+    "DDdjuUq0gjm+N/6xwbnMOku4brWtM4y+1qSrtekzxLJSsBYuO7FXLPivlLCpLaW2LiysKFu0nCwxMX+1XTIgr021HagL"
+    "NGwsVyy/sA8ozzJWLv20ryznqrW34TQtNkC1nLlsNlSzNDHGru0mGjOyMoc1S6j4qnKxCbBStOUuyCqUtOCrVB5fMeiz"
+    "46vaMQIwdjgzsxYmxrQesKmt0y/+MbK1OK4snkGlpbSusdKwM7SvNDmwiiaysuekJ7JhMUkq8LTaMGiYgi0AsQCjhzHJ"
+    "Log1x7SLsISxCrX/J7g0eimitW0wQS2BsAW22q2FpQK1LTOQtE+wj7Wgs6Sv+y8RKwSyJjDbMPcrE7A5KJ6uT7FIM+a1"
+    "XK1hs5+zB66xJkWsELP1L6Uw5rGoLEyoJSMOLRoyHLIzLqq0hLLnqHYwvay4sHmYmy+MrgytgSCasRKs3KaYsbygxK1C"
+    "qy6uRqTHLiuxYTDMMLGxNCfsMhOp/ixatemt9DG4LCMkRa3wJ+AyXbGVMF0w4bLBrEIs46iao5m1szCzIE437q+msgeq"
+    "BTV9rd8jNi8wJdap26lts1at4rRgNVU0qSzYIy21mZ5jNA6rCLA1pR8pxREZriu4azHdtEE01TasLhgtjbSurOww0LP2"
+    "LtoxIzMRLWAtSrQSMBSxLjZaNGuyySqUshavPS1rs8CwVDW4L4iV5ypXssYmxrMNqSEtia/+MM6x5K0aJJKyuCpTJMcy"
+    "0C0eL5SycK0MtgoqYCxCMBAxhrVjqTcyVLJqsEw0ujIDNdA2oq/rLXyvzolENJ0f"
+), dtype="<f2").reshape(2 * CEPSTRA, VOICE_DIMENSIONS).astype(np.float64)
 
 
 class WindowedSeparation:
@@ -231,15 +252,15 @@ class Voices:
     a permutation of the outputs. The best path has the largest sum of
 
     - the agreement with the estimates of the last window where both overlap,
-    - the log-likelihood of each output's mel cepstra under the Gaussian of the speaker's voice,
+    - the distance of each output's voice print from the mean print of the speaker,
       where the output is loud and louder than the others,
     - a cost for each change of the permutation, which is low in pauses.
 
-    The speakers may therefore change outputs between two turns in one window. The Gaussians are
+    The speakers may therefore change outputs between two turns in one window. The means are
     learned from the last ten minutes of speech, which are kept as sufficient statistics of blocks
     of a second. As windows are added, these blocks are assigned to speakers again (by expectation
     maximisation with hard assignments, also from random starts), so that an early mistake does not
-    stay in the Gaussians. Silent blocks are not kept: a voice is still known after a long pause.
+    stay in the means. Silent blocks are not kept: a voice is still known after a long pause.
 
     Arguments
     ---------
@@ -267,8 +288,8 @@ class Voices:
         self._history = Statistics.empty(speakers)  # blocks of a second, as they were returned
         self._labels = np.zeros(0, dtype=int)  # their permutations since they were assigned again
         self._recent = Statistics.empty(speakers)  # blocks that do not fill a second yet
-        self._unlearned = 0.0  # seconds of speech since the Gaussians were learned
-        self._gaussians = None
+        self._unlearned = 0.0  # seconds of speech since the voices were learned
+        self._voices = None
         self._random = np.random.default_rng(0)
 
     def in_order(self, estimates: np.ndarray, known: np.ndarray, end: int) -> np.ndarray:
@@ -319,13 +340,15 @@ class Voices:
                 values.reshape(len(values), count, BLOCK, *values.shape[2:]), 1, 0
             )
 
-        quietest = blocks(level[None])[:, 0].min(axis=1)
-        above = 10 * np.log10(quietest / loud + TINY) + PAUSE_DB
+        quietest = np.sort(blocks(energy).min(axis=2), axis=1)[:, ::-1]  # loudest output first
+        above = (10 * np.log10(quietest / loud + TINY) + PAUSE_DB) / (PAUSE_DB - 10)
+        cost = SWITCH_COST * np.clip(above[:, 0], 0.25, 1)
+        cost += OVERLAP_COST * np.clip(above[:, 1], 0, 1)
         return Statistics(
             weight=blocks(weight).sum(axis=2),
             first=blocks(weighted).sum(axis=2),
-            second=np.swapaxes(blocks(weighted), 2, 3) @ blocks(cepstra),
-            cost=SWITCH_COST * np.clip(above / (PAUSE_DB - 10), 0.25, 1),
+            second=blocks(weighted * cepstra).sum(axis=2),
+            cost=cost,
             level=blocks(level[None])[:, 0].mean(axis=1),
         )
 
@@ -352,15 +375,18 @@ class Voices:
     def _best_path(self, blocks, agreement):
         """Permutation of each block."""
         scores = agreement
-        if self._gaussians is not None:
-            scores = scores + self._voice_scores(blocks, self._gaussians)
+        if self._voices is not None:
+            scores = scores + self._voice_scores(
+                voice_prints(blocks, SMOOTHING), blocks.weight, self._voices
+            )
         return best_path(scores, blocks.cost)[0]
 
-    def _voice_scores(self, blocks, gaussians):
-        """Log-likelihood [blocks, P] of each permutation."""
-        likelihood = np.stack([gaussian.likelihood(blocks) for gaussian in gaussians], axis=1)
-        speakers = np.arange(self.orders.shape[1])  # likelihood: [blocks, speaker, output]
-        return VOICE * likelihood[:, speakers, self.orders].sum(axis=2)
+    def _voice_scores(self, prints, weight, voices):
+        """Fit [blocks, P] of each permutation of voice prints to the voices."""
+        distance = np.square(prints[:, None] - voices[:, None]).sum(axis=-1)
+        fit = -VOICE * weight[:, None] * distance  # [blocks, speaker, output]
+        speakers = np.arange(self.orders.shape[1])
+        return fit[:, speakers, self.orders].sum(axis=2)
 
     def _remember(self, blocks):
         """Add blocks in the speakers' order to the history."""
@@ -375,11 +401,15 @@ class Voices:
         self._labels = np.concatenate([self._labels, np.zeros(added, dtype=int)])[-HISTORY:]
 
     def _learn(self):
-        """Assign the blocks of the history to speakers again, and learn the Gaussians."""
+        """Assign the blocks of the history to speakers again, and learn the voices."""
         self._unlearned = 0.0
-        starts = [self._gaussians_of(self._labels)]
-        starts += [self._random_start() for _ in range(RANDOM_STARTS)]
-        results = [self._assign(gaussians) for gaussians in starts]
+        prints = voice_prints(self._history)
+        starts = [self._means(prints, self._labels)]
+        spoken = np.argwhere(self._history.weight > 0.5 * self._history.weight.max())
+        for _ in range(RANDOM_STARTS):
+            chosen = spoken[self._random.choice(len(spoken), self.orders.shape[1])]
+            starts.append(prints[chosen[:, 0], chosen[:, 1]])
+        results = [self._assign(prints, voices) for voices in starts]
         labels, _ = max(results, key=lambda result: result[1])
         # the clusters have no names: name them after the speakers that they were before
         cells = np.arange(len(labels))[:, None]
@@ -393,40 +423,26 @@ class Voices:
         names = self.orders[np.argmax(shared[speakers, self.orders].sum(axis=1))]
         named = after[:, names]
         self._labels = (named[:, None] == self.orders).all(axis=2).argmax(axis=1)
-        self._gaussians = self._gaussians_of(self._labels)
+        self._voices = self._means(prints, self._labels)
 
-    def _assign(self, gaussians):
-        """Permutations of the history's blocks from some Gaussians on, and their score."""
+    def _assign(self, prints, voices):
+        """Permutations of the history's blocks from some voices on, and their score."""
         labels = None
         for _ in range(ITERATIONS):
-            scores = self._voice_scores(self._history, gaussians)
+            scores = self._voice_scores(prints, self._history.weight, voices)
             before, (labels, score) = labels, best_path(scores, self._history.cost)
             if before is not None and np.array_equal(labels, before):
                 break
-            gaussians = self._gaussians_of(labels)
+            voices = self._means(prints, labels)
         return labels, score
 
-    def _gaussians_of(self, labels):
-        """One Gaussian for each speaker, given the permutations of the history's blocks."""
-        history = self._history.ordered(self.orders[labels])
-        weight, first, second = (
-            values.sum(axis=0) for values in (history.weight, history.first, history.second)
-        )
-        common = Gaussian.fit(weight.sum(), first.sum(axis=0), second.sum(axis=0))
-        return [Gaussian.fit(*sums, prior=common) for sums in zip(weight, first, second)]
-
-    def _random_start(self):
-        """Gaussians around the means of outputs in random blocks."""
-        history = self._history
-        common = Gaussian.fit(*(values.sum(axis=(0, 1)) for values in
-                                (history.weight, history.first, history.second)))
-        spoken = np.argwhere(history.weight > 0.5 * history.weight.max())
-        chosen = self._random.choice(len(spoken), self.orders.shape[1])
-        return [
-            Gaussian(history.first[block, output] / history.weight[block, output],
-                     common.covariance)
-            for block, output in spoken[chosen]
-        ]
+    def _means(self, prints, labels):
+        """Mean voice print [C, VOICE_DIMENSIONS] of each speaker, given permutations."""
+        blocks, orders = np.arange(len(labels))[:, None], self.orders[labels]
+        weight = self._history.weight[blocks, orders][..., None]
+        total = (weight * prints[blocks, orders]).sum(axis=0)
+        common = total.sum(axis=0) / max(weight.sum(), TINY)
+        return (total + PRIOR * common) / (weight.sum(axis=0) + PRIOR)
 
     def _apply(self, estimates, path):
         """The outputs in the order of a path, with a short fade at each change."""
@@ -453,7 +469,7 @@ class Statistics:
     weight : numpy.ndarray
         [blocks, C], frames in which the output is loud and louder than the others.
     first, second : numpy.ndarray
-        [blocks, C, D] and [blocks, C, D, D], weighted sums of cepstra and of their products.
+        [blocks, C, D], weighted sums of the cepstra and of their squares.
     cost : numpy.ndarray
         [blocks], of a change of the permutation before the block.
     level : numpy.ndarray
@@ -470,7 +486,7 @@ class Statistics:
     def empty(cls, speakers: int) -> "Statistics":
         """No blocks."""
         return cls(np.zeros((0, speakers)), np.zeros((0, speakers, CEPSTRA)),
-                   np.zeros((0, speakers, CEPSTRA, CEPSTRA)), np.zeros(0), np.zeros(0))
+                   np.zeros((0, speakers, CEPSTRA)), np.zeros(0), np.zeros(0))
 
     def _map(self, function):
         return Statistics(*(function(values) for values in vars(self).values()))
@@ -502,37 +518,22 @@ class Statistics:
                           grouped.level.mean(axis=1))
 
 
-class Gaussian:
-    """A Gaussian of cepstra.
+def voice_prints(blocks: Statistics, smoothing: int = 0) -> np.ndarray:
+    """Voice prints [blocks, C, VOICE_DIMENSIONS]: within a speaker their covariance is one.
 
-    Arguments
-    ---------
-    mean, covariance : numpy.ndarray
-        [D] and [D, D].
+    They are projections of the mean and the log variance of mel cepstra, taken over each block and
+    `smoothing` blocks on either side.
     """
+    def around(values):
+        sums = np.cumsum(np.pad(values, [(1, 0)] + [(0, 0)] * (values.ndim - 1)), axis=0)
+        index = np.arange(len(values))
+        ends = np.minimum(index + smoothing + 1, len(values))
+        return sums[ends] - sums[np.maximum(index - smoothing, 0)]
 
-    def __init__(self, mean: np.ndarray, covariance: np.ndarray):
-        self.mean, self.covariance = mean, covariance
-        self.precision = np.linalg.inv(covariance)
-        self.log_determinant = np.linalg.slogdet(covariance)[1]
-
-    @classmethod
-    def fit(cls, weight, first, second, prior: "Gaussian | None" = None) -> "Gaussian":
-        """Fit sums of cepstra, with a prior that weighs as much as `PRIOR` frames."""
-        mean = first / max(weight, TINY)
-        covariance = second / max(weight, TINY) - np.outer(mean, mean)
-        if prior is not None:
-            share = weight / (weight + PRIOR)
-            mean = share * mean + (1 - share) * prior.mean
-            covariance = share * covariance + (1 - share) * prior.covariance
-        return cls(mean, covariance + SMALLEST_VARIANCE * np.eye(len(mean)))
-
-    def likelihood(self, blocks: Statistics) -> np.ndarray:
-        """Log-likelihood [blocks, C] of each output, without constants."""
-        squares = blocks.second.reshape(*blocks.weight.shape, -1) @ self.precision.ravel()
-        towards = self.precision @ self.mean
-        offset = self.mean @ towards + self.log_determinant
-        return -0.5 * (squares - 2 * (blocks.first @ towards) + blocks.weight * offset)
+    weight = np.maximum(around(blocks.weight), TINY)[..., None]
+    mean = around(blocks.first) / weight
+    variance = np.maximum(around(blocks.second) / weight - np.square(mean), 0)
+    return np.concatenate([mean, np.log(variance + 0.01)], axis=-1) @ PROJECTION
 
 
 def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]:
