@@ -13,22 +13,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+STREAM_WINDOW = 4.0  # seconds
 FRAME, BLOCK = 0.032, 4  # seconds of a frame; frames in a block
 MEL_BANDS, CEPSTRA, VOICE_DIMENSIONS = 20, 18, 16
 SPEECH_DB = 20.0  # frames this far below the loud ones tell nothing of a voice
 CLEAN_DB = 3.0  # an output tells of a voice in full where it is alone, not at all at this share
 PAUSE_DB = 30.0  # blocks this far below the loud ones are pauses, where a change costs least
-SWITCH_COST = 20.0  # of a change of the permutation where one speaks
-OVERLAP_COST = 40.0  # in addition where several do: the separator hardly confuses them then
+SWITCH_COST = 10.0  # of a change of the permutation where one speaks
+OVERLAP_COST = 100.0  # in addition where several do: the separator hardly confuses them then
 AGREEMENT = 20.0  # of a block with itself
-VOICE = 0.08  # of a frame with a squared distance of one
-SMOOTHING = 4  # blocks on either side that a voice print takes in
+VOICE = 0.12  # of a frame with a squared distance of one
+SMOOTHING = 5  # blocks on either side that a voice print takes in
 SWITCH_FADE = 0.016  # seconds
 HISTORY, HISTORY_BLOCK = 600, 8  # blocks of about a second; BLOCKs in one of them
 LEARN_EVERY = 5.0  # seconds of speech
 RANDOM_STARTS, ITERATIONS = 3, 4
 PRIOR = 60.0  # frames
 TINY = 1e-12
+# Linear discriminant analysis of `benchmarks/voice_projection.py`, as float16.
 PROJECTION = np.frombuffer(base64.b64decode(
     "jqx1t1E0pKZLNBSweyylr34r8pGWm2qvWyCmJAOqICt6sl+uDK6vNbkqiCH0nWYrcK8SqDwuvbLBMMyuV66ApBO3zrMx"
     "MZa0oqwqN3y4yLDoLOIz46T4Kkevpy2ENL8tT7XzmkO3rzpgK7k1PLE4tLmqBS3hoJmzg66LrmE2NC3Stg65eLdTrCur"
@@ -51,14 +53,17 @@ PROJECTION = np.frombuffer(base64.b64decode(
 
 
 class WindowedSeparation:
-    """Separate a signal window by window; each speaker keeps its output.
+    """Separate a signal window by window. Each speaker keeps its output.
 
     Window k ends `first + k * hop` samples after the start of the signal and is `window` samples
     long, or less where the signal has only begun. The last window ends where the signal ends.
-    Consecutive windows cross-fade; `look_ahead` samples at the end of a window, which lack
-    context, are left to the next one. A sample is returned at most `latency` samples after it was
-    fed if `first` is not larger than `latency`. A signal not longer than `first` is separated as
+    Consecutive windows cross-fade. The last `look_ahead` samples of a window lack context and are
+    left to the next one. A sample is returned at most `latency` samples after it was fed if
+    `first` is not larger than `latency`. A signal not longer than `first` is separated as
     `separate` alone does.
+
+    The state has constant size. `copy.deepcopy` copies it, and `pickle` saves it without
+    `separate`, which must be set again afterwards.
 
     Arguments
     ---------
@@ -76,6 +81,9 @@ class WindowedSeparation:
         Samples. Default: a third of the overlap.
     first : int, optional
         Samples in the first window. Default: `window`.
+    order : optional
+        Object that orders the outputs, with the methods `reset` and `in_order` of `Voices`.
+        Default: `Voices`.
 
     Example
     -------
@@ -115,21 +123,67 @@ class WindowedSeparation:
 
     @classmethod
     def for_recordings(
-        cls, separate, num_speakers: int, sample_rate: int = 8000, segment: float = 30.0,
-        overlap: float = 0.1, **options,
+        cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
+        sample_rate: int = 8000, segment: float = 30.0, overlap: float = 0.1, order=None,
     ) -> "WindowedSeparation":
-        """Long windows.
+        """Long windows, for files.
+
+        Windows of 8 to 60 s separate full overlap equally well. Where speakers take turns, longer
+        ones are better: with 4 s, the separator hears too few turns of each. Memory grows by about
+        2 MB for each second of a window.
 
         Arguments
         ---------
+        separate, num_speakers, sample_rate, order
+            As for the class.
         segment : float
-            Seconds of a window.
+            Duration of a window in seconds.
         overlap : float
-            Share of a window that the next one covers too.
+            Share of a window that the next one covers too, more than 0 and less than 1. It costs
+            as much of the speed.
+
+        Returns
+        -------
+        WindowedSeparation
         """
         window = round(segment * sample_rate)
-        hop = window - round(overlap * window)
-        return cls(separate, num_speakers, window, hop, sample_rate, **options)
+        hop = round((1 - overlap) * window)
+        return cls(separate, num_speakers, window, hop, sample_rate, order=order)
+
+    @classmethod
+    def for_streams(
+        cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
+        sample_rate: int = 8000, latency: float = 0.5, order=None,
+    ) -> "WindowedSeparation":
+        """Short windows that advance by a part of the latency, for live streams.
+
+        A window holds 4 s, of which all but the end is past. Three quarters of the latency are the
+        hop, which decides the speed: each hop costs the separation of a window. The rest is
+        look-ahead and fade. The first windows are shorter, so that the first estimates come as
+        soon as the later ones.
+
+        Arguments
+        ---------
+        separate, num_speakers, sample_rate, order
+            As for the class.
+        latency : float
+            Seconds that a sample waits at most, less than 4.
+
+        Returns
+        -------
+        WindowedSeparation
+
+        Example
+        -------
+        >>> windows = WindowedSeparation.for_streams(None, num_speakers=2, latency=0.5)
+        >>> windows.window, windows.hop, windows.look_ahead, windows.fade, windows.latency
+        (32000, 3000, 600, 400, 4000)
+        """
+        window = round(STREAM_WINDOW * sample_rate)
+        delay = round(latency * sample_rate)
+        hop, fade = round(0.75 * delay), round(0.1 * delay)
+        return cls(separate, num_speakers, window, hop, sample_rate,
+                   look_ahead=delay - hop - fade, fade=fade, first=delay, order=order)
 
     def _start(self):
         """Begin a signal."""
@@ -207,7 +261,7 @@ class WindowedSeparation:
     def _separate_window(self):
         """Estimates [C, T] of the last `window` samples, as they come."""
         if self.separate is None:
-            raise ValueError("set `separate` again: it is not part of a pickled state")
+            raise ValueError("set `separate` again: a pickled state does not hold it")
         size = min(self.window, self._held)
         self._buffer[:size] = self._buffer[self._held - size:self._held].copy()
         self._held = size
@@ -311,7 +365,7 @@ class Voices:
         """
         if estimates.shape[1] < self.block or len(self.orders) == 1:
             return estimates
-        blocks = self._analyse(estimates)
+        blocks = self.analyse(estimates)
         agreement = self._agreement(estimates, known)
         fresh = -(-known.shape[1] // self.block)  # the first block that was in no window before
         path = self._best_path(blocks, agreement)
@@ -321,8 +375,8 @@ class Voices:
             path = self._best_path(blocks, agreement)
         return self._apply(estimates, path)
 
-    def _analyse(self, estimates):
-        """Statistics of the blocks of each output."""
+    def analyse(self, estimates: np.ndarray) -> "Statistics":
+        """Statistics of the whole blocks of each output [C, T]."""
         count = estimates.shape[1] // self.block
         frames = estimates[:, :count * self.block].reshape(len(estimates), -1, self.frame)
         power = np.square(np.abs(np.fft.rfft(frames * self._window, axis=-1)))
@@ -518,7 +572,9 @@ class Statistics:
                           grouped.level.mean(axis=1))
 
 
-def voice_prints(blocks: Statistics, smoothing: int = 0) -> np.ndarray:
+def voice_prints(
+    blocks: Statistics, smoothing: int = 0, projection: np.ndarray = PROJECTION,
+) -> np.ndarray:
     """Voice prints [blocks, C, VOICE_DIMENSIONS]: within a speaker their covariance is one.
 
     They are projections of the mean and the log variance of mel cepstra, taken over each block and
@@ -533,7 +589,7 @@ def voice_prints(blocks: Statistics, smoothing: int = 0) -> np.ndarray:
     weight = np.maximum(around(blocks.weight), TINY)[..., None]
     mean = around(blocks.first) / weight
     variance = np.maximum(around(blocks.second) / weight - np.square(mean), 0)
-    return np.concatenate([mean, np.log(variance + 0.01)], axis=-1) @ PROJECTION
+    return np.concatenate([mean, np.log(variance + 0.01)], axis=-1) @ projection
 
 
 def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]:
