@@ -29,6 +29,7 @@ HISTORY, HISTORY_BLOCK = 600, 8  # blocks of about a second; BLOCKs in one of th
 LEARN_EVERY = 5.0  # seconds of speech
 RANDOM_STARTS, ITERATIONS = 3, 4
 PRIOR = 60.0  # frames
+MOST_SPEAKERS = 5  # whose permutations are all tried
 TINY = 1e-12
 # Linear discriminant analysis of `benchmarks/voice_projection.py`, as float16.
 PROJECTION = np.frombuffer(base64.b64decode(
@@ -100,7 +101,7 @@ class WindowedSeparation:
     def __init__(
         self, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int, window: int,
         hop: int, sample_rate: int = 8000, look_ahead: int | None = None,
-        fade: int | None = None, first: int | None = None, order=None,
+        fade: int | None = None, first: int | None = None, order: "Voices | None" = None,
     ):
         overlap = window - hop
         if not 0 < hop < window:
@@ -124,7 +125,8 @@ class WindowedSeparation:
     @classmethod
     def for_recordings(
         cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
-        sample_rate: int = 8000, segment: float = 30.0, overlap: float = 0.1, order=None,
+        sample_rate: int = 8000, segment: float = 30.0, overlap: float = 0.1,
+        order: "Voices | None" = None,
     ) -> "WindowedSeparation":
         """Long windows, for files.
 
@@ -153,7 +155,8 @@ class WindowedSeparation:
     @classmethod
     def for_streams(
         cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
-        sample_rate: int = 8000, latency: float = 0.5, order=None,
+        sample_rate: int = 8000, latency: float = 0.5,
+        order: "Voices | None" = None,
     ) -> "WindowedSeparation":
         """Short windows that advance by a part of the latency, for live streams.
 
@@ -316,6 +319,9 @@ class Voices:
     maximisation with hard assignments, also from random starts), so that an early mistake does not
     stay in the means. Silent blocks are not kept: a voice is still known after a long pause.
 
+    There are too many permutations of more than five speakers. Their outputs are ordered by
+    agreement alone, the speaker that agrees most first.
+
     Arguments
     ---------
     num_speakers : int
@@ -325,7 +331,9 @@ class Voices:
     """
 
     def __init__(self, num_speakers: int, sample_rate: int):
-        self.orders = np.array(list(itertools.permutations(range(num_speakers))))  # [P, C]
+        speakers = range(num_speakers)
+        few = num_speakers <= MOST_SPEAKERS
+        self.orders = np.array(list(itertools.permutations(speakers)) if few else [speakers])
         self.frame = round(FRAME * sample_rate)
         self.block = BLOCK * self.frame
         self.fade = round(SWITCH_FADE * sample_rate)
@@ -363,7 +371,9 @@ class Voices:
         numpy.ndarray
             [C, T].
         """
-        if estimates.shape[1] < self.block or len(self.orders) == 1:
+        if len(estimates) > MOST_SPEAKERS:
+            return estimates[greedy_order(known, estimates[:, :known.shape[1]])]
+        if estimates.shape[1] < self.block or len(estimates) == 1:
             return estimates
         blocks = self.analyse(estimates)
         agreement = self._agreement(estimates, known)
@@ -590,6 +600,32 @@ def voice_prints(
     mean = around(blocks.first) / weight
     variance = np.maximum(around(blocks.second) / weight - np.square(mean), 0)
     return np.concatenate([mean, np.log(variance + 0.01)], axis=-1) @ projection
+
+
+def greedy_order(known: np.ndarray, estimates: np.ndarray) -> list[int]:
+    """The output of each speaker: pairs with the largest product first.
+
+    Arguments
+    ---------
+    known, estimates : numpy.ndarray
+        [C, T].
+
+    Returns
+    -------
+    list of int
+
+    Example
+    -------
+    >>> greedy_order(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.2, 3.0], [1.0, 0.0]]))
+    [1, 0]
+    """
+    products = known.astype(np.float64) @ estimates.T.astype(np.float64)
+    order = [0] * len(products)
+    for _ in order:
+        speaker, output = np.unravel_index(np.argmax(products), products.shape)
+        order[speaker] = int(output)
+        products[speaker, :] = products[:, output] = -np.inf
+    return order
 
 
 def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]:

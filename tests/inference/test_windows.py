@@ -175,7 +175,7 @@ def test_memory_does_not_grow(monkeypatch):
     assert sizes[2] <= sizes[1] + 8 * 2 * 8 * (2 * 18 + 3)  # at most the blocks of a second
 
 
-@pytest.mark.parametrize("speakers", [1, 3])
+@pytest.mark.parametrize("speakers", [1, 3, 7])
 def test_other_numbers_of_speakers(speakers):
     rng = np.random.default_rng(0)
     shares = rng.random(speakers)
