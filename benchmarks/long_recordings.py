@@ -230,8 +230,6 @@ def separate_file(bundle: str, mixture: str, estimates: str, segment: float, ove
     dict
         `rtf`, `short_rtf` (of 4 s pieces) and `peak_mb`.
     """
-    import resource
-
     separate = load_separate(bundle)
     short = soundfile.read(mixture, frames=4 * RATE, dtype="float32")[0][None]
     separate(short)
@@ -249,8 +247,19 @@ def separate_file(bundle: str, mixture: str, estimates: str, segment: float, ove
         target.write(windows.flush().T)
         seconds = time.process_time() - started
         duration = source.frames / RATE
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
-    return {"rtf": seconds / duration, "short_rtf": short_rtf, "peak_mb": peak}
+    return {"rtf": seconds / duration, "short_rtf": short_rtf, "peak_mb": peak_megabytes()}
+
+
+def peak_megabytes() -> float:
+    """Peak resident memory of this process, on Linux.
+
+    `getrusage` would count the parent's memory too, which a new process shares for a moment.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
 
 
 def si_snr(estimate: np.ndarray, source: np.ndarray) -> float:
