@@ -185,7 +185,7 @@ class OracleOrder:
         """Nothing is remembered."""
 
     def in_order(self, estimates: np.ndarray, known: np.ndarray, end: int) -> np.ndarray:
-        """See `papez_lobes.inference.windows.Voices.in_order`."""
+        """See `papez_lobes.inference.voices.Voices.in_order`."""
         truth = self.sources[:, end - estimates.shape[1]:end].astype(np.float64)
         truth /= np.sqrt(np.square(truth).sum(axis=1, keepdims=True)) + 1e-9
         estimates64 = estimates / (np.sqrt(np.square(estimates).sum(axis=1, keepdims=True)) + 1e-9)
@@ -394,7 +394,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS)
     parser.add_argument("--pairs", type=int, help="at most this many pairs of speakers")
     parser.add_argument("--segment", type=float, default=30.0, help="seconds of a window")
-    parser.add_argument("--overlap", type=float, default=0.1, help="share of a window")
+    parser.add_argument("--overlap", type=float, default=3.0, help="seconds")
     parser.add_argument("--noise_db", type=float, default=-50.0, help="noise relative to speech")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures of each recording")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compute the projection of mel cepstra that `papez_lobes.inference.windows` tells voices by.
+"""Compute the projection of mel cepstra that `papez_lobes.inference.voices` tells voices by.
 
     python benchmarks/voice_projection.py shared/speech/train/*
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.inference.windows import CEPSTRA, VOICE_DIMENSIONS, Voices, voice_prints
+from papez_lobes.inference.voices import CEPSTRA, VOICE_DIMENSIONS, Voices, voice_prints
 
 RATE = 8000
 BLOCKS = 12  # of a piece

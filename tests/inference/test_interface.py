@@ -128,7 +128,7 @@ def test_a_long_recording_goes_through_windows(bundle, mixture, monkeypatch):
         separator, "separate_with_depth", lambda batch: sizes.append(batch.shape) or run(batch))
     estimates = separator.separate(np.resize(mixture, 70 * 8000), 8000)
     assert estimates.shape == (2, 70 * 8000)
-    assert max(size[1] for size in sizes) <= 60 * 8000
+    assert max(size[1] for size in sizes) <= 30 * 8000
 
 
 def test_a_stream_equals_windows_over_the_whole(separator, mixture):

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from papez_lobes.inference import windows as module
-from papez_lobes.inference.windows import Voices, WindowedSeparation, best_path
+from papez_lobes.inference import voices as module
+from papez_lobes.inference.voices import Voices, best_path
+from papez_lobes.inference.windows import WindowedSeparation
 
 RATE = 8000
 SHAPES = [
@@ -126,7 +127,7 @@ def test_a_signal_of_one_window_is_separated_as_it_is(size):
 ])
 def test_speakers_keep_their_output(activity, options):
     speakers = Speakers(activity, **options)
-    windows = WindowedSeparation.for_recordings(speakers.separate, 2, RATE, segment=12)
+    windows = WindowedSeparation.for_recordings(speakers.separate, 2, RATE, segment=12, overlap=1.2)
     estimates = run(windows, speakers.mixture, 10000)
     assert speakers.wrong(estimates) <= 0.05
 
@@ -184,7 +185,7 @@ def test_other_numbers_of_speakers(speakers):
         return mixtures[..., None] * rng.permutation(shares)
 
     signal = rng.standard_normal(5 * RATE).astype(np.float32)
-    windows = WindowedSeparation.for_recordings(separate, speakers, RATE, segment=1)
+    windows = WindowedSeparation.for_recordings(separate, speakers, RATE, segment=1, overlap=0.1)
     assert run(windows, signal, 10000).shape == (speakers, 5 * RATE)
 
 
