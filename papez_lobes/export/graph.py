@@ -20,6 +20,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.framing import OverlappingChunks
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import EPS, StepLayerNorm
+from papez_lobes.packing import take_rows
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import Separator
 
@@ -44,7 +45,7 @@ class GraphFraming:
     Example
     -------
     >>> framing = GraphFraming(torch.tensor([0, 1, 7]), 9, OverlappingChunks(4), num_slots=0)
-    >>> rows = framing.concatenate(torch.tensor([[0.0], [1.0], [7.0]]), torch.zeros(1, 0, 1))
+    >>> rows = framing.concatenate(torch.tensor([[0.0], [1.0], [7.0]]), torch.zeros(0, 1))
     >>> [(chunks, mask)] = framing.gather(rows, torch.zeros(4, 1))
     >>> chunks.squeeze(2).tolist()  # padded with the last token of each
     [[0.0, 1.0], [0.0, 1.0], [7.0, 7.0], [7.0, 7.0]]
@@ -72,35 +73,36 @@ class GraphFraming:
 
         slots = torch.arange(num_slots).unsqueeze(0).expand(filled.shape[0], -1)
         steps = torch.arange(width)
-        held = sizes[filled].unsqueeze(1)
-        rank = first[filled].unsqueeze(1) + torch.minimum(steps, held - 1)  # [A, W]
+        held = take_rows(sizes, filled).unsqueeze(1)
+        rank = take_rows(first, filled).unsqueeze(1) + torch.minimum(steps, held - 1)  # [A, W]
         begin = (filled - (chunks.copies - 1)).unsqueeze(1) * chunks.hop
         self.source_rows = torch.cat([slots, num_slots + rank], dim=1)  # [A, M + W]
-        self.places = torch.cat([slots, num_slots + times[rank] - begin], dim=1)
+        self.places = torch.cat([slots, num_slots + take_rows(times, rank) - begin], dim=1)
         self.mask = torch.cat([slots >= 0, steps < held], dim=1)[:, None, None]
         # where each copy of a token is among the rows of all chunks
         row = ((sizes > 0).long().cumsum(0) - 1) * (num_slots + width) + num_slots - first
         order = torch.arange(times.shape[0])
-        self.copy_rows = [order + row[block + later] for later in range(chunks.copies)]
+        self.copy_rows = [order + take_rows(row, block + later) for later in range(chunks.copies)]
 
     def concatenate(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-        """Rows [M + n, N] of the memory slots, then of the tokens."""
-        return torch.cat([memory.squeeze(0), tokens])
+        """Rows [M + n, N] of the memory slots [M, N], then of the tokens [n, N]."""
+        return torch.cat([memory, tokens])
 
     def gather(self, projected: torch.Tensor, positions: torch.Tensor) -> list:
         """Like `PackedFraming.gather`, with one group."""
-        return [(projected[self.source_rows] + positions[self.places], self.mask)]
+        chunks = take_rows(projected, self.source_rows) + take_rows(positions, self.places)
+        return [(chunks, self.mask)]
 
     def scatter(self, attended: list) -> tuple[torch.Tensor, torch.Tensor]:
-        """Like `PackedFraming.scatter`."""
+        """Like `PackedFraming.scatter`, with memory [M, N]."""
         [chunks] = attended
         rows = chunks.flatten(0, 1)
-        tokens = sum(rows[copy] for copy in self.copy_rows) / len(self.copy_rows)
-        return tokens, chunks[:, :self.num_slots].mean(dim=0, keepdim=True)
+        tokens = sum(take_rows(rows, copy) for copy in self.copy_rows) / len(self.copy_rows)
+        return tokens, chunks[:, :self.num_slots].mean(dim=0)
 
 
 class GraphAuthorsFraming(AuthorsFraming):
-    """`papez_lobes.authors_padding.AuthorsFraming` of one item, whose tokens are [L, N].
+    """`papez_lobes.authors_padding.AuthorsFraming` of one item, whose tokens are [L, N] and memory [M, N].
 
     Arguments
     ---------
@@ -115,12 +117,12 @@ class GraphAuthorsFraming(AuthorsFraming):
 
     def concatenate(self, tokens, memory):
         """Like `DenseFraming.concatenate`."""
-        return super().concatenate(tokens.unsqueeze(0), memory)
+        return super().concatenate(tokens.unsqueeze(0), memory.unsqueeze(0))
 
     def scatter(self, attended):
         """Like `DenseFraming.scatter`."""
         tokens, memory = super().scatter(attended)
-        return tokens.squeeze(0), memory
+        return tokens.squeeze(0), memory.squeeze(0)
 
 
 class GraphAttention(ChunkAttention):
@@ -169,23 +171,23 @@ class GraphTransformer(RecurrentTransformer):
             times = (running if hard else torch.ones_like(running)).nonzero().squeeze(1)
             torch._check(times.shape[0] >= 1)
             torch._check(times.shape[0] <= length)
-            rows, before = tokens[times], cumulative[times]
+            rows, before = take_rows(tokens, times), take_rows(cumulative, times)
             probability = torch.sigmoid(self.halting.logits(rows) + bias)
             reached = before + probability
             halts = reached > threshold
             closes = halts
             if self.halting.close_remainder:
                 closes = halts | (step == limit - 1)
-            weights = torch.where(closes, 1 - before, probability) * running[times]
+            weights = torch.where(closes, 1 - before, probability) * take_rows(running, times)
             framing = framing_type(times, length, self.block.chunks, self.block.num_slots)
-            rows, memory = self.block(rows, memory.unsqueeze(0), framing, positions, step)
+            rows, memory = self.block(rows, memory, framing, positions, step)
             weighted = weights.unsqueeze(1) * rows
             return (
                 step + 1,
                 tokens.index_put((times,), rows),
-                memory.squeeze(0),
+                memory,
                 cumulative.index_put((times,), reached),
-                running.index_put((times,), running[times] & ~halts),
+                running.index_put((times,), take_rows(running, times) & ~halts),
                 output.index_put((times,), weighted, accumulate=True),
                 depth + running.long(),
             )
