@@ -17,6 +17,7 @@ from papez_lobes.ablations import NoHalting, SeparateBlocks
 from papez_lobes.authors_padding import AuthorsFraming, authors_count
 from papez_lobes.block import ChunkAttention, attend_by_products
 from papez_lobes.errors import UserError
+from papez_lobes.export import speechbrain_graphs
 from papez_lobes.framing import OverlappingChunks
 from papez_lobes.masknet import MaskNet
 from papez_lobes.norms import EPS, StepLayerNorm
@@ -202,7 +203,7 @@ class GraphTransformer(RecurrentTransformer):
         return output.unsqueeze(0), depth.unsqueeze(0)
 
 
-TRACEABLE = {
+TRACEABLE = speechbrain_graphs.TRACEABLE | {
     ChunkAttention: GraphAttention,
     StepLayerNorm: GraphLayerNorm,
     RecurrentTransformer: GraphTransformer,
@@ -234,9 +235,9 @@ class GraphSeparator(nn.Module):
                     name = type(part).__name__
                     raise UserError(f"a separator with {name} cannot be exported, as its steps "
                                     "are no loop over one block that halts")
-            for module in transformer.modules():
-                module.__class__ = TRACEABLE.get(type(module), type(module))
             transformer.budget = {}
+        for module in self.separator.modules():
+            module.__class__ = TRACEABLE.get(type(module), type(module))
 
     def default_budget(self) -> tuple[torch.Tensor, ...]:
         """Depth limit, halting threshold and bias of the separator; () without recurrence."""

@@ -19,14 +19,15 @@ import papez_lobes
 from papez_lobes.config.separator_files import PARTS, load_hparams
 from papez_lobes.errors import UserError
 from papez_lobes.export.graph import GraphSeparator
+from papez_lobes.export.speechbrain_graphs import OPSET
 from papez_lobes.export.weights import WEIGHTS, convert_weights
 from papez_lobes.files import write_bytes
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_states, read_checkpoint
 from papez_lobes.runtime.separator import FORMAT
 
-OPSET = 20  # the newest that onnxruntime 1.17 reads
 INPUTS = ("mixture", "max_depth", "halting_threshold", "halting_bias")
 OUTPUTS = ("estimates", "depth")
+IR_VERSION = 9  # the newest that onnxruntime 1.17 reads; the exporter writes 10
 LONGEST = 2**31 - 1  # samples of a mixture
 EXAMPLE_SAMPLES = 8123  # of the mixture that is traced; any number
 
@@ -127,6 +128,7 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(f"{name}: torch cannot export this separator: {reason}") from error
     model = program.model_proto
+    model.ir_version = IR_VERSION
     _strip(model.graph)
     for key, value in zip(inputs[1:], budget):  # a default makes an input optional
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), key))
@@ -165,12 +167,14 @@ def _strip(graph):
 @contextlib.contextmanager
 def _quiet():
     """Keep the exporter's progress and warnings from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

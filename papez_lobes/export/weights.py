@@ -90,8 +90,8 @@ def quantise_matrix(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Example
     -------
     >>> integers, scales = quantise_matrix(np.array([[1.0, 0.0], [-0.5, 0.0]], np.float32))
-    >>> integers.tolist(), scales.round(4).tolist()
-    ([[127, 0], [-64, 0]], [0.0079, 1.0])
+    >>> integers.tolist(), (scales * 127).tolist()
+    ([[127, 0], [-64, 0]], [1.0, 127.0])
     """
     largest = np.abs(matrix).max(axis=0)
     scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)

@@ -144,7 +144,7 @@ def _open_session(path, threads):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
         reason = "not an ONNX file, or a damaged or truncated one; export it again"
-        if "opset" in str(error):
+        if "opset" in str(error) or "IR version" in str(error):
             reason = f"is newer than onnxruntime {onnxruntime.__version__}; install a newer one"
         raise UserError(f"{path}: {reason}") from error
 
