@@ -24,6 +24,7 @@ from papez_lobes.norms import EPS, StepLayerNorm
 from papez_lobes.packing import take_rows
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import Separator
+from papez_lobes.spectral import SpectralDecoder
 
 
 class GraphFraming:
@@ -103,7 +104,7 @@ class GraphFraming:
 
 
 class GraphAuthorsFraming(AuthorsFraming):
-    """`papez_lobes.authors_padding.AuthorsFraming` of one item, whose tokens are [L, N] and memory [M, N].
+    """`papez_lobes.authors_padding.AuthorsFraming` of one item: tokens [L, N], memory [M, N].
 
     Arguments
     ---------
@@ -143,9 +144,8 @@ class GraphLayerNorm(StepLayerNorm):
 
     def forward(self, x, step):
         """Like `StepLayerNorm.forward`."""
-        weight, bias = (
-            affine.index_select(0, step.reshape(1)).squeeze(0) for affine in (self.weight, self.bias)
-        )
+        index = step.reshape(1)
+        weight, bias = (x.index_select(0, index).squeeze(0) for x in (self.weight, self.bias))
         return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
 
 
@@ -203,10 +203,34 @@ class GraphTransformer(RecurrentTransformer):
         return output.unsqueeze(0), depth.unsqueeze(0)
 
 
+class GraphSpectralDecoder(SpectralDecoder):
+    """`papez_lobes.spectral.SpectralDecoder` by a transform of whole spectra.
+
+    The exporter writes `irfft` as an operator that ONNX did not allow before 2025.
+    """
+
+    def _invert(self, spectra):
+        """Windows [B, L, kernel_size] of spectra [B, L, F]."""
+        whole = torch.cat([spectra.conj(), spectra[..., 1:-1].flip(-1)], dim=-1)
+        return torch.fft.fft(whole).real / self.kernel_size
+
+    def forward(self, features, lengths=None):
+        """Like `SpectralDecoder.forward`."""
+        first, second = features.chunk(2, dim=1)
+        spectrum = (first + second).transpose(1, 2)  # [B, L, 2 F]
+        windows = self._invert(torch.complex(*spectrum.chunk(2, dim=-1))) * self.window
+        size = (windows.shape[1] - 1) * self.stride + self.kernel_size
+        waveform = F.fold(
+            windows.transpose(1, 2), (1, size), (1, self.kernel_size), stride=(1, self.stride)
+        )
+        return waveform.flatten(1)[:, self.margin:]
+
+
 TRACEABLE = speechbrain_graphs.TRACEABLE | {
     ChunkAttention: GraphAttention,
     StepLayerNorm: GraphLayerNorm,
     RecurrentTransformer: GraphTransformer,
+    SpectralDecoder: GraphSpectralDecoder,
 }
 
 

@@ -20,7 +20,7 @@ from papez_lobes.config.separator_files import PARTS, load_hparams
 from papez_lobes.errors import UserError
 from papez_lobes.export.graph import GraphSeparator
 from papez_lobes.export.speechbrain_graphs import OPSET
-from papez_lobes.export.weights import WEIGHTS, convert_weights
+from papez_lobes.export.weights import convert_weights
 from papez_lobes.files import write_bytes
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_states, read_checkpoint
 from papez_lobes.runtime.separator import FORMAT

@@ -77,7 +77,7 @@ class GraphDualPath(dual_path.Dual_Path_Model):
     In blocks of P = K / 2 tokens, chunk s is [block s | block s + 1].
     """
 
-    def _Segmentation(self, input, K):  # noqa: N802 - the parent's name
+    def _Segmentation(self, input, K):
         """Tokens [B, N, L] to chunks [B, N, K, S], and L where the parent returns the gap."""
         length, hop = input.shape[2], K // 2
         gap = K - (hop + length % K) % K

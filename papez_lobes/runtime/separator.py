@@ -40,20 +40,19 @@ class OnnxSeparator(SpeechSeparation):
         threads: int | None = None,
     ):
         self._session = _open_session(path, threads)
-        metadata = _read_metadata(self._session, path)
-        self.metadata = metadata
-        self.name = metadata["name"]
-        self.sample_rate = int(metadata["sample_rate"])
-        self.num_speakers = int(metadata["num_spks"])
+        self.metadata = _read_metadata(self._session, path)
+        super().__init__(
+            str(path), int(self.metadata["sample_rate"]), int(self.metadata["num_spks"]))
         outputs = [output.name for output in self._session.get_outputs()]
-        self.gives_depth = "depth" in outputs
+        self._gives_depth = "depth" in outputs
         given = dict(zip(BUDGET, (max_depth, halting_threshold, halting_bias)))
-        self._budget = self._checked({k: v for k, v in given.items() if v is not None}, path)
+        self._budget = self._checked({k: v for k, v in given.items() if v is not None})
 
-    def _checked(self, budget, path):
+    def _checked(self, budget):
         """The budget as inputs of the session."""
-        if budget and not self.gives_depth:
-            raise UserError(f"{path}: has no recurrence, so {next(iter(budget))} cannot be set")
+        if budget and not self._gives_depth:
+            raise UserError(
+                f"{self.path}: has no recurrence, so {next(iter(budget))} cannot be set")
         if not budget.get("max_depth", 1) >= 1:
             raise UserError(f"max_depth is {budget['max_depth']}: it must be at least 1")
         if not 0 < budget.get("halting_threshold", 1) <= 1:
@@ -80,20 +79,14 @@ class OnnxSeparator(SpeechSeparation):
         estimates, *depth = self._session.run(None, inputs)
         return estimates[0], depth[0][0] if depth else None
 
-    def separate_batch(self, mixtures: np.ndarray) -> np.ndarray:
-        """Separate mixtures of one length.
-
-        Arguments
-        ---------
-        mixtures : numpy.ndarray
-            [B, T], float32, T >= 1.
-
-        Returns
-        -------
-        numpy.ndarray
-            [B, T, C], float32, scaled so that the estimates sum to the mixture.
-        """
-        return np.stack([match_mixture(self.estimate(mixture)[0], mixture) for mixture in mixtures])
+    def separate_with_depth(self, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Separate mixtures one by one; see `SpeechSeparation.separate_with_depth`."""
+        mixtures = np.asarray(mixtures, np.float32)
+        if mixtures.ndim != 2 or mixtures.shape[1] < 1:
+            raise ValueError(f"mixtures are {list(mixtures.shape)}: they must be [B, T], T >= 1")
+        estimates, depths = zip(*(self.estimate(mixture) for mixture in mixtures))
+        matched = np.stack([match_mixture(*pair) for pair in zip(estimates, mixtures)])
+        return matched, np.stack(depths) if self._gives_depth else None
 
 
 def match_mixture(estimates: np.ndarray, mixture: np.ndarray) -> np.ndarray:
