@@ -48,6 +48,24 @@ class OnnxSeparator(SpeechSeparation):
         given = dict(zip(BUDGET, (max_depth, halting_threshold, halting_bias)))
         self._budget = self._checked({k: v for k, v in given.items() if v is not None})
 
+    @classmethod
+    def load(
+        cls, path: str | Path, mean_depth: float | None = None, num_speakers: int | None = None,
+        overrides: dict | None = None,
+    ) -> "OnnxSeparator":
+        """Load a file with the arguments of `papez_lobes.load` that apply to it."""
+        unknown = sorted(set(overrides or {}) - set(BUDGET))
+        if unknown:
+            raise UserError(f"{path}: {unknown[0]} is fixed in an ONNX file; export another one")
+        if mean_depth is not None:
+            raise UserError(f"{path}: a mean depth cannot be set on an ONNX file; give a max_depth "
+                            "or a halting_threshold")
+        separator = cls(path, **overrides or {})
+        if num_speakers not in (None, separator.num_speakers):
+            raise UserError(f"{path}: separates {separator.num_speakers} speakers, not "
+                            f"{num_speakers}; name another file")
+        return separator
+
     def _checked(self, budget):
         """The budget as inputs of the session."""
         if budget and not self._gives_depth:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import papez_lobes
 import papez_lobes.separator
 from papez_lobes.errors import UserError
 from papez_lobes.runtime import OnnxSeparator
@@ -57,6 +58,18 @@ def test_the_budget_reaches_the_graph(model, tmp_path):
             OnnxSeparator(model, **options)
     with pytest.raises(UserError, match="has no recurrence, so max_depth cannot be set"):
         OnnxSeparator(plain, max_depth=2)
+
+
+def test_load_takes_onnx_files(model):
+    separator = papez_lobes.load(model, overrides={"max_depth": 2}, num_speakers=2)
+    assert separator.separate_with_depth(np.ones((2, 10), np.float32))[1].tolist() == [[2], [2]]
+    for options, message in (
+        ({"num_speakers": 3}, "separates 2 speakers, not 3"),
+        ({"overrides": {"dropout": 0.1}}, "dropout is fixed in an ONNX file"),
+        ({"mean_depth": 2.0}, "a mean depth cannot be set on an ONNX file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            papez_lobes.load(model, **options)
 
 
 def test_bad_files_are_told_in_one_line(model, tmp_path):
