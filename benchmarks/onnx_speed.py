@@ -15,7 +15,7 @@ measures instead how the time in the steps follows the mean depth.
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -137,7 +137,7 @@ def compare(bundle: str, others: list[str], files: dict, lengths: list[float]) -
     for label, model in models.items():
         factors = [f"{times[label][seconds]:.4f}" for seconds in lengths]
         peaks = [f"{peak_memory(*model, seconds):.0f}" for seconds in lengths]
-        print(f"| {label} | " + " | ".join(factors + peaks) + " |")
+        print(f"| {label} | " + " | ".join(factors + peaks) + " |", flush=True)
 
 
 def compare_depths(path: Path, seconds: float) -> None:
@@ -172,7 +172,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peak_of:
         load(arguments.bundle, arguments.peak_of)(noise(arguments.seconds[0]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # not ru_maxrss, which begins at the size of the process that started this one
+        status = Path("/proc/self/status").read_text()
+        print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
         return
     if arguments.depth:
         files = export(arguments.bundle, [], arguments.folder)

@@ -4,6 +4,8 @@ Each computes what its parent does. Where a parent cuts a tensor of unknown leng
 taken by index here, since the tracer cannot prove that a slice is as long as it is.
 """
 
+import math
+
 import torch
 from speechbrain.lobes.models import dual_path, resepformer
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
@@ -64,11 +66,17 @@ class GraphLSTM(nn.LSTM):
 
 
 class GraphPositionalEncoding(PositionalEncoding):
-    """SpeechBrain's sinusoidal position code."""
+    """SpeechBrain's sinusoidal position code, computed where it is used.
+
+    The parent holds 100,000 positions, which would be most of a file.
+    """
 
     def forward(self, x):
         """The code [1, T, N] of x [B, T, N]."""
-        return first(self.pe, x.shape[1], dim=1)
+        dim = self.pe.shape[2]
+        rates = torch.exp(torch.arange(0, dim, 2).float() * (-math.log(10000.0) / dim))
+        angles = torch.arange(x.shape[1]).float().unsqueeze(1) * rates
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).unsqueeze(0)
 
 
 class GraphDualPath(dual_path.Dual_Path_Model):

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 
 from papez_lobes.ablations import NoHalting
 from papez_lobes.config.separator_files import build_modules
 from papez_lobes.errors import UserError
 from papez_lobes.export.graph import GraphFraming, GraphSeparator
-from papez_lobes.export.speechbrain_graphs import GraphDualPath
+from papez_lobes.export.speechbrain_graphs import GraphDualPath, GraphPositionalEncoding
 from papez_lobes.packing import PackedFraming
 from tests.tiny import build, separator_path, tiny_hparams
 
@@ -44,6 +45,11 @@ def test_dual_path_chunks_are_the_parents():
         assert torch.equal(got, wanted) and returned == length
         joined = GraphDualPath._over_add(masknet, got, length)
         assert torch.equal(joined, masknet._over_add(wanted, gap))
+
+
+def test_position_codes_are_the_parents():
+    code, x = PositionalEncoding(8, 100), torch.zeros(2, 70, 8)
+    assert torch.allclose(GraphPositionalEncoding.forward(code, x), code(x), atol=1e-6)
 
 
 def test_a_separator_without_a_loop_is_refused():
