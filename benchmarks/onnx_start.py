@@ -13,9 +13,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+RUNS = 7
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:
@@ -32,16 +34,15 @@ def measure(command: list[str]) -> tuple[float, float, float]:
     return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument("recording", metavar="IN.wav")
     parser.add_argument("--python", default=sys.executable, help="default: this one")
-    parser.add_argument("--runs", type=int, default=7, help="default: %(default)s")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     rows = []
-    for _ in range(1 + arguments.runs):  # the first run fills the caches of the disk
+    for _ in range(1 + RUNS):  # the first run fills the caches of the disk
         with tempfile.TemporaryDirectory() as out:
             rows.append(measure([arguments.python, "-m", "papez_lobes.runtime", arguments.model,
                                  arguments.recording, out]))

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import torch
 
+from benchmarks import onnx_speed, onnx_start
 from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules
 from papez_lobes.export.onnx_file import export_bundle, to_onnx
@@ -150,6 +151,15 @@ def test_it_runs_without_torch(exported, tmp_path):
     got = [soundfile.read(tmp_path / f"mixture_s{index}.wav")[0] for index in (1, 2)]
     wanted = OnnxSeparator(exported[1]).separate_batch(samples[None])[0].T
     assert np.allclose(got, wanted / max(1, np.abs(wanted).max()), atol=1e-3)
+
+
+def test_the_benchmarks_measure_it(exported, tmp_path, monkeypatch, capfd):
+    soundfile.write(tmp_path / "mixture.wav", mixture(1), RATE)
+    monkeypatch.setattr(onnx_start, "RUNS", 1)
+    onnx_start.main([str(exported[1]), str(tmp_path / "mixture.wav")])
+    assert "s of CPU time" in capfd.readouterr().out
+    onnx_speed.compare_depths(exported[1], 1.0)
+    assert "| 2 | -30 | 2.00 |" in capfd.readouterr().out
 
 
 def test_a_missing_bundle_is_told_in_one_line(tmp_path, capsys):
