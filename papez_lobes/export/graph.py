@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from papez_lobes.ablations import NoHalting, SeparateBlocks
 from papez_lobes.authors_padding import AuthorsFraming, authors_count
-from papez_lobes.block import ChunkAttention, attend_by_products
+from papez_lobes.block import ChunkAttention
 from papez_lobes.errors import UserError
 from papez_lobes.export import speechbrain_graphs
 from papez_lobes.framing import OverlappingChunks
@@ -136,7 +136,10 @@ class GraphAttention(ChunkAttention):
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for part in sequences.chunk(3, dim=-1)
         )
-        return attend_by_products(query, key, value, mask).transpose(1, 2).flatten(2)
+        scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
 class GraphLayerNorm(StepLayerNorm):

@@ -103,12 +103,13 @@ def test_variants_equal_torch(tmp_path, name, overrides):
 def test_other_separators_equal_torch(name):
     torch.manual_seed(0)
     path = separator_path(name)
-    modules = build_modules(path, tiny_hparams(path))
+    modules, rng = build_modules(path, tiny_hparams(path)), np.random.default_rng(0)
     separator = Separator.of(modules).eval()
     session = onnxruntime.InferenceSession(
         to_onnx(modules).SerializeToString(), providers=["CPUExecutionProvider"])
     for seconds in (0.005, 0.1, 1.0, 4.0):
-        samples = mixture(seconds)[None]
+        # noise: untrained norms magnify the rounding of digital silence
+        samples = rng.standard_normal((1, round(seconds * RATE))).astype(np.float32) * 0.1
         with torch.no_grad():
             wanted = separator(torch.from_numpy(samples)).numpy()
         [got] = session.run(None, {"mixture": samples})
