@@ -70,7 +70,6 @@ def by_onnxruntime(path: str, **budget):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # as in the runner
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = {key: np.asarray(value) for key, value in budget.items()}

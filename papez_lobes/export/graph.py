@@ -165,7 +165,7 @@ class GraphTransformer(RecurrentTransformer):
         positions = self.block.project_positions()
         limit, threshold, bias = self.budget["limit"], self.budget["threshold"], self.budget["bias"]
         framing_type = GraphAuthorsFraming if self.block.attend_padding else GraphFraming
-        hard = self.pruning.policy == "hard"
+        hard = self.pruning == "hard"
 
         def goes_on(step, tokens, memory, cumulative, running, output, depth):
             return (step < limit) & running.any()

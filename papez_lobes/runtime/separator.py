@@ -150,7 +150,6 @@ def _open_session(path, threads):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong with a file is said below, in one line
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
