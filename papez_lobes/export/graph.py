@@ -20,7 +20,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.export import speechbrain_graphs
 from papez_lobes.framing import OverlappingChunks
 from papez_lobes.masknet import MaskNet
-from papez_lobes.norms import EPS, StepLayerNorm
+from papez_lobes.norms import EPS, StepLayerNorm, TimeNorm
 from papez_lobes.packing import take_rows
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import Separator
@@ -142,6 +142,21 @@ class GraphAttention(ChunkAttention):
         return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
+class GraphTimeNorm(TimeNorm):
+    """`papez_lobes.norms.TimeNorm` with sums in float64.
+
+    Runtimes may add up the tokens of a long recording one after the other, which loses digits in
+    float32.
+    """
+
+    def statistics(self, x, mask=None):
+        """Like `TimeNorm.statistics`, for one item without padding."""
+        wide = x.double()
+        mean = wide.mean(dim=1, keepdim=True)
+        variance = (wide - mean).square().mean(dim=1, keepdim=True)
+        return mean.to(x.dtype), self.weight * torch.rsqrt(variance.to(x.dtype) + EPS)
+
+
 class GraphLayerNorm(StepLayerNorm):
     """`papez_lobes.norms.StepLayerNorm` whose step is a tensor []."""
 
@@ -232,6 +247,7 @@ class GraphSpectralDecoder(SpectralDecoder):
 TRACEABLE = speechbrain_graphs.TRACEABLE | {
     ChunkAttention: GraphAttention,
     StepLayerNorm: GraphLayerNorm,
+    TimeNorm: GraphTimeNorm,
     RecurrentTransformer: GraphTransformer,
     SpectralDecoder: GraphSpectralDecoder,
 }
