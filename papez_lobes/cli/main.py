@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from papez_lobes import __version__
-from papez_lobes.cli import bench, convert, evaluate, list_bundles, live, mix, separate
+from papez_lobes.cli import bench, convert, evaluate, export, list_bundles, live, mix, separate
 from papez_lobes.errors import one_line_errors
 
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
     "mix": mix,
     "evaluate": evaluate,
     "convert": convert,
+    "export": export,
     "bench": bench,
 }
 

@@ -69,6 +69,10 @@ def load(
     >>> separator.sample_rate, separator.num_speakers
     (8000, 2)
     """
+    if str(bundle).endswith(".onnx"):
+        from papez_lobes.runtime.separator import OnnxSeparator
+
+        return OnnxSeparator.load(bundle, mean_depth, num_speakers, overrides)
     try:
         from papez_lobes.inference.trained import TrainedSeparator
     except ModuleNotFoundError as error:
