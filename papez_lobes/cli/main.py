@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from papez_lobes import __version__
-from papez_lobes.cli import bench, convert, evaluate, list_bundles, live, mix, separate
+from papez_lobes.cli import bench, convert, evaluate, export, list_bundles, live, mix, separate
 from papez_lobes.errors import UserError, one_line_errors
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "mix": mix,
     "evaluate": evaluate,
     "convert": convert,
+    "export": export,
     "bench": bench,
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 from papez_lobes.data.audio import open_audio
 from papez_lobes.data.resampling import Resampler
 from papez_lobes.data.tracks import TrackWriter
-from papez_lobes.inference.interface import OVERLAP_SECONDS, SEGMENT_SECONDS, SpeechSeparation
+from papez_lobes.inference.interface import SpeechSeparation
+from papez_lobes.inference.windows import OVERLAP, SEGMENT
 
 LONE_VOICE_DB = 12.0  # or more: the margin of the loudest estimate if nobody else speaks
 SILENT_DB = -200.0  # stands for the level of digital silence
@@ -38,8 +39,8 @@ class FileOptions:
         Replace files that exist.
     """
 
-    segment: float = SEGMENT_SECONDS
-    overlap: float = OVERLAP_SECONDS
+    segment: float = SEGMENT
+    overlap: float = OVERLAP
     subtype: str = "PCM_16"
     clip: str = "rescale"
     keep_rate: bool = False
@@ -165,8 +166,8 @@ def separate_recording(
 
 
 def separate_blocks(
-    separator: SpeechSeparation, blocks: Iterable[np.ndarray], segment: float = SEGMENT_SECONDS,
-    overlap: float = OVERLAP_SECONDS, separate: Callable | None = None,
+    separator: SpeechSeparation, blocks: Iterable[np.ndarray], segment: float = SEGMENT,
+    overlap: float = OVERLAP, separate: Callable | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Separate a signal that comes in blocks.
 

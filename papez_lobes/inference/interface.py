@@ -13,12 +13,14 @@ from typing import BinaryIO
 import numpy as np
 
 from papez_lobes.errors import UserError
-from papez_lobes.inference.windows import WindowedSeparation
+from papez_lobes.inference.windows import (
+    OVERLAP,
+    SEGMENT,
+    STREAM_WINDOW,
+    WindowedSeparation,
+)
 
 logger = logging.getLogger(__name__)
-SEGMENT_SECONDS = 60.0  # longest piece of a recording that is separated at once
-LIVE_CONTEXT_SECONDS = 4.0  # length of a window of a live stream: the context of its end
-OVERLAP_SECONDS = 5.0  # of two neighbouring pieces
 
 
 def load(
@@ -67,6 +69,10 @@ def load(
     >>> separator.sample_rate, separator.num_speakers
     (8000, 2)
     """
+    if str(bundle).endswith(".onnx"):
+        from papez_lobes.runtime.separator import OnnxSeparator
+
+        return OnnxSeparator.load(bundle, mean_depth, num_speakers, overrides)
     try:
         from papez_lobes.inference.trained import TrainedSeparator
     except ModuleNotFoundError as error:
@@ -118,7 +124,7 @@ class SpeechSeparation(ABC):
     def separate(self, samples, sample_rate: int):
         """Separate one recording or a batch of them.
 
-        Recordings of more than a minute are separated in overlapping windows.
+        Recordings of more than half a minute are separated in overlapping windows.
 
         Arguments
         ---------
@@ -155,7 +161,7 @@ class SpeechSeparation(ABC):
         mixtures = _to_array(samples)
         size, rate = mixtures.shape[-1], int(sample_rate)
         mixtures = resample(np.atleast_2d(mixtures), rate, self.sample_rate)
-        window = round(SEGMENT_SECONDS * self.sample_rate)
+        window = round(SEGMENT * self.sample_rate)
         if mixtures.shape[1] <= window:
             estimates = self.separate_batch(mixtures).transpose(0, 2, 1)
         else:
@@ -251,19 +257,16 @@ class SpeechSeparation(ABC):
             `feed(samples)` takes samples [n] at the model's rate and returns the estimates [C, m]
             that are ready; `flush()` returns the rest.
         """
-        if not 0 < latency < LIVE_CONTEXT_SECONDS:
+        if not 0 < latency < STREAM_WINDOW:
             raise UserError(
-                f"a latency of {latency:g} s: it must be above 0 and below {LIVE_CONTEXT_SECONDS:g}"
+                f"a latency of {latency:g} s: it must be above 0 and below {STREAM_WINDOW:g}"
             )
-        window = round(LIVE_CONTEXT_SECONDS * self.sample_rate)
-        delay = round(latency * self.sample_rate)
-        fade = delay // 10
-        return WindowedSeparation(
-            self.separate_batch, self.num_speakers, window, delay - 2 * fade, self.sample_rate,
-            look_ahead=fade, fade=fade, first=delay)
+        return WindowedSeparation.for_streams(
+            self.separate_batch, self.num_speakers, self.sample_rate, latency
+        )
 
     def windows(
-        self, segment: float = SEGMENT_SECONDS, overlap: float = OVERLAP_SECONDS, separate=None,
+        self, segment: float = SEGMENT, overlap: float = OVERLAP, separate=None,
     ) -> WindowedSeparation:
         """Start the separation of a recording of any length in overlapping windows.
 
@@ -281,17 +284,16 @@ class SpeechSeparation(ABC):
         Raises
         ------
         papez_lobes.errors.UserError
-            The overlap is negative, or more than half of the segment.
+            The overlap is not above 0, or more than half of the segment.
         """
-        window, shared = (round(seconds * self.sample_rate) for seconds in (segment, overlap))
-        if not 0 <= 2 * shared <= window or window < 1:
+        if not 0 < overlap <= segment / 2:
             raise UserError(
                 f"segments of {segment:g} s that overlap by {overlap:g} s: the overlap must be "
-                "between 0 and half a segment"
+                "above 0 and at most half a segment"
             )
-        separate = separate or self.separate_batch
-        return WindowedSeparation(
-            separate, self.num_speakers, window, window - shared, self.sample_rate)
+        return WindowedSeparation.for_recordings(
+            separate or self.separate_batch, self.num_speakers, self.sample_rate, segment, overlap
+        )
 
     def _separate_long(self, mixture):
         """Estimates [C, T] of one mixture [T] that is longer than a window."""

@@ -42,6 +42,7 @@ def words(stranger, tmp_path, monkeypatch):
         "separate": [tmp_path / "mix.wav", "-n", stranger, "-o", out, "-d", "cpu"],
         "live": ["-", "-n", stranger, "-o", out, "-d", "cpu"],
         "evaluate": [stranger, manifest, "--measures", "--out", out, "--jobs", "1"],
+        "export": [stranger, tmp_path / "it.onnx"],
         "bench": [stranger, "--seconds", "0.1", "--rounds", "1", "--threads", "1", "--no-memory"],
     }
 
