@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from papez_lobes.errors import UserError
-from papez_lobes.files import write_bytes
+from papez_lobes.files import sync_files, write_bytes
 from papez_lobes.training.curve import FILE as CURVE
 
 logger = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
         ):
             if beside.is_file():
                 write_bytes(target, beside.read_bytes())
+        sync_files(aside)
         aside.rename(save_folder / checkpoint.name)
     except OSError as error:
         raise UserError(f"{checkpoint}: cannot be copied to {save_folder} ({error.strerror}); "

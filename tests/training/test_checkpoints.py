@@ -1,5 +1,7 @@
 """Checkpoints: whole or not there, and one that was damaged is passed over."""
 
+import resource
+
 import pytest
 import torch
 
@@ -109,3 +111,18 @@ def test_a_log_that_a_power_cut_has_damaged_is_still_corrected(tmp_path):
     log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch: 2, lr: 1\n")
     drop_epochs_after(log, 1)
     assert log.read_bytes() == b"epoch: 1, lr: 1\n\xff\x00\xfe\n"
+
+
+@pytest.mark.parametrize("size", [100, 2000, 20_000])
+def test_a_full_disk_is_one_line_wherever_it_fills_up(tmp_path, size):
+    """torch.save has several errors of its own."""
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": torch.nn.Linear(100, 100)})
+    kept = checkpointer.save_checkpoint()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(UserError, match="the checkpoint cannot be written .*; make room"):
+            checkpointer.save_checkpoint()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [*tmp_path.iterdir()] == [kept.path]
