@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_line_wherever_it_fills_up(tmp_path, size):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        with pytest.raises(UserError, match="the checkpoint cannot be written .*; make room"):
+        with pytest.raises(UserError, match=r"the checkpoint cannot be written .*; make room"):
             checkpointer.save_checkpoint()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
