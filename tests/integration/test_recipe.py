@@ -221,6 +221,9 @@ def test_three_speakers_begin_with_a_bundle_for_two(trained, tmp_path):
         ({"flags": ["--test_only"]}, "no checkpoint to test; train first"),
         ({"num_slot": 3}, "there is no option 'num_slot'; did you mean 'num_slots'?"),
         ({"num_heads": 3}, "num_heads is 3: it must divide the width of 16"),
+        ({"segment_seconds": 0.0001}, "segment_seconds 0.0001: must be at least 0.1 s"),
+        ({"grad_accumulation_factor": 9}, "training cannot begin: an epoch of 2 batches has no"),
+        ({"start_from": "/nowhere"}, "/nowhere: no such bundle"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_nothing_is_trained(trained, tmp_path, change, message):
