@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from papez_lobes import __version__
 from papez_lobes.cli import bench, convert, evaluate, export, list_bundles, live, mix, separate
-from papez_lobes.errors import one_line_errors
+from papez_lobes.errors import UserError, one_line_errors
 
 COMMANDS = {
     "separate": separate,
@@ -53,7 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser.parse_args(argv)
         with one_line_errors(f"papez {arguments.command}"):
-            COMMANDS[arguments.command].run(arguments)
+            try:
+                COMMANDS[arguments.command].run(arguments)
+            except ModuleNotFoundError as error:
+                if not error.name or error.name.startswith("papez_lobes"):
+                    raise
+                raise UserError(
+                    f"needs the package {error.name}; run: pip install 'papez-lobes[torch]'"
+                ) from error
     except SystemExit as stop:  # the message has been printed
         return stop.code
     return 0
