@@ -57,7 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _refuse_empty(words)
         arguments = parser.parse_args(words)
         with one_line_errors(f"papez {arguments.command}"):
-            COMMANDS[arguments.command].run(arguments)
+            try:
+                COMMANDS[arguments.command].run(arguments)
+            except ModuleNotFoundError as error:
+                if not error.name or error.name.startswith("papez_lobes"):
+                    raise
+                raise UserError(
+                    f"needs the package {error.name}; run: pip install 'papez-lobes[torch]'"
+                ) from error
     except SystemExit as stop:  # the message has been printed
         return stop.code
     return 0

@@ -77,7 +77,8 @@ def load(
         from papez_lobes.inference.trained import TrainedSeparator
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{bundle}: needs {error.name}: `pip install papez-lobes[torch]`, or name an .onnx file"
+            f"{'bundles' if bundle is None else bundle}: needs the package {error.name}; run: pip "
+            "install 'papez-lobes[torch]', or name an .onnx file"
         ) from error
     return TrainedSeparator.load(
         bundle, device, dtype, mean_depth, num_speakers, overrides, trust)

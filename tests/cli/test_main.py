@@ -74,3 +74,13 @@ def test_the_bundles_are_listed(capsys):
         number, mixtures = score.rstrip(")").split(" (")
         text = card.split("---\n", 2)[2]
         assert f"+{number} dB" in text and mixtures in text  # the text says the same
+
+
+def test_a_package_that_is_missing_is_one_line(monkeypatch, capsys):
+    def run(arguments):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("papez_lobes.cli.list_bundles.run", run)
+    assert main(["list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("papez list: needs the package torch") and "pip install" in line

@@ -146,7 +146,7 @@ def test_smaller_weights(exported, tmp_path):
 
 def test_it_runs_without_torch(exported, tmp_path):
     samples = mixture(1)
-    soundfile.write(tmp_path / "mixture.wav", samples, RATE)
+    soundfile.write(tmp_path / "mixture.wav", samples, RATE, subtype="FLOAT")
     done = run_without_torch("papez_lobes.runtime", exported[1], tmp_path / "mixture.wav", tmp_path)
     assert done.returncode == 0, done.stderr
     got = [soundfile.read(tmp_path / f"mixture_s{index}.wav")[0] for index in (1, 2)]
