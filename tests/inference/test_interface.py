@@ -48,6 +48,17 @@ def test_samples_of_any_type_are_separated_on_their_scale(separator, mixture, ki
     assert np.abs(estimates - wanted).max() < 2e-4 * np.abs(wanted).max()
 
 
+def test_finite_samples_of_any_level_have_finite_estimates_on_their_scale(separator):
+    samples = np.random.default_rng(0).uniform(-1, 1, 1600).astype(np.float32)
+    wanted = separator.separate(samples * np.float32(2**31), 8000) / 2**31
+    for level in (1e-20, 1e20, 1e25):
+        estimates = separator.separate(samples * np.float32(level), 8000)
+        assert np.isfinite(estimates).all() and estimates.dtype == np.float32
+        if level > 1:
+            assert np.allclose(estimates / np.float32(level), wanted, atol=1e-4)
+    assert np.isfinite(separator.separate(np.full(800, 2**62), 8000)).all()
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int16])
 def test_a_tensor_gives_a_tensor(separator, mixture, kind):
     samples = torch.from_numpy(mixture * (2**15 if kind == torch.int16 else 1)).to(kind)
