@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+import papez_lobes
 from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
@@ -201,18 +202,8 @@ def load_separate(bundle: str):
     """`separate` of a bundle on one thread: [B, T] -> [B, T, C] on the mixture's scale."""
     import torch
 
-    from papez_lobes.inference.bundle import load_bundle
-    from papez_lobes.separator import Separator, match_mixture
-
     torch.set_num_threads(1)
-    separator = Separator.of(load_bundle(bundle).mods)
-
-    def separate(mixtures):
-        with torch.inference_mode():
-            mixtures = torch.from_numpy(mixtures)
-            return match_mixture(separator(mixtures), mixtures).numpy()
-
-    return separate
+    return papez_lobes.load(bundle, device="cpu").separate_batch
 
 
 def separate_file(bundle: str, mixture: str, estimates: str, segment: float, overlap: float):
