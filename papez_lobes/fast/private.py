@@ -1,6 +1,13 @@
 """Private operations of torch, each with a fallback where it is missing."""
 
+import os
+
 import torch
+
+# oneDNN and torch's layer over it keep a product for each number of rows that they meet. That of
+# running tokens differs from window to window, and by default hours of audio would fill memory.
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "64")
 
 
 def packs_linear_maps() -> bool:
