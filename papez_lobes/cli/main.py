@@ -10,12 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from papez_lobes import __version__
-from papez_lobes.cli import bench, convert, evaluate, list_bundles, live, mix, separate
+from papez_lobes.cli import bench, convert, evaluate, list_bundles, live, mix, separate, serve
 from papez_lobes.errors import one_line_errors
 
 COMMANDS = {
     "separate": separate,
     "live": live,
+    "serve": serve,
     "list": list_bundles,
     "mix": mix,
     "evaluate": evaluate,

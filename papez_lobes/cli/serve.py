@@ -1,0 +1,157 @@
+"""Serve a web page on which recordings are separated."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from papez_lobes.cli.options import add_dtype
+from papez_lobes.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+MEGABYTES = 200  # of an upload
+KEEP_SECONDS = 600  # that uploads and estimates are kept
+QUEUE = 20  # recordings that wait
+SYSTEM_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `papez serve`."""
+    parser.add_argument("-n", "--bundle", metavar="BUNDLE", help="see `papez separate --help`")
+    parser.add_argument("-d", "--device", help="cuda, mps, cpu, ...")
+    parser.add_argument("--host", default=LOOPBACK, metavar="ADDRESS", help="address to listen at; "
+                        "0.0.0.0 lets everybody in who reaches this machine (default: %(default)s, "
+                        "this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, metavar="N",
+                        help="(default: %(default)s)")
+    parser.add_argument("--max-megabytes", type=int, default=MEGABYTES, metavar="N",
+                        help="greatest size of a recording (default: %(default)s)")
+    parser.add_argument("--keep-seconds", type=int, default=KEEP_SECONDS, metavar="S",
+                        help="recordings and estimates are deleted after that time (default: "
+                        "%(default)s)")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="recordings at "
+                        "once; others wait in a queue (default: 1)")
+    add_dtype(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until Ctrl-C or SIGTERM. All files lie in one temporary folder, which is deleted."""
+    for name in ("max_megabytes", "keep_seconds", "jobs"):
+        if getattr(arguments, name) < 1:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} {getattr(arguments, name)}: it must be 1 or more")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory(prefix="papez-serve-") as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": str(Path(folder, "cache")),
+                       "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+        gradio = _gradio()
+        from papez_lobes.inference.batch import BatchOptions, BatchSeparator
+        from papez_lobes.inference.interface import load
+
+        model = {"bundle": arguments.bundle, "device": arguments.device, "dtype": arguments.dtype}
+        separator = load(**model)
+        options = BatchOptions(model, folder, plot=True)
+        page = _page(gradio, BatchSeparator(options, separator), arguments)
+        page.queue(max_size=QUEUE, default_concurrency_limit=arguments.jobs)
+        try:
+            page.launch(
+                server_name=arguments.host, server_port=arguments.port, share=False,
+                ssr_mode=False, quiet=True, max_file_size=f"{arguments.max_megabytes}mb",
+                theme=gradio.themes.Default(**SYSTEM_FONTS), footer_links=[],
+                prevent_thread_lock=True, allowed_paths=[folder],
+            )
+        except OSError as error:
+            raise UserError(f"--host {arguments.host} --port {arguments.port}: cannot listen there "
+                            f"({error}); name another --port") from error
+        print(f"papez serve: {page.local_url}", file=sys.stderr, flush=True)
+        try:
+            page.block_thread()
+        finally:
+            page.close()
+
+
+def _gradio():
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError("the page needs gradio: `pip install papez-lobes[web]`") from error
+    return gradio
+
+
+def _page(gradio, batch_separator, arguments):
+    """The page: a recording in, and its speakers and spectrograms out."""
+    count = batch_separator.separator.num_speakers
+    often = max(1, arguments.keep_seconds // 10)
+    with gradio.Blocks(
+        title="Papez", analytics_enabled=False, delete_cache=(often, arguments.keep_seconds)
+    ) as page:
+        gradio.Markdown(
+            f"# Papez\nSeparates a recording of {count} speakers into one track each. It is "
+            f"computed on this server, and deleted after {arguments.keep_seconds} seconds."
+        )
+        with gradio.Row():
+            with gradio.Column(scale=2, min_width=260):
+                recording = gradio.File(
+                    label=f"Recording, at most {arguments.max_megabytes} MB", height=150)
+                start = gradio.Button("Separate", variant="primary")
+                note = gradio.Markdown()
+            with gradio.Column(scale=3, min_width=320):
+                tracks = [
+                    gradio.Audio(label=f"Speaker {number}", interactive=False, type="filepath",
+                                 buttons=["download"])
+                    for number in range(1, count + 1)
+                ]
+        picture = gradio.Image(label="Spectrograms", interactive=False, buttons=["download"])
+
+        def separate(path, progress=gradio.Progress()) -> Iterator:  # noqa: B008
+            """Separate an uploaded file; it is given as None where none was."""
+            if path is None:
+                raise gradio.Error("Choose a recording first.", duration=None)
+            yield from _separate(gradio, batch_separator, Path(path), progress)
+
+        start.click(separate, recording, [*tracks, picture, note])
+    return page
+
+
+def _separate(gradio, batch_separator, path, progress):
+    """The files of the speakers and the picture, and a line about them."""
+    from papez_lobes.data.audio import audio_info
+    from papez_lobes.inference.batch import BatchSeparator
+    from papez_lobes.inference.recordings import Recording
+
+    done, seconds = 0.0, None
+
+    def show(part):
+        nonlocal done
+        done += part
+        if seconds:
+            progress(min(1.0, done / seconds), desc=f"{done:.0f} of {seconds:.0f} s")
+
+    options = batch_separator.options
+    with tempfile.TemporaryDirectory(dir=options.out) as folder:
+        one = BatchSeparator(replace(options, out=folder), batch_separator.separator)
+        try:
+            seconds = audio_info(path).seconds
+        except UserError:  # which `one` reports
+            pass
+        outcome = one(Recording(str(path), path.stem), show)
+        if outcome.report is None:
+            reason = outcome.reason.replace(str(path), path.name)
+            raise gradio.Error(reason, duration=None, title="This file cannot be separated")
+        # Gradio copies the files before it asks for more, and then they are deleted
+        yield [*map(str, outcome.report.paths), _line(outcome.report)]
+
+
+def _line(report):
+    """What a user should know about the estimates."""
+    line = f"{report.seconds:.1f} s separated, real-time factor {report.real_time_factor:.2f}."
+    if report.flaw:
+        line += f" {report.flaw[0].upper()}{report.flaw[1:]}; what is there was separated."
+    if report.lone_voice:
+        line += (f" Probably one voice only, speaker {report.lone_voice}: the others are "
+                 f"{report.margin_db:.0f} dB softer.")
+    return line
