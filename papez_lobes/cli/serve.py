@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,8 +91,8 @@ def _page(gradio, batch_separator, arguments):
         title="Papez", analytics_enabled=False, delete_cache=(often, arguments.keep_seconds)
     ) as page:
         gradio.Markdown(
-            f"# Papez\nSeparates a recording of {count} speakers into one track each. It is "
-            f"computed on this server, and deleted after {arguments.keep_seconds} seconds."
+            f"# Papez\nSeparates a recording of {count} speakers into one track each. The files "
+            f"stay on this server, which deletes them after {arguments.keep_seconds} seconds."
         )
         with gradio.Row():
             with gradio.Column(scale=2, min_width=260):
@@ -105,20 +106,29 @@ def _page(gradio, batch_separator, arguments):
                                  buttons=["download"])
                     for number in range(1, count + 1)
                 ]
-        picture = gradio.Image(label="Spectrograms", interactive=False, buttons=["download"])
+        picture = gradio.Image(show_label=False, interactive=False, buttons=["download"])
 
         def separate(path, progress=gradio.Progress()) -> Iterator:  # noqa: B008
-            """Separate an uploaded file; it is given as None where none was."""
+            """Separate an uploaded file; the path is None where there is none."""
+            nothing = [None] * (count + 1)
             if path is None:
-                raise gradio.Error("Choose a recording first.", duration=None)
-            yield from _separate(gradio, batch_separator, Path(path), progress)
+                yield [*nothing, "Choose a recording first."]
+                return
+            options = batch_separator.options
+            with tempfile.TemporaryDirectory(dir=options.out) as folder:
+                one = replace(options, out=folder)
+                outcome = _separate(one, batch_separator.separator, Path(path), progress)
+                if outcome.report is None:
+                    yield [*nothing, outcome.reason.replace(path, Path(path).name)]
+                else:  # Gradio copies the files before it goes on here, and they are deleted
+                    yield [*map(str, outcome.report.paths), _line(outcome.report)]
 
         start.click(separate, recording, [*tracks, picture, note])
     return page
 
 
-def _separate(gradio, batch_separator, path, progress):
-    """The files of the speakers and the picture, and a line about them."""
+def _separate(options, separator, path, progress):
+    """The outcome of one file."""
     from papez_lobes.data.audio import audio_info
     from papez_lobes.inference.batch import BatchSeparator
     from papez_lobes.inference.recordings import Recording
@@ -131,19 +141,9 @@ def _separate(gradio, batch_separator, path, progress):
         if seconds:
             progress(min(1.0, done / seconds), desc=f"{done:.0f} of {seconds:.0f} s")
 
-    options = batch_separator.options
-    with tempfile.TemporaryDirectory(dir=options.out) as folder:
-        one = BatchSeparator(replace(options, out=folder), batch_separator.separator)
-        try:
-            seconds = audio_info(path).seconds
-        except UserError:  # which `one` reports
-            pass
-        outcome = one(Recording(str(path), path.stem), show)
-        if outcome.report is None:
-            reason = outcome.reason.replace(str(path), path.name)
-            raise gradio.Error(reason, duration=None, title="This file cannot be separated")
-        # Gradio copies the files before it asks for more, and then they are deleted
-        yield [*map(str, outcome.report.paths), _line(outcome.report)]
+    with suppress(UserError):  # which is reported below
+        seconds = audio_info(path).seconds
+    return BatchSeparator(options, separator)(Recording(str(path), path.stem), show)
 
 
 def _line(report):

@@ -6,6 +6,7 @@ blocks of recordings, all of which it does again where one was lost.
 """
 
 import os
+import socket
 import sys
 import tempfile
 from collections import Counter, deque
@@ -89,6 +90,9 @@ def _connect(address):
     except ImportError as error:
         raise UserError(f"--ray {address}: needs ray: `pip install papez-lobes[ray]`") from error
     try:
+        if ":" in address:  # Ray itself would wait for minutes
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
             address=address, log_to_driver=False, logging_level="error",
             **({"include_dashboard": False} if address == LOCAL else {}),
