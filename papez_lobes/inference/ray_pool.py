@@ -223,8 +223,8 @@ class _Worker:
         What to load and how to write.
     name : str
         Of the bundle's folder or file.
-    files : dict
-        Path in the bundle -> bytes.
+    files : dict or None
+        Path in the bundle -> bytes; None of a bundle that comes with this package.
     """
 
     def __init__(self, options, name, files):
@@ -233,11 +233,12 @@ class _Worker:
     def start(self):
         """Load the separator."""
         with tempfile.TemporaryDirectory(prefix="papez-") as folder:
-            for place, content in self.files.items():
+            for place, content in (self.files or {}).items():
                 path = Path(folder, self.name, place)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            model = self.options.model | {"bundle": str(Path(folder, self.name))}
+            bundle = self.name if self.files is None else str(Path(folder, self.name))
+            model = self.options.model | {"bundle": bundle}
             self.batch_separator = BatchSeparator(replace(self.options, model=model))
         del self.files
         if "torch" in sys.modules:
@@ -249,7 +250,12 @@ class _Worker:
 
 
 def _read_bundle(path):
-    """Path in the bundle -> bytes, of a folder or of one model file (whose path is '')."""
+    """Path in the bundle -> bytes, of a folder or of one model file (whose path is '').
+
+    None of a bundle that comes with this package, which all machines have.
+    """
+    if not path.exists():
+        return None
     if path.is_file():
         return {"": path.read_bytes()}
     files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".png"]

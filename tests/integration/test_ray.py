@@ -144,6 +144,13 @@ def test_a_recording_that_kills_its_workers_fails_alone(bundle, talks, tmp_path,
     assert contents(tmp_path / "out") == expected
 
 
+def test_a_bundle_of_the_package_is_named_alone(talks, tmp_path):
+    words = [talks / "day0/0.wav", "-n", "papez-small-8k", "-o", tmp_path]
+    done = separate(*words, ray="local")
+    assert done.returncode == 0, done.stderr
+    assert sorted(contents(tmp_path)) == ["0_s1.wav", "0_s2.wav"]
+
+
 def test_an_address_without_a_cluster_is_one_line(bundle, talks, capsys):
     assert main(["separate", str(talks), "-n", str(bundle), "--ray", "127.0.0.1:9"]) == 2
     lines = capsys.readouterr().err.splitlines()
