@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < 1:
             option = "--" + name.replace("_", "-")
             raise UserError(f"{option} {getattr(arguments, name)}: it must be 1 or more")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _check_address(arguments.host, arguments.port)
     with tempfile.TemporaryDirectory(prefix="papez-serve-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": str(Path(folder, "cache")),
                        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
@@ -58,21 +59,28 @@ def run(arguments: argparse.Namespace) -> None:
         options = BatchOptions(model, folder, plot=True)
         page = _page(gradio, BatchSeparator(options, separator), arguments)
         page.queue(max_size=QUEUE, default_concurrency_limit=arguments.jobs)
-        try:
-            page.launch(
-                server_name=arguments.host, server_port=arguments.port, share=False,
-                ssr_mode=False, quiet=True, max_file_size=f"{arguments.max_megabytes}mb",
-                theme=gradio.themes.Default(**SYSTEM_FONTS), footer_links=[],
-                prevent_thread_lock=True, allowed_paths=[folder],
-            )
-        except OSError as error:
-            raise UserError(f"--host {arguments.host} --port {arguments.port}: cannot listen there "
-                            f"({error}); name another --port") from error
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        page.launch(
+            server_name=arguments.host, server_port=arguments.port, share=False, ssr_mode=False,
+            quiet=True, max_file_size=f"{arguments.max_megabytes}mb", footer_links=[],
+            theme=gradio.themes.Default(**SYSTEM_FONTS), prevent_thread_lock=True,
+            allowed_paths=[folder],
+        )
         print(f"papez serve: {page.local_url}", file=sys.stderr, flush=True)
         try:
             page.block_thread()
         finally:
             page.close()
+
+
+def _check_address(host, port):
+    """Refuse an address that is not this machine's, or a port that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); name another "
+                        "--port, or an address of this machine") from error
 
 
 def _gradio():
