@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from papez_lobes.cli.evaluate import find_manifest
-from papez_lobes.cli.options import add_device, add_dtype
-from papez_lobes.cli.outputs import add_overwrite, refuse_existing
+from papez_lobes.cli.options import add_device, add_dtype, add_trust
+from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, read_manifest
 from papez_lobes.evaluation.pictures import png_bytes
-from papez_lobes.files import write_bytes
+from papez_lobes.files import refuse_existing, write_bytes
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.machine import describe_machine
@@ -131,10 +131,12 @@ def main(argv: list[str] | None = None) -> None:
     add_overwrite(parser)
     add_device(parser)
     add_dtype(parser)
+    add_trust(parser)
     arguments = parser.parse_args(argv)
     with one_line_errors("budget_curve.py"):
         refuse_existing(arguments.overwrite, arguments.json, arguments.markdown, arguments.figure)
-        model = load_bundle(arguments.bundle, device=arguments.device, dtype=arguments.dtype)
+        model = load_bundle(arguments.bundle, device=arguments.device, dtype=arguments.dtype,
+                            trust=arguments.trust)
         with tempfile.TemporaryDirectory() as folder:
             manifest = find_manifest(arguments.data, folder, model.hparams.num_spks,
                                      model.hparams.sample_rate)

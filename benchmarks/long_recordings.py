@@ -41,8 +41,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.files import refuse_existing, write_bytes
 from papez_lobes.inference.windows import WindowedSeparation
 from papez_lobes.tables import format_number, markdown_table
 
@@ -398,8 +400,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--noise_db", type=float, default=-50.0, help="noise relative to speech")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures of each recording")
+    add_overwrite(parser)
     options = parser.parse_args(argv)
     with one_line_errors("long_recordings.py"):
+        refuse_existing(options.overwrite, options.json)
         if not options.speech.is_dir():
             raise UserError(f"{options.speech}: no such folder")
         folders = sorted(path for path in options.speech.iterdir() if path.is_dir())
@@ -410,7 +414,7 @@ def main(argv: list[str] | None = None) -> None:
                 rows.append(measure(pair, condition, options, options.seed + index))
                 print(json.dumps(rows[-1]), flush=True)
         if options.json:
-            options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            write_bytes(options.json, json.dumps(rows, indent=1).encode())
         print(summarise(rows))
 
 

@@ -1,8 +1,11 @@
 """Errors of the user's, and how programs report them."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk that takes no more
 
 
 class UserError(Exception):
@@ -24,7 +27,8 @@ class UserError(Exception):
 def one_line_errors(program: str) -> Iterator[None]:
     """A context that ends the program with one line and status 2 on a `UserError`.
 
-    Ctrl-C ends it with one line and status 130.
+    A full disk is such an error too, whatever was written. Ctrl-C ends the program with one line
+    and status 130.
 
     Arguments
     ---------
@@ -44,6 +48,12 @@ def one_line_errors(program: str) -> Iterator[None]:
         # a data loader's process hands it on at the end of its own traceback
         message = str(error).rpartition(f"{UserError.__name__}: ")[2].strip()
         print(f"{program}: {message}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"{program}: {error.filename or 'a file'}: cannot be written ({error.strerror}); "
+              "make room and repeat the command", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)

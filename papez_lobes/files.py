@@ -10,6 +10,9 @@ from pathlib import Path
 
 from papez_lobes.errors import UserError
 
+# of torch.save, where a disk is full
+TORCH_ERRORS = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+
 
 def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True) -> None:
     """Write a file that appears whole or not at all.
@@ -59,6 +62,31 @@ def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True
         sync_folder(path.parent)
 
 
+def disk_problem(error: Exception) -> str | None:
+    """Why a disk did not take a file, by the error that it caused; None if it says something else.
+
+    torch.save raises a RuntimeError of its own where a disk is full.
+
+    Example
+    -------
+    >>> disk_problem(OSError(28, "No space left on device"))
+    'No space left on device'
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if any(text in str(error) for text in TORCH_ERRORS):
+        return "the disk is full, or a file was cut short"
+    return None
+
+
+def sync_files(folder: Path) -> None:
+    """Wait until the disk holds all files of a folder, before it is renamed."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renaming last. Windows and some network file systems cannot, and do without."""
     with suppress(OSError):
@@ -67,6 +95,24 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def refuse_existing(overwrite: bool, *paths: str | Path | None) -> None:
+    """Raise UserError for a path that exists, unless it may be replaced; None is no path.
+
+    An empty folder does not count, as nothing in it can be lost.
+
+    Example
+    -------
+    >>> refuse_existing(False, None, "/")
+    Traceback (most recent call last):
+    papez_lobes.errors.UserError: /: exists; name another, or replace it by --overwrite
+    """
+    for path in paths:
+        if path is None or overwrite or not os.path.lexists(path):
+            continue
+        if not Path(path).is_dir() or any(Path(path).iterdir()):
+            raise UserError(f"{path}: exists; name another, or replace it by --overwrite")
 
 
 def has_content(path: str | Path) -> bool:

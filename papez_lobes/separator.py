@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from papez_lobes.lengths import check_mixture, length_mask, to_counts
 
+COPIES = 1e-4  # two estimates of a correlation above 1 - COPIES are copies of each other
+
 
 class Separator(nn.Module):
     """Encoder, mask network and decoder: mixture [B, T] to estimates [B, T, C].
@@ -130,7 +132,9 @@ def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tenso
     """Scale estimates so that they sum to the mixture.
 
     SI-SNR leaves scale and sign free. Here each speaker gets one gain, by least squares, for
-    listening and for files. Scores do not need it.
+    listening and for files. Scores do not need it. Least squares do not tell how estimates that
+    are copies of each other share their part: they do so by their levels, so that a faint copy of
+    the only voice stays faint.
 
     Arguments
     ---------
@@ -157,5 +161,10 @@ def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tenso
     wide = wide / level.clamp(min=torch.finfo(estimates.dtype).tiny)
     gram = wide.transpose(1, 2) @ wide
     projection = wide.transpose(1, 2) @ mixture.cpu().double().unsqueeze(-1)  # [B, C, 1]
-    gains = torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ projection
+    # One gain for all, and for each the sign that fits the mixture: what copies keep
+    common = level.transpose(1, 2) * projection.sign()
+    energy = (common.transpose(1, 2) @ gram @ common).clamp(min=torch.finfo(wide.dtype).tiny)
+    common = common * (common.transpose(1, 2) @ projection) / energy
+    inverse = torch.linalg.pinv(gram, rtol=COPIES, hermitian=True)
+    gains = common + inverse @ (projection - gram @ common)
     return (wide * gains.transpose(1, 2)).to(estimates)

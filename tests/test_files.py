@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from papez_lobes.data.audio import write_audio
-from papez_lobes.errors import UserError
+from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.files import fingerprint, write_bytes
 
 
@@ -99,3 +99,15 @@ def test_a_fingerprint_shows_each_kind_of_change(tmp_path):
     seen.add(fingerprint({"rate": 2}, files))
     assert len(seen) == 5
     assert fingerprint({"rate": 2}, map(str, files)) in seen
+
+
+def test_a_full_disk_is_one_line_whatever_is_written(tmp_path, capsys):
+    for path in ("/dev/full", tmp_path):
+        with pytest.raises((SystemExit, IsADirectoryError)) as ended, one_line_errors("it"):
+            with open(path, "w") as stream:
+                stream.write("text")
+        if path == "/dev/full":
+            assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "it: a file: cannot be written (No space left on device); make room and repeat the "
+        "command\n")

@@ -4,6 +4,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from tests.onnx_models import run_without_torch
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "papez_lobes"
 # each may import those before it: the order in which the data flows
@@ -55,8 +57,10 @@ def test_rooms_import_only_the_rooms_below_them():
         },
         "inference": {
             "inference", "data", "devices", "errors", "config", "fast", "files", "resources",
-            "separator",
+            "separator", "runtime",  # `load` gives either kind of separator
         },
+        "runtime": {"runtime", "data", "errors", "inference"},
+        "export": {"export", "runtime", "inference", "config", "errors", "files", *LOBES},
         "profiling": {
             "profiling", "evaluation", "inference", "training", "data", "fast", "errors", "config",
             "separator", "tables",
@@ -68,6 +72,13 @@ def test_rooms_import_only_the_rooms_below_them():
             assert used <= rooms, (path.name, used - rooms)
     used = {used.split(".")[0] for used in imports(PACKAGE / "training/losses.py")}
     assert used <= {"training", "lengths"}  # no lobe
+
+
+def test_the_runner_imports_no_torch():
+    """Neither its modules nor what they import does, before something is asked of them."""
+    blocked = ("torch", "speechbrain", "scipy", "hyperpyyaml", "tqdm")
+    done = run_without_torch("papez_lobes.runtime", "--help", blocked=(*blocked, "onnxruntime"))
+    assert done.returncode == 0 and "MODEL.onnx" in done.stdout, done.stderr
 
 
 def test_nothing_imports_the_command_or_what_is_not_installed():

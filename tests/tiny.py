@@ -81,7 +81,9 @@ def write_tiny_bundle(folder, name="papez_small", **overrides):
     """Write the bundle of a tiny, untrained separator with few tokens; returns its folder."""
     torch.manual_seed(0)
     path = separator_path(name)
-    hparams = tiny_hparams(path, **COARSE | overrides)
+    known = hyperparameters_of(path)
+    coarse = {key: value for key, value in COARSE.items() if key in known}
+    hparams = tiny_hparams(path, **coarse | overrides)
     return write_bundle(folder, path, hparams, build_modules(path, hparams))
 
 

@@ -5,9 +5,10 @@ import json
 import shlex
 from pathlib import Path
 
-from papez_lobes.cli.options import add_device, add_dtype
-from papez_lobes.cli.outputs import add_overwrite, refuse_existing
+from papez_lobes.cli.options import add_device, add_dtype, add_trust
+from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.errors import UserError
+from papez_lobes.files import refuse_existing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", nargs="+", type=int, help="numbers of CPU threads (default: 1, and all)")
     add_device(parser)
     add_dtype(parser, nargs="+", default=["float32"])
+    add_trust(parser)
     add("--mean-depth", type=float, default=4.5, metavar="D",
         help="mean number of steps of a token in a Papez that prunes (default: %(default)s)")
     add("--rounds", type=int, default=5,
@@ -107,7 +109,8 @@ def _specs(arguments):
     if arguments.rounds < 1 or min(arguments.seconds) <= 0 or arguments.train_seconds <= 0:
         raise UserError("--rounds must be at least 1, and --seconds above 0")
     names = arguments.names or separator_names()
-    specs = [spec for name in names for spec in model_specs(name, arguments.mean_depth)]
+    specs = [spec for name in names
+             for spec in model_specs(name, arguments.mean_depth, arguments.trust)]
     if arguments.baseline:
         label = f"{arguments.baseline.rpartition(':')[2]} (baseline)"
         specs.append(ModelSpec(label, "baseline", arguments.baseline))

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from papez_lobes.cli.outputs import add_overwrite, refuse_existing
+from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.files import refuse_existing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from papez_lobes.cli.options import add_device, add_dtype
+from papez_lobes.cli.options import add_device, add_dtype, add_trust
 from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.errors import UserError
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that compute measures (default: one less than there are processors)")
     add_device(parser)
     add_dtype(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_folder(out, arguments.overwrite)
     overrides, device = _parse_overrides(arguments.overrides), checked_device(arguments.device)
     separator, num_spks, sample_rate = load_model(
-        arguments.bundle, overrides, device, arguments.dtype)
+        arguments.bundle, overrides, device, arguments.dtype, arguments.trust)
     measures = available(arguments.measures, sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         manifest = find_manifest(arguments.data, folder, num_spks, sample_rate, arguments.split,
@@ -71,15 +72,18 @@ def run(arguments: argparse.Namespace) -> None:
     print(write_evaluation(evaluation, about, out, arguments.group_by))
 
 
-def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"):
+def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32",
+               trust: bool = False):
     """Load a bundle, or another model that SpeechBrain's interface loads from a folder.
 
-    `folder` may be the name of a bundle that comes with the package; `overrides`, `device` and
-    `dtype` are as for `papez_lobes.inference.bundle.load_bundle`. Returns the Separator, its number
-    of speakers, and its sampling rate in Hz. Raises UserError if the model cannot be loaded, or
-    lacks a module or value that is needed to evaluate it.
+    `folder` may be the name of a bundle that comes with the package; `overrides`, `device`,
+    `dtype` and `trust` are as for `papez_lobes.inference.bundle.load_bundle`. Returns the
+    Separator, its number of speakers, and its sampling rate in Hz. Raises UserError if the model
+    cannot be loaded, could run code, or lacks a module or value that is needed to evaluate it.
     """
     from papez_lobes.config.separator_files import PARTS
+    from papez_lobes.config.trust import check_trust
+    from papez_lobes.config.yaml_files import read_tree
     from papez_lobes.fast.precision import lower_precision
     from papez_lobes.inference.bundle import (
         HYPERPARAMS,
@@ -92,28 +96,64 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
 
     folder = bundle_folder(folder)
     if is_bundle(folder):
-        modules, hparams = load_modules(folder, overrides, device, dtype)
+        modules, hparams = load_modules(folder, overrides, device, dtype, trust)
         return Separator.of(modules), hparams["num_spks"], hparams["sample_rate"]
-    if not (folder / HYPERPARAMS).is_file() or is_bundle(folder / "bundle"):
+    file = folder / HYPERPARAMS
+    if not file.is_file() or is_bundle(folder / "bundle"):
         raise missing_bundle(folder)
+    tree = read_tree(file)
+    if check_trust(tree, file, trust):
+        modules, hparams = _load_by_speechbrain(folder, overrides)
+    else:
+        modules, hparams = _load_safely(folder, tree, overrides)
+    for name in ("num_spks", "sample_rate"):
+        if name not in hparams:
+            raise UserError(f"{folder}: its {HYPERPARAMS} has no '{name}'; add it")
+    for part in PARTS:
+        if part not in modules:
+            raise UserError(f"{folder}: the modules of its {HYPERPARAMS} have no '{part}'; a model "
+                            f"of {', '.join(PARTS)} can be evaluated")
+    separator = Separator.of(modules).to(device).eval().requires_grad_(False)
+    lower_precision(separator.parts, dtype, device)
+    return separator, hparams["num_spks"], hparams["sample_rate"]
+
+
+def _load_by_speechbrain(folder, overrides):
+    """Modules and values of a trusted model, whose hyperparams.yaml may do anything."""
     from speechbrain.inference.separation import SepformerSeparation  # which takes seconds
 
     try:
         # without a savedir, the folder is read in place: no symlinks, which not all systems allow
-        model = SepformerSeparation.from_hparams(
-            source=str(folder.resolve()), overrides=overrides, run_opts={"device": device})
+        model = SepformerSeparation.from_hparams(source=str(folder.resolve()), overrides=overrides)
     except Exception as error:  # constructors of other projects may raise anything
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{folder}: SpeechBrain cannot load it: {line}") from error
-    for name in ("num_spks", "sample_rate"):
-        if not hasattr(model.hparams, name):
-            raise UserError(f"{folder}: its {HYPERPARAMS} has no '{name}'; add it")
-    for part in PARTS:
-        if part not in model.mods:
-            raise UserError(f"{folder}: the modules of its {HYPERPARAMS} have no '{part}'; a model "
-                            f"of {', '.join(PARTS)} can be evaluated")
-    lower_precision(model.mods, dtype, device)
-    return Separator.of(model.mods), model.hparams.num_spks, model.hparams.sample_rate
+        raise UserError(f"{folder}: SpeechBrain cannot load it: {_line(error)}") from error
+    return dict(model.mods), vars(model.hparams)
+
+
+def _load_safely(folder, tree, overrides):
+    """The same of a model in which there is no danger, without HyperPyYAML and unpickling."""
+    from papez_lobes.config.separator_files import FOR_SPEECHBRAIN, set_options
+    from papez_lobes.config.trust import build_lobes
+    from papez_lobes.inference.bundle import HYPERPARAMS, load_states, read_checkpoint
+
+    file, (modules, pretrainer) = folder / HYPERPARAMS, FOR_SPEECHBRAIN
+    for name in FOR_SPEECHBRAIN:
+        if name not in tree:
+            raise UserError(f"{file}: has no {name!r}, by which SpeechBrain would load it")
+    loadables = tree[pretrainer]
+    tree[pretrainer] = loadables.get("loadables", {}) if isinstance(loadables, dict) else {}
+    set_options(tree, file, overrides)
+    try:
+        found = build_lobes(tree)
+    except Exception as error:  # a module raises nearly anything
+        raise UserError(f"{file}: {_line(error)}") from error
+    states = {name: read_checkpoint(folder / f"{name}.ckpt") for name in found[pretrainer]}
+    load_states(folder, states, found[pretrainer], HYPERPARAMS)
+    return found[modules], found
+
+
+def _line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def find_manifest(data: str | Path, folder: str | Path, num_spks: int, sample_rate: int,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from papez_lobes.cli.options import add_dtype
+from papez_lobes.cli.options import add_dtype, add_trust
 from papez_lobes.errors import UserError
 
 FORMATS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # NumPy's type, and full scale
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "integers (default) or 32-bit floating point, little-endian")
     parser.add_argument("--overwrite", action="store_true", help="replace estimates that exist")
     add_dtype(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.source not in ("microphone", "-"):
         raise UserError(f"{arguments.source}: name microphone or -; `papez separate` is for files")
-    separator = load(arguments.bundle, arguments.device, arguments.dtype)
+    separator = load(
+        arguments.bundle, arguments.device, arguments.dtype, trust=arguments.trust)
     rate = separator.sample_rate if arguments.rate is None else arguments.rate
     if rate < 1:
         raise UserError(f"--rate {rate}: it must be a positive number of Hz")

@@ -6,12 +6,23 @@ SpeechBrain inside `run` only, so that `papez --help` answers at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from papez_lobes import __version__
-from papez_lobes.cli import bench, convert, evaluate, list_bundles, live, mix, separate, serve
-from papez_lobes.errors import one_line_errors
+from papez_lobes.cli import (
+    bench,
+    convert,
+    evaluate,
+    export,
+    list_bundles,
+    live,
+    mix,
+    separate,
+    serve,
+)
+from papez_lobes.errors import UserError, one_line_errors
 
 COMMANDS = {
     "separate": separate,
@@ -21,6 +32,7 @@ COMMANDS = {
     "mix": mix,
     "evaluate": evaluate,
     "convert": convert,
+    "export": export,
     "bench": bench,
 }
 
@@ -50,13 +62,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
+    words = [*map(_expand_home, sys.argv[1:] if argv is None else argv)]
     try:
-        arguments = parser.parse_args(argv)
+        with one_line_errors("papez"):
+            _refuse_empty(words)
+        arguments = parser.parse_args(words)
         with one_line_errors(f"papez {arguments.command}"):
-            COMMANDS[arguments.command].run(arguments)
+            try:
+                COMMANDS[arguments.command].run(arguments)
+            except ModuleNotFoundError as error:
+                if not error.name or error.name.startswith("papez_lobes"):
+                    raise
+                raise UserError(
+                    f"needs the package {error.name}; run: pip install 'papez-lobes[torch]'"
+                ) from error
     except SystemExit as stop:  # the message has been printed
         return stop.code
     return 0
+
+
+def _expand_home(word):
+    """A word with its leading ~ replaced, also behind `--option=`, where no shell does so."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + os.path.expanduser(value)
+
+
+def _refuse_empty(words):
+    """Refuse an empty word, which as a path would be the current folder, or nothing at all."""
+    for before, word in zip(["papez", *words], words):
+        option, equals, value = word.partition("=")
+        if not word or (word.startswith("--") and equals and not value):
+            raise UserError(f"an empty value follows {option if word else before}; give one, or "
+                            "leave the option out")
 
 
 if __name__ == "__main__":

@@ -16,3 +16,10 @@ def add_dtype(parser: argparse.ArgumentParser, **options: object) -> None:
         help="precision: float32 (default), bfloat16 or float16 (by autocast), or int8 "
         "(linear layers, on a CPU)",
     )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust`."""
+    parser.add_argument("--trust", action="store_true", help="also load bundles whose "
+                        "hyperparams.yaml can run any code (docs/security.md); only for files of "
+                        "people whom you trust")

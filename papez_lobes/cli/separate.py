@@ -4,7 +4,7 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 
-from papez_lobes.cli.options import add_dtype
+from papez_lobes.cli.options import add_dtype, add_trust
 from papez_lobes.errors import UserError
 
 SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"}  # of the output files
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--rtf", type=float, metavar="X",
                         help="real-time factor to stay below: tokens halt earlier if the first "
                         "recording takes longer")
-    model.add_argument("--trust", action="store_true", help="load a bundle that may run code")
+    add_trust(model)
 
 
 def run(arguments: argparse.Namespace) -> None:

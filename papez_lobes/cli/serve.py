@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from papez_lobes.cli.options import add_dtype
+from papez_lobes.cli.options import add_dtype, add_trust
 from papez_lobes.errors import UserError
 
 LOOPBACK = "127.0.0.1"
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="recordings at "
                         "once; others wait in a queue (default: 1)")
     add_dtype(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         from papez_lobes.inference.batch import BatchOptions, BatchSeparator
         from papez_lobes.inference.interface import load
 
-        model = {"bundle": arguments.bundle, "device": arguments.device, "dtype": arguments.dtype}
+        model = {name: getattr(arguments, name) for name in ("bundle", "device", "dtype", "trust")}
         separator = load(**model)
         options = BatchOptions(model, folder, plot=True)
         page = _page(gradio, BatchSeparator(options, separator), arguments)

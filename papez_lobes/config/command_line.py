@@ -26,6 +26,11 @@ from papez_lobes.errors import UserError
 WHERE = "command line"
 SEPARATOR = "separator"
 MODULE_LISTS = ("jit_module_keys", "compile_module_keys")  # take as many words as follow
+NOT_COMPILED = {  # why, by SpeechBrain's option
+    "jit": "TorchScript does not take these separators",
+    "compile": "torch.compile takes many minutes for these separators, as it compiles each length "
+               "and depth anew",
+}
 USAGE = """usage: train.py FILE [--option value]...
 
 All options of the experiment file and of its separator file can be given; name a file to see them.
@@ -138,6 +143,9 @@ def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
     for name in MODULE_LISTS:
         for module in values[name] or ():
             check_known(module, tree["modules"], name)
+    for name, reason in NOT_COMPILED.items():
+        if values[name] or values[f"{name}_module_keys"]:
+            raise UserError(f"--{name}, --{name}_module_keys: {reason}; leave it out")
     given = {"param_file": str(file), **given}
     if device == "cpu" or not torch.cuda.is_available():
         given.setdefault("distributed_backend", "gloo")  # nccl, the default, needs GPUs

@@ -48,7 +48,7 @@ OPTIONS = {
     ), Option(NUMBER, above=0, null=True)),
     **dict.fromkeys((
         "skip_prep", "check_audio", "leave_out_damaged", "tensorboard", "reverberant",
-        "dereverberate",
+        "dereverberate", "trust_bundle",
     ), Option(FLAG)),
     **dict.fromkeys(("experiment_name", "train_split", "mixture_type"), Option(TEXT)),
     **dict.fromkeys(("data_folder", "output_folder", "save_folder", "train_log"), Option(PATH)),

@@ -13,7 +13,7 @@ from torch import nn
 
 from papez_lobes.config.checks import check_heads
 from papez_lobes.config.options import check_known, find_option
-from papez_lobes.config.trust import build_lobes, find_danger
+from papez_lobes.config.trust import build_lobes, check_trust
 from papez_lobes.config.yaml_files import (
     NO_VALUE,
     build,
@@ -230,10 +230,7 @@ def load_hparams(
 ) -> dict:
     """Like `build_modules`, but returns all that the file holds, except `FOR_SPEECHBRAIN`."""
     tree = read_tree(path)
-    danger = find_danger(tree)
-    if danger and not trust:
-        raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True "
-                        "(--trust)")
+    danger = check_trust(tree, path, trust)
     for key in FOR_SPEECHBRAIN:  # importing its loader takes seconds
         tree.pop(key, None)
     set_options(tree, path, hyperparameters)

@@ -7,12 +7,14 @@ modules of separators are built without it. docs/security.md tells users.
 import importlib
 import inspect
 from functools import cache
+from pathlib import Path
 
 from hyperpyyaml.core import deref
 from ruamel.yaml import YAML
 from torch import nn
 
 from papez_lobes.config.yaml_files import REFERENCE, plain, tag_of
+from papez_lobes.errors import UserError
 
 _NEW = "!new:"
 _PRETRAINER = "!new:speechbrain.utils.parameter_transfer.Pretrainer"  # of every bundle
@@ -52,7 +54,7 @@ def find_danger(tree: dict) -> str | None:
     while waiting:
         where, node = waiting.pop()
         tag = tag_of(node)
-        if tag == _PRETRAINER and isinstance(node, dict) and {*node} <= {"loadables"}:
+        if tag == _PRETRAINER and {*_options(node)} <= {"loadables"}:
             pass  # with paths or hooks of its own it would fetch files or call functions
         elif not (_kind(tag) if tag.startswith(_NEW) else tag in _PLAIN):
             return f"{where or 'the file'} is {tag!r}, which could run code"
@@ -72,6 +74,25 @@ def build_lobes(tree: dict) -> dict:
     """What HyperPyYAML would build from the nodes of a file in which there is no danger."""
     values = Builder(tree)
     return {key: values.of(node) for key, node in tree.items() if not str(key).startswith("__")}
+
+
+def check_trust(tree: dict, path: str | Path, trust: bool = False) -> str | None:
+    """Refuse a file that could run code, unless it is trusted; returns what `find_danger` does.
+
+    Raises UserError that names the file, the node, and the option that loads it all the same.
+    """
+    danger = find_danger(tree)
+    if danger and not trust:
+        raise UserError(f"{path}: {danger}; if you trust its author, load it with trust=True "
+                        "(--trust)")
+    return danger
+
+
+def _options(node):
+    """The options of a node that builds a class: none if the node is empty, as `!new:NAME` is."""
+    if isinstance(node, dict):
+        return node
+    return {"arguments"} if isinstance(node, list) or getattr(node, "value", "") else {}
 
 
 class Builder:

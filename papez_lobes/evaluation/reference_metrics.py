@@ -91,29 +91,33 @@ def measure(
 def sdr(sources: np.ndarray, estimates: np.ndarray) -> list[float]:
     """SDR of BSS Eval in dB, [C] (Vincent et al., 2006; 512 taps), as mir_eval computes it.
 
-    It is NaN for a silent source or estimate, and for all if the sources do not differ enough.
+    It is NaN for a source or an estimate that is silent or too short.
     """
-    values = np.full(len(sources), np.nan)
-    heard = sources.any(axis=1)  # mir_eval takes no silence; a silent source is no interference
-    usable = heard & estimates.any(axis=1) & np.isfinite(estimates).all(axis=1)
-    if not usable.any():
-        return values.tolist()
-    # a source in the place of an estimate that mir_eval does not take
-    estimates = np.where(usable[:, None], estimates, sources)
+    return _each(_sdr, sources, estimates)
+
+
+def _sdr(source, estimate):
+    """SDR of one pair [T].
+
+    The other sources do not matter: what is no filtered source is distortion, whether it is
+    interference or an artifact. Given all sources, mir_eval would also tell these two apart, in a
+    time that grows with the fourth power of their number: 20 s a mixture for ten.
+    """
+    if not source.any() or not estimate.any() or not np.isfinite(estimate).all():
+        return float("nan")  # which mir_eval does not take
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mir_eval announces that another package will do this
         from mir_eval.separation import bss_eval_sources
 
         try:
-            values[heard] = bss_eval_sources(
-                sources[heard], estimates[heard], compute_permutation=False)[0]
+            return float(bss_eval_sources(
+                source[None], estimate[None], compute_permutation=False)[0][0])
         except (AttributeError, np.linalg.LinAlgError) as error:
             # mir_eval's handler of singular matrices names a module that numpy no longer has
-            singular = isinstance(error, np.linalg.LinAlgError) or isinstance(
-                error.__context__, np.linalg.LinAlgError)
-            if not singular:
-                raise
-    return np.where(usable, values, np.nan).tolist()
+            if isinstance(error, np.linalg.LinAlgError) or isinstance(
+                    error.__context__, np.linalg.LinAlgError):
+                return float("nan")
+            raise
 
 
 @cache

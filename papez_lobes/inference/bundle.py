@@ -39,6 +39,7 @@ from papez_lobes.config.yaml_files import read_tree
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
+from papez_lobes.files import disk_problem, sync_files, sync_folder
 from papez_lobes.resources import resource_folder
 
 HYPERPARAMS = "hyperparams.yaml"
@@ -123,9 +124,14 @@ def write_bundle(
             raise UserError(f"{separator}: with these hyperparameters {problem}")
         for part, state in states.items():
             torch.save(state, aside / f"{part}.ckpt")
+        sync_files(aside)
         _swap_in(aside, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        sync_folder(folder.parent)
+    except (OSError, RuntimeError) as error:
+        reason = disk_problem(error)
+        if reason is None:
+            raise
+        raise UserError(f"{folder}: cannot be written: {reason}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder

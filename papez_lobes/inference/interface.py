@@ -21,6 +21,7 @@ from papez_lobes.inference.windows import (
 )
 
 logger = logging.getLogger(__name__)
+LOUDEST = np.float32(2**31)  # louder samples are scaled to this peak: squares overflow
 
 
 def load(
@@ -69,11 +70,16 @@ def load(
     >>> separator.sample_rate, separator.num_speakers
     (8000, 2)
     """
+    if str(bundle).endswith(".onnx"):
+        from papez_lobes.runtime.separator import OnnxSeparator
+
+        return OnnxSeparator.load(bundle, mean_depth, num_speakers, overrides)
     try:
         from papez_lobes.inference.trained import TrainedSeparator
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{bundle}: needs {error.name}: `pip install papez-lobes[torch]`, or name an .onnx file"
+            f"{'bundles' if bundle is None else bundle}: needs the package {error.name}; run: pip "
+            "install 'papez-lobes[torch]', or name an .onnx file"
         ) from error
     return TrainedSeparator.load(
         bundle, device, dtype, mean_depth, num_speakers, overrides, trust)
@@ -157,12 +163,14 @@ class SpeechSeparation(ABC):
         mixtures = _to_array(samples)
         size, rate = mixtures.shape[-1], int(sample_rate)
         mixtures = resample(np.atleast_2d(mixtures), rate, self.sample_rate)
+        scale = np.maximum(np.abs(mixtures).max(axis=1, keepdims=True) / LOUDEST, 1)
+        mixtures = mixtures / scale
         window = round(SEGMENT * self.sample_rate)
         if mixtures.shape[1] <= window:
             estimates = self.separate_batch(mixtures).transpose(0, 2, 1)
         else:
             estimates = np.stack([self._separate_long(mixture) for mixture in mixtures])
-        estimates = resample(estimates, self.sample_rate, rate)
+        estimates = resample(estimates * scale[:, np.newaxis], self.sample_rate, rate)
         missing = max(0, size - estimates.shape[-1])
         estimates = np.pad(estimates, ((0, 0), (0, 0), (0, missing)))[..., :size]
         return _like(estimates if np.ndim(samples) == 2 else estimates[0], samples)

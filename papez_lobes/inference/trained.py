@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from papez_lobes.errors import UserError
+from papez_lobes.fast.malloc import give_back_freed_memory
 from papez_lobes.inference.bundle import load_modules, shipped_bundles
 from papez_lobes.inference.compute_budget import (
     Setting,
@@ -17,6 +18,7 @@ from papez_lobes.inference.interface import SpeechSeparation
 from papez_lobes.separator import Separator, match_mixture
 
 CALIBRATION_SECONDS = 30  # of a recording's beginning, on which a mean depth is set
+LONG_SECONDS = 10  # mixtures for which giving memory back costs little
 LARGEST_FACTOR = 0.2  # real-time factor of the bundle that is used if none is named
 
 
@@ -83,6 +85,8 @@ class TrainedSeparator(SpeechSeparation):
         self._set_mean_depth(batch)
         estimates, trace = self.separator(batch, return_trace=True)
         estimates = match_mixture(estimates, batch).cpu().numpy()
+        if mixtures.shape[1] >= LONG_SECONDS * self.sample_rate:
+            give_back_freed_memory()  # windows differ in size: fragments would pile up by the hour
         return estimates, None if trace is None else trace.depth.cpu().numpy()
 
     def set_budget(

@@ -10,7 +10,8 @@ from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_states
 
 
 def start_from(
-    folder: str | Path, modules: Mapping[str, torch.nn.Module], num_spks: int
+    folder: str | Path, modules: Mapping[str, torch.nn.Module], num_spks: int,
+    trust: bool = False,
 ) -> None:
     """Load a bundle's weights into the modules of an experiment.
 
@@ -30,11 +31,13 @@ def start_from(
         `encoder`, `masknet` and `decoder`.
     num_spks : int
         Number of speakers of the experiment.
+    trust : bool
+        True: the bundle's `hyperparams.yaml` may run any code.
 
     Raises
     ------
     UserError
-        The bundle does not exist, or its weights do not fit the modules.
+        The bundle does not exist or could run code, or its weights do not fit the modules.
 
     Example
     -------
@@ -51,11 +54,11 @@ def start_from(
     [0.0, 2.0, 2.0, 2.0]
     """
     folder = bundle_folder(folder)
-    trained, hparams = read_bundle(folder)
+    trained, hparams = read_bundle(folder, trust=trust)
     begun = hparams["num_spks"]
     states = {part: module.state_dict() for part, module in trained.items()}
     if begun != num_spks:
-        made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks})
+        made = build_modules(folder / HYPERPARAMS, {"num_spks": num_spks}, trust)
         # the speaker is the outer index of the channels, but the inner one in SkiM and RE-SepFormer
         within = hasattr(made["masknet"], "num_spk")
         for part, state in states.items():

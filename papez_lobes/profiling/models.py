@@ -41,19 +41,23 @@ class ModelSpec:
         A YAML file, a bundle's folder, or FILE.py:CLASS.
     depth : float, optional
         Steps.
+    trust : bool
+        True: a bundle or YAML file may run any code.
     """
 
     model: str
     kind: str
     source: str
     depth: float | None = None
+    trust: bool = False
 
 
-def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
+def model_specs(name: str, mean_depth: float, trust: bool = False) -> list[ModelSpec]:
     """The rows of a model: a separator's name or YAML file, a bundle, or FILE.py:CLASS.
 
     A Papez that prunes has three rows: halting at the mean depth, every token at that depth
     (rounded up), and all steps. Raises UserError if there is no such separator or bundle.
+    `trust` is that of the rows.
 
     Example
     -------
@@ -67,20 +71,22 @@ def model_specs(name: str, mean_depth: float) -> list[ModelSpec]:
     folder = bundle_folder(name).resolve()
     if is_bundle(folder):
         label = folder.parent.name if folder.name == "bundle" else folder.name
-        return [ModelSpec(f"{label} (bundle)", "bundle", str(folder))]
+        return [ModelSpec(f"{label} (bundle)", "bundle", str(folder), trust=trust)]
     if folder.is_dir():
         raise missing_bundle(folder)
     path = separator_file(name)
     known, source = read_hyperparameters(path), str(path)
     if "pruning" not in known:
-        return [ModelSpec(path.stem, "own", source)]
-    dense = ModelSpec(f"{path.stem}, all {known['max_depth']} steps", "all steps", source)
+        return [ModelSpec(path.stem, "own", source, trust=trust)]
+    dense = ModelSpec(
+        f"{path.stem}, all {known['max_depth']} steps", "all steps", source, trust=trust)
     if known["pruning"] != "hard":
         return [dense]
     same = math.ceil(mean_depth)
     return [
-        ModelSpec(f"{path.stem}, mean depth {mean_depth:g}", "mean depth", source, mean_depth),
-        ModelSpec(f"{path.stem}, all at depth {same}", "same depth", source, same),
+        ModelSpec(
+            f"{path.stem}, mean depth {mean_depth:g}", "mean depth", source, mean_depth, trust),
+        ModelSpec(f"{path.stem}, all at depth {same}", "same depth", source, same, trust),
         dense,
     ]
 
@@ -135,13 +141,13 @@ def build_model(spec: ModelSpec, device: str) -> Model:
     """
     torch.manual_seed(SEED)
     if spec.kind == "bundle":
-        modules, hparams = load_modules(spec.source, device=device)
+        modules, hparams = load_modules(spec.source, device=device, trust=spec.trust)
         separator = Separator.of(modules).requires_grad_()  # training steps are measured too
         return Model(spec, separator, hparams["sample_rate"])
     if spec.kind in ("baseline", "module"):
         return Model(spec, _load_module(spec.source), MODULE_RATE).eval().to(device)
     depth = {"max_depth": spec.depth} if spec.kind == "same depth" else {}
-    hparams = load_hparams(spec.source, depth)
+    hparams = load_hparams(spec.source, depth, spec.trust)
     separator = Separator(**{part: hparams[node] for part, node in PARTS.items()})
     model = Model(spec, separator, hparams["sample_rate"]).eval().to(device)
     if spec.kind in ("same depth", "all steps") and has_recurrence(separator):

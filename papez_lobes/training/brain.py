@@ -311,11 +311,7 @@ class Separation(sb.Brain):
             if isinstance(self.hparams.lr_scheduler, ReduceLROnPlateau):
                 lr, following = self.hparams.lr_scheduler([self.optimizer], epoch, stage_loss)
                 update_learning_rate(self.optimizer, following)
-            self.hparams.train_logger.log_stats(
-                {"epoch": epoch, "lr": lr}, train_stats=self.train_stats, valid_stats=stats
-            )
-            run_on_main(self.hparams.train_curve.add, kwargs={
-                "epoch": epoch, "lr": lr, "train": self.train_stats, "valid": stats, **self.speeds})
+            run_on_main(self._log_epoch, args=(epoch, lr, stats))
             best = stats["si_snr_i"]
             if not math.isfinite(best):
                 logger.warning(f"epoch {epoch}: the validation score is {best}; its weights are "
@@ -326,6 +322,16 @@ class Separation(sb.Brain):
             )
             if self.hparams.tensorboard and if_main_process():
                 self._log_to_tensorboard(epoch, lr, stats)
+
+    def _log_epoch(self, epoch, lr, stats):
+        """Add an epoch to the log and the curve; a full disk there costs no checkpoint."""
+        try:
+            self.hparams.train_logger.log_stats(
+                {"epoch": epoch, "lr": lr}, train_stats=self.train_stats, valid_stats=stats)
+            self.hparams.train_curve.add(
+                epoch=epoch, lr=lr, train=self.train_stats, valid=stats, **self.speeds)
+        except (OSError, UserError) as error:
+            logger.warning(f"epoch {epoch} is not logged ({error})")
 
     def _log_to_tensorboard(self, epoch, lr, stats):
         """Log an epoch whose checkpoint is saved already; an error here does not end training."""

@@ -14,12 +14,11 @@ from speechbrain.utils.checkpoints import METAFNAME, Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from papez_lobes.errors import UserError
-from papez_lobes.files import sync_folder
+from papez_lobes.files import disk_problem, sync_files, sync_folder
 from papez_lobes.training.output_folder import PARTIAL
 
 logger = logging.getLogger(__name__)
 SIZES = "sizes.json"  # bytes of each file of a checkpoint, by name
-DISK_ERRORS = ("PytorchStreamWriter", "unexpected pos")  # torch's, where a disk is full
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -59,11 +58,10 @@ class AtomicCheckpointer(Checkpointer):
             if saved is not None:
                 saved = self._finish(saved)
         except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(
-                    text in str(error) for text in DISK_ERRORS):
+            reason = disk_problem(error)
+            if reason is None:
                 raise
             self._remove_partial()
-            reason = getattr(error, "strerror", None) or "the disk is full, or a file was cut short"
             raise UserError(
                 f"{self.checkpoints_dir}: the checkpoint cannot be written ({reason}); make room "
                 "and repeat the command, which goes on from the last one"
@@ -94,11 +92,8 @@ class AtomicCheckpointer(Checkpointer):
         """Write a checkpoint's files to the disk, then rename its folder."""
         files = [path for path in saved.path.iterdir() if path.is_file()]
         sizes = {path.name: path.stat().st_size for path in files}
-        listing = saved.path / SIZES
-        listing.write_text(json.dumps(sizes), encoding="utf-8")
-        for path in (*files, listing):
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
+        (saved.path / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
+        sync_files(saved.path)
         whole = saved.path.with_name(saved.path.name.removeprefix(PARTIAL))
         os.replace(saved.path, whole)
         sync_folder(self.checkpoints_dir)

@@ -4,12 +4,13 @@
 """
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 
 from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.files import write_bytes
+from papez_lobes.files import refuse_existing, write_bytes
 from papez_lobes.tables import markdown_table
 
 FILE = "training_curve.json"
@@ -95,7 +96,11 @@ def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
         if any(panel.get_legend_handles_labels()[1]):
             panel.legend(fontsize=7)
     panels[-1].set_xlabel("hours of audio trained on")
-    figure.savefig(file, dpi=110)
+    picture, kind = io.BytesIO(), Path(file).suffix[1:].lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise UserError(f"{file}: no kind of picture ends so; name it .png, .pdf or .svg")
+    figure.savefig(picture, dpi=110, format=kind)
+    write_bytes(file, picture.getvalue())
 
 
 def _value(record, path):
@@ -132,8 +137,10 @@ def main(argv: list[str] | None = None) -> None:
                         help=f"output folder of a training, or a {FILE} file")
     parser.add_argument("--figure", metavar="FILE", help="write a picture, e.g. curve.png")
     parser.add_argument("--markdown", action="store_true", help="print a table of each training")
+    parser.add_argument("--overwrite", action="store_true", help="replace a picture that exists")
     arguments = parser.parse_args(argv)
     with one_line_errors("curve"):
+        refuse_existing(arguments.overwrite, arguments.figure)
         curves = {}
         for training in map(Path, arguments.trainings):
             file = training / FILE if training.is_dir() else training

@@ -47,7 +47,11 @@ class ConsoleFilter(logging.Filter):
 
 
 def quiet_speechbrain() -> None:
-    """Hide what SpeechBrain logs before its logging is set up from the console."""
+    """Hide what SpeechBrain logs before its logging is set up from the console.
+
+    A log.txt on a full disk is passed over, without the tracebacks that Python would print.
+    """
+    logging.raiseExceptions = False
     for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
         logging.getLogger(name).addFilter(_before_set_up)
 
@@ -113,10 +117,11 @@ def drop_epochs_after(file: str | Path, epoch: int) -> None:
     """
     if not Path(file).is_file():
         return
-    lines = Path(file).read_text(encoding="utf-8").splitlines(keepends=True)
+    # a power cut can leave any bytes at its end
+    lines = Path(file).read_text("utf-8", "surrogateescape").splitlines(keepends=True)
     kept = [line for line in lines if not (m := EPOCH.match(line)) or int(m[1]) <= epoch]
     if len(kept) < len(lines):
-        write_bytes(file, "".join(kept).encode())
+        write_bytes(file, "".join(kept).encode(errors="surrogateescape"))
 
 
 def spectrogram(signal: torch.Tensor, sample_rate: int) -> torch.Tensor:

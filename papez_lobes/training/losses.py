@@ -73,8 +73,18 @@ def score(
 def pit_si_snr_loss(
     estimates: torch.Tensor, sources: torch.Tensor, lengths: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The training loss: negative mean SI-SNR of each mixture in dB, [B]; see `pit_si_snr`."""
-    return -pit_si_snr(estimates, sources, lengths)[0].mean(dim=-1)
+    """The training loss: negative mean SI-SNR of each mixture in dB, [B]; see `pit_si_snr`.
+
+    Where a source is silent, the mixture is nearly the answer, and the gradient of SI-SNR, which
+    grows as the error falls, would outweigh all other mixtures of a batch. There the SI-SNR of the
+    others is limited softly to 30 dB too.
+    """
+    values, _ = pit_si_snr(estimates, sources, lengths)
+    silent = sources.detach().abs().amax(dim=1) == 0  # [B, C]
+    if silent.any():
+        limited = -10 * torch.log10(10 ** (-values.clamp(min=-100) / 10) + SILENCE)
+        values = torch.where(silent.any(dim=1, keepdim=True) & ~silent, limited, values)
+    return -values.mean(dim=-1)
 
 
 def pit_si_snr(

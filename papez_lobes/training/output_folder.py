@@ -10,13 +10,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from papez_lobes.errors import UserError
-from papez_lobes.files import write_bytes
+from papez_lobes.files import sync_files, write_bytes
 from papez_lobes.training.curve import FILE as CURVE
 
 logger = logging.getLogger(__name__)
 LOCK, OWNER = ".lock", ".owner"
 CHECKPOINTS = "CKPT+*"  # names of complete ones
 PARTIAL = "partial+"  # how names begin while files are written
+# Files that a training writes into its folder, and replaces when it goes on.
+WRITTEN = (
+    "hyperparams.yaml", "train.py", "log.txt", "env.log", "train_log.txt", CURVE,
+    "training_curve.png", "test_results.csv", "summary.json", "summary.md", "evaluation.html",
+)
 HYPERPARAMETERS = "separator.json"  # beside the checkpoints
 # Hyperparameters that a trained model may change: its weights keep their shapes and their meaning.
 FREE = {
@@ -26,11 +31,15 @@ FREE = {
 _claims = []  # locks of this process; a lock that is collected would be released
 
 
-def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
+def claim_output_folder(
+    folder: str | Path, debug: bool = False, save_folder: str | Path | None = None
+) -> None:
     """Claim a folder, which is made if it does not exist, until this process ends.
 
     `debug` is True for a trial run of a few batches (SpeechBrain's `--debug`), which must not
-    replace a training. Raises UserError if the folder is not free or cannot be written to.
+    replace a training. `save_folder`, which is claimed too, holds the checkpoints: `save` in the
+    folder by default. Raises UserError if a folder is not free or cannot be written to, or holds
+    files that a training would replace, but no training.
 
     Example
     -------
@@ -42,19 +51,30 @@ def claim_output_folder(folder: str | Path, debug: bool = False) -> None:
 or choose another output_folder
     """
     folder = Path(folder)
-    if debug and (any(folder.glob(f"save/{CHECKPOINTS}")) or (folder / "bundle").exists()):
+    save_folder = folder / "save" if save_folder is None else Path(save_folder)
+    trained = any(save_folder.glob(CHECKPOINTS))
+    if debug and (trained or (folder / "bundle").exists()):
         raise UserError(f"{folder}: holds a training, which --debug would replace; choose another "
                         "output_folder for the trial run")
+    for name in () if trained or (folder / OWNER).exists() else WRITTEN:
+        if (folder / name).exists():
+            raise UserError(f"{folder}: holds no training, but a file {name} that a training would "
+                            "replace; choose another output_folder")
+    _claim(folder, "output_folder")
+    _claim(save_folder, "save_folder")
+
+
+def _claim(folder, option):
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: {_owner(folder)} is training in it; wait until it ends, or "
-                        "choose another output_folder") from None
+                        f"choose another {option}") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another "
-                        "output_folder") from error
+                        f"{option}") from error
     write_bytes(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}".encode())
     _claims.append(lock)
 
@@ -97,6 +117,7 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
         ):
             if beside.is_file():
                 write_bytes(target, beside.read_bytes())
+        sync_files(aside)
         aside.rename(save_folder / checkpoint.name)
     except OSError as error:
         raise UserError(f"{checkpoint}: cannot be copied to {save_folder} ({error.strerror}); "

@@ -1,6 +1,7 @@
 """The other scripts of benchmarks/, at tiny size."""
 
 import json
+import re
 import sys
 import types
 
@@ -11,7 +12,7 @@ import torch
 from benchmarks import mixing_speed, operators, score_against_latency
 from papez_lobes.data.audio import write_audio
 from papez_lobes.profiling.models import ModelSpec, build_model
-from tests.tiny import COARSE, tiny_separator_file
+from tests.tiny import COARSE, ROOT, tiny_separator_file
 from tests.trees import SAMPLE_RATE, voice
 
 
@@ -78,3 +79,10 @@ def test_the_authors_computation_runs_all_steps():
     with torch.no_grad():
         assert model(torch.randn(1, 800))[0].shape == (1, 800, 2)
     assert model.params == 1_473_795
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.name)
+def test_scripts_that_write_a_file_refuse_one_that_exists(script):
+    text = script.read_text(encoding="utf-8")
+    if re.search(r'"--(json|markdown|figure)"', text):
+        assert "refuse_existing(" in text or ": exists; name another" in text

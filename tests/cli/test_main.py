@@ -37,6 +37,31 @@ def test_without_a_command_it_says_what_there_is(capsys):
     assert main([]) == 2
 
 
+@pytest.mark.parametrize("words, named", [
+    (["separate", "a.wav", "-o", ""], "-o"), (["bench", "--json="], "--json"),
+    (["evaluate", "", "tt.csv"], "evaluate"), (["mix", "speech", ""], "speech"),
+])
+def test_an_empty_path_is_one_line(tmp_path, monkeypatch, capsys, words, named):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"papez: an empty value follows {named};")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("words", [
+    ["separate", "~/a.wav"], ["evaluate", "~/model", "x"], ["bench", "--speech=~/a.wav"],
+    ["bench", "--json=~/made/speed.json", "nowhere"], ["mix", "~/speech", "out"],
+])
+def test_a_home_folder_is_found_in_every_path(tmp_path, monkeypatch, words):
+    """No shell does so behind `--option=`."""
+    monkeypatch.setenv("HOME", "/my home")
+    seen = []
+    monkeypatch.setattr(COMMANDS[words[0]], "run", lambda arguments: seen.append(vars(arguments)))
+    assert main(words) == 0
+    assert "/my home/" in str(seen) and "~" not in str(seen)
+
+
 def test_the_bundles_are_listed(capsys):
     assert main(["list"]) == 0
     head, _, *rows = capsys.readouterr().out.splitlines()
@@ -49,3 +74,13 @@ def test_the_bundles_are_listed(capsys):
         number, mixtures = score.rstrip(")").split(" (")
         text = card.split("---\n", 2)[2]
         assert f"+{number} dB" in text and mixtures in text  # the text says the same
+
+
+def test_a_package_that_is_missing_is_one_line(monkeypatch, capsys):
+    def run(arguments):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("papez_lobes.cli.list_bundles.run", run)
+    assert main(["list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("papez list: needs the package torch") and "pip install" in line

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from papez_lobes.cli.main import main
+from papez_lobes.errors import UserError
 from papez_lobes.inference.files import Report
 from tests.tiny import write_tiny_bundle
 
@@ -232,6 +233,77 @@ def test_one_voice_is_told_by_the_levels():
     assert Report("a", levels_db=[-20.0, -60.0]).lone_voice == 1
     assert Report("a", levels_db=[-20.0, -25.0]).lone_voice is None
     assert Report("a", levels_db=[-200.0, -200.0]).lone_voice is None
+
+
+@pytest.mark.parametrize("name, samples, options", [
+    ("constant.wav", np.full(800, 0.25), {}),
+    ("clipped.wav", np.clip(20 * noise(800), -1, 1), {}),
+    ("faint.wav", 1e-3 * noise(800), {"subtype": "FLOAT"}),  # -80 dB
+    ("faint16.wav", 1e-3 * noise(800), {}),  # most samples are 0
+    ("8 bit.wav", noise(800), {"subtype": "PCM_U8"}),
+    ("24 bit.wav", noise(800), {"subtype": "PCM_24"}),
+    ("64 bit.wav", noise(800), {"subtype": "DOUBLE"}),
+    ("µ-law.au", noise(800), {"subtype": "ULAW"}),
+    ("extensible.wav", noise(800), {"format": "WAVEX"}),
+    ("large.rf64", noise(800), {"format": "RF64"}),
+    ("sony.w64", noise(800), {}),
+    ("apple.aiff", noise(800), {}),
+    ("core.caf", noise(800), {}),
+    ("-dash, comma.flac", noise(800), {}),
+    ("vorbis.ogg", noise(800), {}),
+    ("mpeg.mp3", noise(8000), {}),
+])
+def test_every_kind_of_file_is_separated(separate, tmp_path, name, samples, options):
+    path = tmp_path / name
+    soundfile.write(path, samples, 8000, **options)
+    assert separate(path, out=tmp_path / "out") == 0
+    for speaker in (1, 2):
+        estimate, _ = soundfile.read(tmp_path / f"out/{path.stem}_s{speaker}.wav")
+        assert len(estimate) == len(samples) and np.isfinite(estimate).all()
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"", "is empty"),
+    (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+    (b"<!DOCTYPE html><html>", "web page"),
+    (b"PK\x03\x04" + bytes(99), "zip archive"),
+    (b"RIFF", "not an audio file"),
+])
+def test_what_is_no_audio_is_named_for_what_it_is(separate, tmp_path, capsys, content, said):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    assert separate(path, out=tmp_path / "out") == 2
+    first = capsys.readouterr().err.splitlines()[0]
+    assert said in first and "a.wav" in first
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error, status", [(KeyboardInterrupt, 130), (UserError("x"), 2)])
+def test_what_stops_within_a_recording_leaves_no_half_file(
+    separate, tmp_path, monkeypatch, error, status
+):
+    from papez_lobes.inference.trained import TrainedSeparator
+
+    run, calls = TrainedSeparator.separate_with_depth, []
+
+    def second_fails(self, mixtures):
+        calls.append(mixtures.shape)
+        if len(calls) == 2:
+            raise error
+        return run(self, mixtures)
+
+    monkeypatch.setattr(TrainedSeparator, "separate_with_depth", second_fails)
+    path = write(tmp_path / "a.wav", noise(16000))
+    words = (path, "--segment", "1", "--overlap", "0.1")
+    assert separate(*words, out=tmp_path / "out") == status
+    assert len(calls) == 2 and names(tmp_path) == ["a.wav"]
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(separate, tmp_path, capsys):
+    path = write(tmp_path / "a.wav", noise(800))
+    assert separate(path, out=path) == 2  # a file is in its place
+    assert "a.wav" in capsys.readouterr().err.splitlines()[0]
+    assert names(tmp_path) == ["a.wav"]
 
 
 def test_a_budget_is_met_on_the_first_recording_and_kept(separate, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from papez_lobes.config.checks import FLAG, NUMBER, PATH, TEXT, WHOLE
-from papez_lobes.config.command_line import MODULE_LISTS, RUN_OPTIONS, split_words
+from papez_lobes.config.command_line import NOT_COMPILED, RUN_OPTIONS, split_words
 from papez_lobes.config.experiments import NEEDED, load_experiment
 from papez_lobes.config.options import OPTIONS, PATH_ENDINGS, find_option, parse_value
 from papez_lobes.config.yaml_files import read_tree, tag_of
@@ -116,7 +116,8 @@ def test_a_text_is_what_was_given(name):
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_flag_of_speechbrain_takes_no_value(experiment, name):
     needs_gpu = name in ("data_parallel_backend", "auto_mix_prec")
-    given = () if needs_gpu and not torch.cuda.is_available() else (f"--{name}",)
+    refused = name in NOT_COMPILED or (needs_gpu and not torch.cuda.is_available())
+    given = () if refused else (f"--{name}",)
     loaded = experiment("--data_folder", "/data", *given, "--lr", "1")
     assert loaded.run_opts[name] is bool(given)
     assert loaded.hparams["data_folder"] == "/data"
@@ -136,17 +137,27 @@ def test_other_flags_take_true_and_false_in_any_case(name):
             parse_value(name, text, find_option(name))
 
 
-@pytest.mark.parametrize("name", sorted(set(RUN_OPTIONS) - set(FLAGS)))
+@pytest.mark.parametrize("words", [
+    [f"--{name}{ending}"] for name in NOT_COMPILED for ending in ("", "_module_keys")])
+def test_compiling_is_refused_before_anything_is_made(experiment, tmp_path, words):
+    before = sorted(tmp_path.rglob("*"))
+    words += ["masknet"] if words[0].endswith("keys") else []
+    with pytest.raises(UserError, match=f"{words[0]}[:,].*leave it out"):
+        experiment("--output_folder", str(tmp_path / "out"), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", sorted(
+    set(RUN_OPTIONS) - set(FLAGS) - {f"{name}_module_keys" for name in NOT_COMPILED}))
 def test_every_option_of_speechbrain_that_takes_a_value_gets_its_kind(experiment, name):
     option = RUN_OPTIONS[name]
     samples = {WHOLE: "3", NUMBER: "0.25", TEXT: "cpu", PATH: "a #b"}
-    text = option.choices[-1] if option.choices else samples.get(option.kind, "masknet")
+    text = option.choices[-1] if option.choices else samples[option.kind]
     if name in ("precision", "eval_precision"):
         text = "bf16"
     value = getattr(experiment(f"--{name}", text).run_opts, name)
     kinds = {WHOLE: int, NUMBER: float, TEXT: str, PATH: str}
-    assert type(value) is kinds.get(option.kind, list)
-    assert value == ([text] if name in MODULE_LISTS else type(value)(text))
+    assert type(value) is kinds[option.kind] and value == type(value)(text)
     if option.kind in (WHOLE, NUMBER) or option.choices:
         with pytest.raises(UserError, match=f"{name} is 'abc': it must be {option}"):
             experiment(f"--{name}", "abc")

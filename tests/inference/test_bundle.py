@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import resource
 import shutil
 import stat
 from pathlib import Path
@@ -340,6 +341,19 @@ def test_failing_to_save_leaves_the_old_bundle(bundle, modules, monkeypatch):
     monkeypatch.setattr(torch, "save", fill_the_disk)
     with pytest.raises(RuntimeError, match="the disk is full"):
         write_bundle(bundle, PAPEZ, SMALL, modules)
+    assert tree(bundle.parent) == before
+
+
+@pytest.mark.parametrize("size", [100, 4000])
+def test_a_full_disk_is_one_line_and_leaves_the_old_bundle(bundle, modules, size):
+    """torch.save has an error of its own, see the second size, which hyperparams.yaml has not."""
+    before, limits = tree(bundle.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(UserError, match=f"^{bundle}: cannot be written: [^\n]+$"):
+            write_bundle(bundle, PAPEZ, SMALL, modules)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert tree(bundle.parent) == before
 
 

@@ -12,7 +12,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.windows import WindowedSeparation
 from papez_lobes.separator import match_mixture
-from tests.tiny import write_tiny_bundle
+from tests.tiny import SEPARATORS, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,17 @@ def test_samples_of_any_type_are_separated_on_their_scale(separator, mixture, ki
     assert (samples == before).all()
     wanted = separator.separate(samples.astype(np.float32) / scale, 8000) * scale
     assert np.abs(estimates - wanted).max() < 2e-4 * np.abs(wanted).max()
+
+
+def test_finite_samples_of_any_level_have_finite_estimates_on_their_scale(separator):
+    samples = np.random.default_rng(0).uniform(-1, 1, 1600).astype(np.float32)
+    wanted = separator.separate(samples * np.float32(2**31), 8000) / 2**31
+    for level in (1e-20, 1e20, 1e25):
+        estimates = separator.separate(samples * np.float32(level), 8000)
+        assert np.isfinite(estimates).all() and estimates.dtype == np.float32
+        if level > 1:
+            assert np.allclose(estimates / np.float32(level), wanted, atol=1e-4)
+    assert np.isfinite(separator.separate(np.full(800, 2**62), 8000)).all()
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int16])
@@ -140,6 +151,13 @@ def test_a_stream_equals_windows_over_the_whole(separator, mixture):
     offline = separator.stream(latency=0.5)
     whole = np.concatenate([offline.feed(signal), offline.flush()], axis=1)
     assert live.shape == whole.shape and np.abs(live - whole).max() < 1e-6
+
+
+@pytest.mark.parametrize("path", SEPARATORS, ids=lambda path: path.stem)
+def test_every_separator_is_loaded_and_separates(tmp_path, mixture, path):
+    separator = papez_lobes.load(write_tiny_bundle(tmp_path / "b", path.stem), device="cpu")
+    estimates = separator.separate(mixture[:801], 8000)
+    assert estimates.shape == (separator.num_speakers, 801) and np.isfinite(estimates).all()
 
 
 def test_a_mean_depth_is_set_on_the_first_recording(bundle, mixture):

@@ -40,3 +40,12 @@ def test_a_bundle_gives_the_figures_stored_with_it(bundle):
 
 def test_there_are_bundles():
     assert BUNDLES
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_a_card_names_our_loader_and_what_is_wrong_in_speechbrains_separate_file(bundle):
+    text = " ".join((bundle / "README.md").read_text().split())
+    assert f'papez_lobes.load("{bundle.name}").separate_file(path)' in text
+    assert f"papez separate mixture.wav -n {bundle.name}" in text
+    for fault in ("NaN for silence", "two recordings of a stereo file at 8 kHz", "no `Path`"):
+        assert fault in text

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from speechbrain.nnet.schedulers import ReduceLROnPlateau
+from speechbrain.utils.train_logger import FileTrainLogger
 
 from papez_lobes.errors import UserError
 from papez_lobes.training.curve import FILE as CURVE
@@ -223,6 +224,18 @@ def test_a_logger_that_fails_costs_no_checkpoint(small, tmp_path, monkeypatch, c
     fit(brain)
     assert best(brain)["epoch"] in (1, 2)
     assert "epoch 2 is not logged ([Errno 28] No space left on device)" in caplog.text
+
+
+@pytest.mark.parametrize("full", ["train_log", "train_curve"])
+def test_a_log_on_a_full_disk_costs_no_checkpoint(small, tmp_path, caplog, full):
+    brain = prepare(tmp_path, small, epochs=1)
+    if full == "train_log":
+        brain.hparams.train_logger = FileTrainLogger("/dev/full")
+    else:
+        brain.hparams.train_curve = TrainingCurve("/dev/full/curve.json")
+    fit(brain)
+    assert best(brain)["epoch"] == 1
+    assert "epoch 1 is not logged" in caplog.text
 
 
 def test_a_missing_package_is_named_before_anything_is_prepared(monkeypatch):

@@ -1,11 +1,14 @@
 """Checkpoints: whole or not there, and one that was damaged is passed over."""
 
+import resource
+
 import pytest
 import torch
 
 from papez_lobes.errors import UserError
 from papez_lobes.training.checkpoints import AtomicCheckpointer, find_damage
 from papez_lobes.training.epochs import TimedEpochCounter
+from papez_lobes.training.logs import drop_epochs_after
 
 
 class Dies:
@@ -101,3 +104,25 @@ def test_what_is_wrong_with_the_model_is_not_blamed_on_the_disk(tmp_path, monkey
         with pytest.raises(kind):
             checkpointer.save_checkpoint()
         assert checkpointer.find_checkpoint() is None
+
+
+def test_a_log_that_a_power_cut_has_damaged_is_still_corrected(tmp_path):
+    log = tmp_path / "train_log.txt"
+    log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch: 2, lr: 1\n")
+    drop_epochs_after(log, 1)
+    assert log.read_bytes() == b"epoch: 1, lr: 1\n\xff\x00\xfe\n"
+
+
+@pytest.mark.parametrize("size", [100, 2000, 20_000])
+def test_a_full_disk_is_one_line_wherever_it_fills_up(tmp_path, size):
+    """torch.save has several errors of its own."""
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": torch.nn.Linear(100, 100)})
+    kept = checkpointer.save_checkpoint()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"the checkpoint cannot be written .*; make room"):
+            checkpointer.save_checkpoint()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [*tmp_path.iterdir()] == [kept.path]

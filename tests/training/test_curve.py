@@ -16,8 +16,13 @@ def test_a_picture_and_a_table_are_made_of_the_file_by_a_command(tmp_path, capsy
     curve = TrainingCurve(tmp_path / FILE)
     for epoch in range(1, 51):
         curve.add(**record(epoch))
-    main([str(tmp_path), "--figure", str(tmp_path / "curve.png"), "--markdown"])
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    picture = tmp_path / "curve.png"
+    picture.write_bytes(b"mine")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--figure", str(picture)])
+    assert "curve.png: exists" in capsys.readouterr().err and picture.read_bytes() == b"mine"
+    main([str(tmp_path), "--figure", str(picture), "--markdown", "--overwrite"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
     rows = capsys.readouterr().out.strip().splitlines()[4:]
     assert len(rows) == 20 and rows[0].startswith("| 1.5 |") and rows[-1].startswith("| 75.0 |")
     assert curve_table(curve.records, rows=50).count("\n") == 2 + 50
@@ -30,3 +35,12 @@ def test_a_file_that_is_no_curve_and_a_folder_without_one_are_one_line(tmp_path,
     with pytest.raises(SystemExit):
         main([str(tmp_path / "nothing")])
     assert "no epoch of a training" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    TrainingCurve(tmp_path / FILE).add(**record(1))
+    for name, message in (("curve.xyz", "no kind of picture"), (f"{FILE}/x.png", "be written")):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path), "--figure", str(tmp_path / name)])
+        line, = capsys.readouterr().err.splitlines()
+        assert message in line

@@ -202,3 +202,17 @@ def test_improvement_is_over_the_mixture():
     before = torch.tensor([[20 * 0.30103, -20 * 0.30103]]).double()
     torch.testing.assert_close(scores.si_snr_i, expected - before, atol=1e-3, rtol=0)
     assert scores.permutation.tolist() == [[1, 0]]
+
+
+def test_one_speaker_alone_does_not_outweigh_the_other_mixtures():
+    """SI-SNR's gradient grows as the error falls: a lone voice is limited to 30 dB."""
+    torch.manual_seed(0)
+    sources = torch.randn(2, 4000, 2)
+    sources[0, :, 1] = 0
+    estimates = (sources + 1e-5 * torch.randn_like(sources)).requires_grad_()
+    loss = pit_si_snr_loss(estimates, sources)
+    assert loss[0].item() == pytest.approx(-30, abs=0.1) and loss[1] < -90
+    gradients = torch.autograd.grad(loss.sum(), estimates)[0]
+    alone, both = gradients.abs().amax(dim=(1, 2))
+    assert torch.isfinite(gradients).all() and alone < 0.01 * both
+    assert pit_si_snr_loss(estimates[1:], sources[1:]) == loss[1]

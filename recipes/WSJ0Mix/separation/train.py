@@ -23,11 +23,11 @@ from speechbrain.utils.logger import get_logger
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.data.datasets import separation_dataset
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.errors import one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
 from papez_lobes.evaluation.output_files import write_evaluation
 from papez_lobes.evaluation.provenance import provenance
-from papez_lobes.inference.bundle import write_bundle
+from papez_lobes.inference.bundle import check_replaceable, write_bundle
 from papez_lobes.inference.warm_start import start_from
 from papez_lobes.training.batching import train_loader_options
 from papez_lobes.training.brain import Separation
@@ -109,18 +109,22 @@ if __name__ == "__main__":
         hparams, run_opts = experiment.hparams, experiment.run_opts
         sb.utils.distributed.ddp_init_group(run_opts)
 
-        if run_opts.jit:
-            raise UserError("--jit: TorchScript does not take these separators; leave it out")
         if hparams["tensorboard"]:
             check_tensorboard()
 
         # one training at a time in the output folder, of one separator
-        on_main(claim_output_folder, hparams["output_folder"], run_opts.debug)
+        on_main(claim_output_folder, hparams["output_folder"], run_opts.debug,
+                hparams["save_folder"])
+        on_main(check_replaceable, Path(hparams["output_folder"], "bundle"))
         if hparams["branch_from"] is not None:
             on_main(branch_from, hparams["branch_from"], hparams["save_folder"],
                     hparams["output_folder"])
         on_main(keep_hyperparameters, hparams["save_folder"], experiment.separator_file.name,
                 experiment.hyperparameters)
+        if hparams["start_from"] is not None and hparams["checkpointer"].find_checkpoint() is None:
+            parts = hparams["modules"]["separator"].parts
+            trust = hparams.get("trust_bundle", False)  # which earlier experiment files lack
+            start_from(hparams["start_from"], parts, hparams["num_spks"], trust)
         manifests = prepare_data(hparams)
         sb.create_experiment_directory(
             hparams["output_folder"], log_config=run_opts.log_config or LOG_CONFIG
@@ -136,9 +140,6 @@ if __name__ == "__main__":
             run_opts=run_opts,
             checkpointer=hparams["checkpointer"],
         )
-        if hparams["start_from"] is not None and brain.checkpointer.find_checkpoint() is None:
-            parts = hparams["modules"]["separator"].parts
-            start_from(hparams["start_from"], parts, hparams["num_spks"])
         if not brain.test_only:
             brain.fit(
                 hparams["epoch_counter"],

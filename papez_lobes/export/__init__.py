@@ -1,0 +1,1 @@
+"""Separators as graphs for other runtimes."""

@@ -1,0 +1,177 @@
+"""A separator that onnxruntime runs."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from papez_lobes.errors import UserError
+from papez_lobes.inference.interface import SpeechSeparation
+
+FORMAT = 1  # of the files that `papez export` writes
+COPIES = 1e-4  # as in papez_lobes.separator
+BUDGET = {"max_depth": np.int64, "halting_threshold": np.float32, "halting_bias": np.float32}
+
+
+class OnnxSeparator(SpeechSeparation):
+    """A separator in an ONNX file, which `papez export` has written.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        The file.
+    max_depth : int, optional
+        Greatest number of steps that a token may run. None: the file's.
+    halting_threshold : float, optional
+        In (0, 1]; tokens halt earlier with a lower threshold. None: the file's.
+    halting_bias : float, optional
+        Added to the halting logit; tokens halt earlier with a higher bias. None: the file's.
+    threads : int, optional
+        Threads that compute. None: one per core that this process may use.
+
+    Raises
+    ------
+    UserError
+        onnxruntime is not installed, the file cannot be read, or a setting is out of its range.
+    """
+
+    def __init__(
+        self, path: str | Path, max_depth: int | None = None,
+        halting_threshold: float | None = None, halting_bias: float | None = None,
+        threads: int | None = None,
+    ):
+        self._session = _open_session(path, threads)
+        self.metadata = _read_metadata(self._session, path)
+        super().__init__(
+            str(path), int(self.metadata["sample_rate"]), int(self.metadata["num_spks"]))
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._gives_depth = "depth" in outputs
+        given = dict(zip(BUDGET, (max_depth, halting_threshold, halting_bias)))
+        self._budget = self._checked({k: v for k, v in given.items() if v is not None})
+
+    @classmethod
+    def load(
+        cls, path: str | Path, mean_depth: float | None = None, num_speakers: int | None = None,
+        overrides: dict | None = None,
+    ) -> "OnnxSeparator":
+        """Load a file with the arguments of `papez_lobes.load` that apply to it."""
+        unknown = sorted(set(overrides or {}) - set(BUDGET))
+        if unknown:
+            raise UserError(f"{path}: {unknown[0]} is fixed in an ONNX file; export another one")
+        if mean_depth is not None:
+            raise UserError(f"{path}: a mean depth cannot be set on an ONNX file; give a max_depth "
+                            "or a halting_threshold")
+        separator = cls(path, **overrides or {})
+        if num_speakers not in (None, separator.num_speakers):
+            raise UserError(f"{path}: separates {separator.num_speakers} speakers, not "
+                            f"{num_speakers}; name another file")
+        return separator
+
+    def _checked(self, budget):
+        """The budget as inputs of the session."""
+        if budget and not self._gives_depth:
+            raise UserError(
+                f"{self.path}: has no recurrence, so {next(iter(budget))} cannot be set")
+        if not budget.get("max_depth", 1) >= 1:
+            raise UserError(f"max_depth is {budget['max_depth']}: it must be at least 1")
+        if not 0 < budget.get("halting_threshold", 1) <= 1:
+            raise UserError(
+                f"halting_threshold is {budget['halting_threshold']}: it must be in (0, 1]")
+        return {key: np.asarray(value, BUDGET[key]) for key, value in budget.items()}
+
+    def estimate(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Separate one mixture, and tell how deep each token went.
+
+        Arguments
+        ---------
+        mixture : numpy.ndarray
+            [T], float32, T >= 1.
+
+        Returns
+        -------
+        estimates : numpy.ndarray
+            [T, C], float32, of any scale and sign.
+        depth : numpy.ndarray or None
+            [L], int64: steps that each token ran. None if the separator has no recurrence.
+        """
+        inputs = {"mixture": np.asarray(mixture, np.float32)[np.newaxis], **self._budget}
+        estimates, *depth = self._session.run(None, inputs)
+        return estimates[0], depth[0][0] if depth else None
+
+    def separate_with_depth(self, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Separate mixtures one by one; see `SpeechSeparation.separate_with_depth`."""
+        mixtures = np.asarray(mixtures, np.float32)
+        if mixtures.ndim != 2 or mixtures.shape[1] < 1:
+            raise ValueError(f"mixtures are {list(mixtures.shape)}: they must be [B, T], T >= 1")
+        estimates, depths = zip(*(self.estimate(mixture) for mixture in mixtures))
+        matched = np.stack([match_mixture(*pair) for pair in zip(estimates, mixtures)])
+        return matched, np.stack(depths) if self._gives_depth else None
+
+
+def match_mixture(estimates: np.ndarray, mixture: np.ndarray) -> np.ndarray:
+    """Scale estimates so that they sum to the mixture: one gain per speaker, by least squares.
+
+    It is the same as `papez_lobes.separator.match_mixture`.
+
+    Arguments
+    ---------
+    estimates : numpy.ndarray
+        [T, C].
+    mixture : numpy.ndarray
+        [T].
+
+    Returns
+    -------
+    numpy.ndarray
+        [T, C]. All zeros where the mixture is silent.
+
+    Example
+    -------
+    >>> sources = np.random.default_rng(0).standard_normal((8000, 2))
+    >>> matched = match_mixture(sources * [-0.1, 7.0], sources.sum(axis=1))
+    >>> bool(np.allclose(matched, sources, atol=1e-3))
+    True
+    """
+    wide = estimates.astype(np.float64)
+    level = np.sqrt(np.square(wide).mean(axis=0))
+    wide /= np.maximum(level, np.finfo(estimates.dtype).tiny)  # well conditioned
+    gram, projection = wide.T @ wide, wide.T @ mixture
+    # One gain for all, and for each the sign that fits the mixture: what copies keep
+    common = level * np.sign(projection)
+    energy = max(common @ gram @ common, np.finfo(np.float64).tiny)
+    common *= (common @ projection) / energy
+    inverse = np.linalg.pinv(gram, rcond=COPIES, hermitian=True)
+    gains = common + inverse @ (projection - gram @ common)
+    return (wide * gains).astype(estimates.dtype)
+
+
+def _open_session(path, threads):
+    """An onnxruntime session of a file."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            "onnxruntime is not installed; run: pip install 'papez-lobes[onnx]'") from error
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; name one that `papez export` has written")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong with a file is said below, in one line
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        reason = "not an ONNX file, or a damaged or truncated one; export it again"
+        if "opset" in str(error) or "IR version" in str(error):
+            reason = f"is newer than onnxruntime {onnxruntime.__version__}; install a newer one"
+        raise UserError(f"{path}: {reason}") from error
+
+
+def _read_metadata(session, path):
+    """The metadata of a file of a format that is known."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    if "papez_format" not in metadata:
+        raise UserError(f"{path}: an ONNX file that `papez export` has not written; export one")
+    if int(metadata["papez_format"]) > FORMAT:
+        raise UserError(f"{path}: is of format {metadata['papez_format']}, and this version reads "
+                        f"up to {FORMAT}; install a newer papez-lobes")
+    return metadata
