@@ -11,12 +11,23 @@ import sys
 from collections.abc import Sequence
 
 from papez_lobes import __version__
-from papez_lobes.cli import bench, convert, evaluate, export, list_bundles, live, mix, separate
+from papez_lobes.cli import (
+    bench,
+    convert,
+    evaluate,
+    export,
+    list_bundles,
+    live,
+    mix,
+    separate,
+    serve,
+)
 from papez_lobes.errors import UserError, one_line_errors
 
 COMMANDS = {
     "separate": separate,
     "live": live,
+    "serve": serve,
     "list": list_bundles,
     "mix": mix,
     "evaluate": evaluate,

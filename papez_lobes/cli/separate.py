@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import redirect_stdout
 
 from papez_lobes.cli.options import add_dtype, add_trust
 from papez_lobes.errors import UserError
@@ -14,10 +15,13 @@ OVERRIDES = ("max_depth", "halting_threshold")  # hyperparameters of the bundle
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `papez separate`."""
-    parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER|GLOB|-", help="recordings of "
-                        "several speakers, of any length; - is an audio file on standard input")
+    parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER|GLOB|LIST|-", help="recordings "
+                        "of several speakers, of any length; a list is a .txt file with one of "
+                        "them a line, - is an audio file on standard input; URLs such as "
+                        "s3://bucket/folder are those of fsspec")
     parser.add_argument("-o", "--out", default="separated", metavar="FOLDER", help="where "
-                        "NAME_s1.wav, NAME_s2.wav, ... are written (default: separated)")
+                        "NAME_s1.wav, NAME_s2.wav, ... are written, or its URL (default: "
+                        "separated)")
     parser.add_argument("-n", "--bundle", metavar="BUNDLE", help="a name that `papez list` shows, "
                         "a folder, fast or best (default: the best one that runs at least five "
                         "times faster than real time here)")
@@ -25,8 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "the bundle (default: 2)")
     parser.add_argument("-d", "--device", help="cuda, mps, cpu, ... (default: the first of these "
                         "that works here)")
-    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="recordings at "
-                        "once (default: 1)")
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="recordings at once "
+                        "(default: 1; with --ray as many as there are cores, or GPUs)")
+    parser.add_argument("--ray", metavar="local|ADDRESS", help="separate on a Ray cluster, see "
+                        "docs/scale.md; needs `pip install papez-lobes[ray]`")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace estimates that exist")
     existing.add_argument("--skip-existing", action="store_true", help="leave out recordings whose "
@@ -77,17 +83,27 @@ def run(arguments: argparse.Namespace) -> None:
     from papez_lobes.inference.batch import BatchSeparator, separate_all
     from papez_lobes.inference.recordings import find_recordings
 
-    if arguments.jobs < 1:
-        raise UserError(f"--jobs {arguments.jobs}: it must be 1 or more")
+    jobs = arguments.jobs
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs {jobs}: it must be 1 or more")
     recordings = find_recordings(arguments.inputs)
     options, separator = _prepare(arguments, recordings[0].source)
-    if arguments.jobs == 1:
+    if arguments.ray is not None:
+        from papez_lobes.inference.ray_pool import separate_on_ray
+
+        count = separator.num_speakers
+        del separator
+        outcomes = separate_on_ray(recordings, options, count, arguments.ray, jobs)
+    elif jobs is None or jobs == 1:
         batch_separator = BatchSeparator(options, separator)
         outcomes = _separate_in_turn(batch_separator, recordings)
     else:
         del separator
-        outcomes = separate_all(recordings, options, min(arguments.jobs, len(recordings)))
-    _report(outcomes, len(recordings), arguments)
+        outcomes = separate_all(recordings, options, min(jobs, len(recordings)))
+    together = arguments.ray is not None or (jobs or 1) > 1
+    output = sys.stdout
+    with redirect_stdout(sys.stderr):  # Ray prints messages of its own
+        _report(outcomes, len(recordings), arguments, output, together)
 
 
 def _prepare(arguments, first):
@@ -107,6 +123,8 @@ def _prepare(arguments, first):
     }
     separator = load(**model)
     model["bundle"] = separator.path  # other processes need not choose again
+    if arguments.ray is not None:
+        model["device"] = arguments.device or "cpu"  # the cluster may have what this machine lacks
     if arguments.mean_depth is not None or arguments.rtf is not None:
         budget = {"mean_depth": arguments.mean_depth, "real_time_factor": arguments.rtf}
         model["overrides"] |= _set_budget(separator, first, budget)
@@ -139,10 +157,13 @@ def _device(arguments):
 def _set_budget(separator, source, budget):
     """Meet a budget on the beginning of a recording; returns the hyperparameters that do."""
     from papez_lobes.data.audio import open_audio
+    from papez_lobes.inference.remote import fetched
 
     if source == STANDARD_INPUT:
         raise UserError("--mean-depth and --rtf are set on a file: name one instead of -")
-    with open_audio(source, separator.sample_rate, truncated="keep") as audio:
+    with fetched(source) as path, open_audio(
+        path, separator.sample_rate, truncated="keep"
+    ) as audio:
         beginning = next(audio.blocks(CALIBRATION_SECONDS * separator.sample_rate))
     setting = separator.set_budget(beginning, **budget)
     spread, factor = setting.spread, setting.real_time_factor
@@ -170,8 +191,9 @@ def _separate_in_turn(batch_separator, recordings):
 def _seconds(source):
     """Duration of a recording; None if only reading it would tell."""
     from papez_lobes.data.audio import open_audio
+    from papez_lobes.inference.remote import is_url
 
-    if source == STANDARD_INPUT:
+    if source == STANDARD_INPUT or is_url(source):
         return None
     try:
         with open_audio(source, truncated="keep") as audio:
@@ -180,13 +202,13 @@ def _seconds(source):
         return None
 
 
-def _report(outcomes, count, arguments):
+def _report(outcomes, count, arguments, output, together):
     """Print what became of each recording as it comes, and the failures at the end."""
     from tqdm import tqdm
 
     failed = []
     with tqdm(total=count, desc="separated", unit="file", disable=None if count > 1 and
-              arguments.jobs > 1 else True, leave=False) as bar:
+              together else True, leave=False) as bar:
         for outcome in outcomes:
             bar.update()
             if outcome.status == "failed":
@@ -194,9 +216,9 @@ def _report(outcomes, count, arguments):
             for note in _notes(outcome, arguments):
                 _say(f"{outcome.recording.source}: {note}")
             if arguments.json:
-                tqdm.write(outcome.to_json())
+                tqdm.write(outcome.to_json(), file=output)
             elif outcome.report is not None:
-                tqdm.write("\n".join(map(str, outcome.report.paths)))
+                tqdm.write("\n".join(map(str, outcome.report.paths)), file=output)
     for reason in failed:
         print(f"papez separate: {reason}", file=sys.stderr)
     if failed:

@@ -10,11 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from papez_lobes.errors import UserError
 from papez_lobes.inference.files import FileOptions, Report, separate_recording
 from papez_lobes.inference.interface import SpeechSeparation, load
 from papez_lobes.inference.recordings import TEMPLATE, Recording, estimate_paths
+from papez_lobes.inference.remote import exists, fetched, is_url, put
 
 REFUSE, OVERWRITE, SKIP = "refuse", "overwrite", "skip"  # what happens to files that exist
 
@@ -28,7 +30,7 @@ class BatchOptions:
     model : dict
         Arguments of `papez_lobes.load`.
     out : str
-        Output folder.
+        Output folder, or its URL.
     template, ext : str
         Of the names of the files, see `papez_lobes.inference.recordings.estimate_paths`.
     existing : str
@@ -100,33 +102,97 @@ class BatchSeparator:
         self, recording: Recording, progress: Callable[[float], object] = lambda seconds: None
     ) -> Outcome:
         """Separate a recording and write its files; `progress` as in `separate_recording`."""
-        options = self.options
         try:
-            paths = estimate_paths(
-                options.out, recording.track, self.separator.num_speakers, options.template,
-                options.ext, options.files.residual,
-            )
-            picture = Path(options.out, f"{recording.track}.png")
-            wanted = [*paths, picture] if options.plot else paths
-            existing = [path for path in wanted if os.path.lexists(path)]
-            if options.existing == SKIP and len(existing) == len(wanted):
+            if is_done(recording, self.options, self.separator.num_speakers):
                 return Outcome(recording, "skipped")
-            if options.existing == REFUSE and existing:
-                raise UserError(f"{existing[0]}: exists; --overwrite replaces it, and "
-                                "--skip-existing leaves out recordings that are done")
-            # of a recording that is done in part, all is written again
-            files = replace(options.files, overwrite=options.existing != REFUSE)
-            report = separate_recording(
-                self.separator, recording.source, paths, files, progress
-            )
-            if options.plot:
-                from papez_lobes.inference.picture import draw_tracks
-
-                draw_tracks(picture, recording.source, paths)
-                report.paths.append(picture)
+            report = self._separate(recording, progress)
         except UserError as error:
             return Outcome(recording, "failed", reason=str(error))
         return Outcome(recording, "separated", report)
+
+    def _separate(self, recording, progress):
+        """Separate a recording; URLs are fetched to temporary files, and uploaded from there."""
+        out = self.options.out
+        with fetched(recording.source) as source:
+            try:
+                if not is_url(out):
+                    return self._write(source, recording.track, out, progress)
+                with TemporaryDirectory(prefix="papez-") as folder:
+                    report = self._write(source, recording.track, folder, progress)
+                    urls = [_join(out, path.relative_to(folder)) for path in report.paths]
+                    for path, url in zip(report.paths, urls):
+                        put(path, url)
+                    report.paths = urls
+            except UserError as error:  # which names the temporary file
+                raise UserError(str(error).replace(source, recording.source)) from error
+        report.source = recording.source
+        return report
+
+    def _write(self, source, track, out, progress):
+        """Separate a file of this machine into another folder of it."""
+        options = self.options
+        *paths, picture = _names(track, options, self.separator.num_speakers, out)
+        # of a recording that is done in part, all is written again
+        files = replace(options.files, overwrite=options.existing != REFUSE)
+        report = separate_recording(self.separator, source, paths, files, progress)
+        if options.plot:
+            from papez_lobes.inference.picture import draw_tracks
+
+            draw_tracks(picture, source, paths)
+            report.paths.append(picture)
+        return report
+
+
+def is_done(
+    recording: Recording, options: BatchOptions, num_speakers: int,
+    exists: Callable[[str | Path], bool] | None = None,
+) -> bool:
+    """Tell whether a recording is to be left out, as its files exist.
+
+    Arguments
+    ---------
+    recording : Recording
+        The recording.
+    options : BatchOptions
+        What is written, and what happens to files that exist.
+    num_speakers : int
+        C.
+    exists : callable, optional
+        Tells whether a file or URL exists. Default: this asks its file system.
+
+    Raises
+    ------
+    UserError
+        A file exists and may not be replaced, or is the recording itself.
+    """
+    exists = exists or _exists
+    *wanted, picture = _names(recording.track, options, num_speakers, options.out)
+    if options.plot:
+        wanted.append(picture)
+    if recording.source in wanted:  # of files here, `TrackWriter` knows more
+        raise UserError(f"{recording.source}: would be overwritten; choose another --out")
+    if options.existing == OVERWRITE:
+        return False
+    existing = [path for path in wanted if exists(path)]
+    if options.existing == REFUSE and existing:
+        raise UserError(f"{existing[0]}: exists; --overwrite replaces it, and --skip-existing "
+                        "leaves out recordings that are done")
+    return len(existing) == len(wanted)
+
+
+def _names(track, options, num_speakers, out):
+    """The paths or URLs of a recording's tracks, and of its picture."""
+    tracks = estimate_paths("", track, num_speakers, options.template, options.ext,
+                            options.files.residual)
+    return [_join(out, name) for name in [*tracks, Path(f"{track}.png")]]
+
+
+def _join(out, name):
+    return f"{out.rstrip('/')}/{name.as_posix()}" if is_url(out) else Path(out, name)
+
+
+def _exists(path):
+    return exists(path) if is_url(path) else os.path.lexists(path)
 
 
 def separate_all(

@@ -54,7 +54,7 @@ def _levels(file, rate, samples):
     """Levels [frequencies, columns] in dB: the loudest frame of each column."""
     size = int(WINDOW * rate) // 2 * 2
     hop = size // 2
-    columns = max(1, min(COLUMNS, samples // hop))
+    columns = max(1, min(COLUMNS, samples // hop - 1))
     powers = np.full((columns, size // 2 + 1), 1e-12)
     window, position, rest = np.hanning(size), 0, np.zeros(0, np.float32)
     with open_audio(file, rate, truncated="keep") as audio:
@@ -62,7 +62,8 @@ def _levels(file, rate, samples):
             rest = np.concatenate([rest, block])
             count = max(0, (rest.size - size) // hop + 1)
             frames = np.lib.stride_tricks.sliding_window_view(rest, size)[::hop][:count]
-            places = ((position + np.arange(count) * hop) * columns) // max(1, samples)
+            centres = position + (np.arange(count) + 1) * hop
+            places = (centres * columns) // max(1, samples)
             power = np.square(np.abs(np.fft.rfft(frames * window)))
             np.maximum.at(powers, places.clip(0, columns - 1), power)
             position += count * hop

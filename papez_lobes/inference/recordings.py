@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from papez_lobes.data.lookup import audio_files, report_passed_over
+from papez_lobes.data.containers import AUDIO_SUFFIXES
+from papez_lobes.data.lookup import audio_files, readable_suffixes, report_passed_over
 from papez_lobes.errors import UserError
+from papez_lobes.inference.remote import fetched, is_url, list_files
 
 STANDARD_INPUT = "-"
 TEMPLATE = "{track}_s{speaker}.{ext}"  # of the names of estimates
 FIELDS = {"track", "speaker", "ext"}
+LIST_SUFFIX = ".txt"  # of a text file that names recordings
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Recording:
     Arguments
     ---------
     source : str
-        Path of the file, or "-" for standard input.
+        Path of the file, its URL, or "-" for standard input.
     track : str
         The beginning of the names of its estimates, relative to the output folder.
     """
@@ -32,7 +35,9 @@ class Recording:
 
 
 def find_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
-    """Find the recordings that files, folders and patterns name.
+    """Find the recordings that files, folders, patterns and lists name.
+
+    Files, folders and lists may be URLs of any file system that fsspec knows.
 
     A file's track is its name without the suffix. A folder's recordings keep their place in the
     folder, a pattern's their place below the part without wildcards. Where two recordings would
@@ -42,7 +47,8 @@ def find_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
     Arguments
     ---------
     inputs : sequence of str or pathlib.Path
-        Files, folders, patterns with `*`, `?`, `[...]` or `**`, or "-" for standard input.
+        Files, folders, patterns with `*`, `?`, `[...]` or `**`, "-" for standard input, or lists:
+        text files (.txt) with a line for each of these.
 
     Returns
     -------
@@ -69,19 +75,39 @@ def find_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
     """
     found: dict[str, PurePosixPath] = {}  # the file's absolute path -> its place
     sources: dict[str, str] = {}
-    for name in map(str, inputs):
+    for name in _with_lists(inputs):
         for source, place in _expand(name):
-            key = source if source == STANDARD_INPUT else os.path.abspath(source)
+            stays = source == STANDARD_INPUT or is_url(source)
+            key = source if stays else os.path.abspath(source)
             found.setdefault(key, place)
             sources.setdefault(key, source)
     tracks = _unique_tracks(found)
     return [Recording(sources[key], tracks[key]) for key in found]
 
 
+def _with_lists(inputs):
+    """The inputs, with what a list names in the place of the list."""
+    for name in map(str, inputs):
+        if not name.lower().endswith(LIST_SUFFIX):
+            yield name
+            continue
+        with fetched(name) as path:
+            try:
+                lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{name}: cannot be read as a list ({error})") from error
+        lines = [line.strip() for line in lines if line.strip()]
+        if not lines:
+            raise UserError(f"{name}: names no recordings; write one a line")
+        yield from lines
+
+
 def _expand(name):
     """Files of one input, each with its place below the output folder."""
     if name == STANDARD_INPUT:
         return [(name, PurePosixPath("stdin.wav"))]
+    if is_url(name):
+        return _expand_url(name)
     path = Path(name).expanduser()
     if path.is_dir():
         files, others = audio_files(path)
@@ -99,6 +125,21 @@ def _expand(name):
         root = Path(*fixed) if fixed else Path()
         return [(file, PurePosixPath(Path(file).relative_to(root).as_posix())) for file in files]
     return [(str(path), PurePosixPath(path.name))]
+
+
+def _expand_url(url):
+    """Files of one URL. What has the suffix of audio is a file, without asking its system."""
+    if PurePosixPath(url).suffix.lower() in AUDIO_SUFFIXES:
+        return [(url, PurePosixPath(PurePosixPath(url).name))]
+    files = []
+    for file in list_files(url):
+        place = PurePosixPath(file.removeprefix(url.rstrip("/") + "/"))
+        hidden = any(part.startswith(".") for part in place.parts)
+        if place.suffix.lower() in readable_suffixes() and not hidden:
+            files.append((file, place))
+    if not files:
+        raise UserError(f"{url}: no audio files in this folder; name another")
+    return files
 
 
 def _unique_tracks(places):

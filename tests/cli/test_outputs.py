@@ -16,6 +16,7 @@ READS = {
     "bench": {"names", "device", "dtype", "speech", "baseline"},
     "export": {"bundle", "device", "dtype"},
     "list": set(),
+    "serve": {"bundle", "device", "dtype", "host"},
 }
 # Commands that write into folders which may exist, and refuse only the files that would be
 # replaced: their tests.

@@ -4,6 +4,7 @@ import argparse
 import io
 import re
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -37,10 +38,13 @@ def words(stranger, tmp_path, monkeypatch):
     manifest = write_case(tmp_path, np.random.default_rng(0).normal(0, 0.1, (2400, 2)))
     raw = np.zeros(2400, np.int16).tobytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    monkeypatch.setitem(sys.modules, "gradio", MagicMock())  # a page that ends at once
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the page's, which would stay
     out = tmp_path / "out"
     return {
         "separate": [tmp_path / "mix.wav", "-n", stranger, "-o", out, "-d", "cpu"],
         "live": ["-", "-n", stranger, "-o", out, "-d", "cpu"],
+        "serve": ["-n", stranger, "-d", "cpu", "--port", "0"],
         "evaluate": [stranger, manifest, "--measures", "--out", out, "--jobs", "1"],
         "export": [stranger, tmp_path / "it.onnx"],
         "bench": [stranger, "--seconds", "0.1", "--rounds", "1", "--threads", "1", "--no-memory"],
