@@ -30,6 +30,7 @@ for index in range(50):
 
 def test_memory_does_not_grow_with_the_number_of_windows():
     """Caches of products for each number of rows once grew by a megabyte a window."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     early, late = (int(kilobytes) / 1024 for kilobytes in done.stdout.split())
     assert late - early < 12, (early, late)
