@@ -1,6 +1,7 @@
-"""Time and memory of one separation by the ONNX runner, from the start of its process to its end.
+"""Time and memory of one separation, from the start of its process to its end.
 
-    python benchmarks/onnx_start.py MODEL.onnx IN.wav
+    python benchmarks/onnx_start.py MODEL.onnx IN.wav        # the ONNX runner
+    python benchmarks/onnx_start.py papez-small-8k IN.wav    # papez separate, with PyTorch
 
 Each run is a new process on one core. CPU time is what the run would take on an idle core, whatever
 else the machine does. `--python` names the interpreter of an environment that holds the runner
@@ -37,15 +38,19 @@ def measure(command: list[str]) -> tuple[float, float, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("model", metavar="MODEL.onnx|BUNDLE")
     parser.add_argument("recording", metavar="IN.wav")
     parser.add_argument("--python", default=sys.executable, help="default: this one")
     arguments = parser.parse_args(argv)
     rows = []
     for _ in range(1 + RUNS):  # the first run fills the caches of the disk
         with tempfile.TemporaryDirectory() as out:
-            rows.append(measure([arguments.python, "-m", "papez_lobes.runtime", arguments.model,
-                                 arguments.recording, out]))
+            if arguments.model.endswith(".onnx"):
+                words = ["papez_lobes.runtime", arguments.model, arguments.recording, out]
+            else:
+                words = ["papez_lobes.cli.main", "separate", arguments.recording, "-o", out,
+                         "-n", arguments.model]
+            rows.append(measure([arguments.python, "-m", *words]))
     seconds, cpu, memory = (statistics.median(column) for column in zip(*rows[1:]))
     print(f"{arguments.model}: {seconds:.2f} s, {cpu:.2f} s of CPU time, {memory:.0f} MB")
 
