@@ -1,6 +1,8 @@
 """Recordings and estimates on any file system that fsspec knows, such as s3://bucket/folder."""
 
 import secrets
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,13 +65,24 @@ def fetched(source: str) -> Iterator[str]:
     Arguments
     ---------
     source : str
-        A path, which stays as it is, or a URL, which is copied to a temporary file.
+        A path, which stays as it is, or a URL, or "-" for standard input, which are copied to a
+        temporary file: it may be read twice.
 
     Raises
     ------
     UserError
         The file cannot be fetched.
     """
+    if source == "-" and not sys.stdin.isatty():  # reading a terminal is refused later
+        with tempfile.TemporaryDirectory(prefix="papez-") as folder:
+            path = Path(folder, "standard input")
+            try:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            except OSError as error:
+                raise UserError(f"standard input: cannot be kept ({error.strerror})") from error
+            yield str(path)
+        return
     if not is_url(source):
         yield source
         return

@@ -211,11 +211,12 @@ def test_several_processes_write_the_same_files_as_one(separate, tmp_path):
 def test_standard_input_and_json(separate, tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "a.wav", np.stack([noise(8000), noise(8000)], axis=1))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
-    assert separate("-", "--json", out=tmp_path / "out") == 0
+    assert separate("-", "--json", "--plot", out=tmp_path / "out") == 0
     printed = capsys.readouterr()
     line = json.loads(printed.out)
     assert line["seconds"] == 1 and line["channels"] == 2 and len(line["levels_db"]) == 2
-    assert [os.path.basename(name) for name in line["paths"]] == ["stdin_s1.wav", "stdin_s2.wav"]
+    assert [os.path.basename(name) for name in line["paths"]] == [
+        "stdin_s1.wav", "stdin_s2.wav", "stdin.png"]
     assert line["depth"] >= 1 and line["real_time_factor"] > 0
     assert "2 channels are averaged" in printed.err
 
