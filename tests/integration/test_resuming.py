@@ -70,6 +70,8 @@ def test_ctrl_c_at_any_moment_is_one_line_and_status_130_and_training_goes_on(tm
         process = subprocess.Popen(
             training_command(tree, out, **options), cwd=RECIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            # a shell that runs the tests in the background has told them to ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while process.poll() is None and epochs_of(out) < wanted:
             time.sleep(0.01)
