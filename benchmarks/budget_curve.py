@@ -22,8 +22,7 @@ from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, read_manifest
-from papez_lobes.evaluation.pictures import png_bytes
-from papez_lobes.files import refuse_existing, write_bytes
+from papez_lobes.files import png_bytes, refuse_existing, write_bytes
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
 from papez_lobes.profiling.machine import describe_machine

@@ -15,8 +15,7 @@ from matplotlib.ticker import LogFormatter
 
 from papez_lobes.cli.outputs import add_overwrite
 from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.evaluation.pictures import png_bytes
-from papez_lobes.files import refuse_existing, write_bytes
+from papez_lobes.files import png_bytes, refuse_existing, write_bytes
 from papez_lobes.profiling.presentation import reference_length
 
 

@@ -1,6 +1,7 @@
 """Files on disk: written whole or not at all, and fingerprints that show when they have changed."""
 
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -85,6 +86,13 @@ def sync_files(folder: Path) -> None:
         if path.is_file():
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
+
+
+def png_bytes(figure) -> bytes:
+    """A figure of matplotlib's as a PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return stream.getvalue()
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,9 +6,9 @@ from contextlib import redirect_stdout
 
 from papez_lobes.cli.options import add_dtype, add_trust
 from papez_lobes.errors import UserError
+from papez_lobes.inference.remote import STANDARD_INPUT
 
 SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"}  # of the output files
-STANDARD_INPUT = "-"
 CALIBRATION_SECONDS = 30  # of the first recording's beginning, on which a budget is met
 OVERRIDES = ("max_depth", "halting_threshold")  # hyperparameters of the bundle
 

@@ -145,6 +145,7 @@ def _separate(options, separator, path, progress):
     done, seconds = 0.0, None
 
     def show(part):
+        """Move the page's progress bar by a number of seconds."""
         nonlocal done
         done += part
         if seconds:

@@ -342,7 +342,7 @@ def open_audio(
     if truncated not in ("refuse", "keep"):
         raise ValueError(f"truncated must be 'refuse' or 'keep', not {truncated!r}")
     options = {"sample_rate": sample_rate, "channel": channel, "keep": truncated == "keep"}
-    with _on_disk(source) as (path, name), _open(path, name, stream=True, **options) as audio:
+    with on_disk(source) as (path, name), _open(path, name, stream=True, **options) as audio:
         yield audio
 
 
@@ -451,7 +451,7 @@ def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
 
 
 @contextmanager
-def _on_disk(source: Source) -> Iterator[tuple[Path, str]]:
+def on_disk(source: Source) -> Iterator[tuple[Path, str]]:
     """Yield the path of a source and its name in messages. What is no path is copied."""
     if isinstance(source, (str, os.PathLike)) and source != "-":
         name = str(source)
@@ -493,6 +493,7 @@ class _SoundFile(soundfile.SoundFile):
     """
 
     def seekable(self) -> bool:
+        """False: `soundfile` shall not seek after reading."""
         return False
 
 
@@ -583,6 +584,7 @@ def _endless_mp3(path, begin, stack):
     reading, writing = os.pipe()
 
     def copy():
+        """Write the file into the pipe."""
         with open(path, "rb") as file, suppress(OSError), open(writing, "wb") as pipe:
             file.seek(begin)
             shutil.copyfileobj(file, pipe)

@@ -1,6 +1,5 @@
 """Pictures of an evaluation: separated mixtures, and the distribution of the scores."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import uniform_filter1d
 
 from papez_lobes.evaluation.averages import counted, finite_values
-from papez_lobes.files import write_bytes
+from papez_lobes.files import png_bytes, write_bytes
 from papez_lobes.training.logs import spectrogram
 
 DYNAMIC_RANGE_DB = 60  # shown below the loudest point of the mixture
@@ -75,13 +74,6 @@ def draw_distribution(rows: list[dict]) -> bytes:
     right.axhline(0, color="#999", linewidth=0.8)
     right.set(xlabel="SI-SNR of the mixture to a source, dB", ylabel="SI-SNRi of the source, dB")
     return png_bytes(figure)
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
 
 
 def _draw_spectrogram(axis, signal, sample_rate, loudest, title):

@@ -16,7 +16,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.inference.files import FileOptions, Report, separate_recording
 from papez_lobes.inference.interface import SpeechSeparation, load
 from papez_lobes.inference.recordings import TEMPLATE, Recording, estimate_paths
-from papez_lobes.inference.remote import exists, fetched, is_url, put
+from papez_lobes.inference.remote import STANDARD_INPUT, exists, fetched, is_url, put
 
 REFUSE, OVERWRITE, SKIP = "refuse", "overwrite", "skip"  # what happens to files that exist
 
@@ -116,9 +116,9 @@ class BatchSeparator:
         with fetched(recording.source) as source:
             try:
                 if not is_url(out):
-                    return self._write(source, recording.track, out, progress)
+                    return self._write(source, recording, out, progress)
                 with TemporaryDirectory(prefix="papez-") as folder:
-                    report = self._write(source, recording.track, folder, progress)
+                    report = self._write(source, recording, folder, progress)
                     urls = [_join(out, path.relative_to(folder)) for path in report.paths]
                     for path, url in zip(report.paths, urls):
                         put(path, url)
@@ -128,17 +128,18 @@ class BatchSeparator:
         report.source = recording.source
         return report
 
-    def _write(self, source, track, out, progress):
-        """Separate a file of this machine into another folder of it."""
+    def _write(self, source, recording, out, progress):
+        """Separate a file of this machine, which holds a recording, into a folder of it."""
         options = self.options
-        *paths, picture = _names(track, options, self.separator.num_speakers, out)
+        *paths, picture = _names(recording.track, options, self.separator.num_speakers, out)
         # of a recording that is done in part, all is written again
         files = replace(options.files, overwrite=options.existing != REFUSE)
         report = separate_recording(self.separator, source, paths, files, progress)
         if options.plot:
             from papez_lobes.inference.picture import draw_tracks
 
-            draw_tracks(picture, source, paths)
+            piped = recording.source == STANDARD_INPUT
+            draw_tracks(picture, source, paths, "standard input" if piped else Path(source).name)
             report.paths.append(picture)
         return report
 

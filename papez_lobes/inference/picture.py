@@ -1,20 +1,21 @@
 """A picture of a separated recording of any length: spectrograms of it and of its tracks."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from papez_lobes.data.audio import audio_info, open_audio
-from papez_lobes.files import write_bytes
+from papez_lobes.files import png_bytes, write_bytes
 
 COLUMNS = 1200  # of a spectrogram, at most
 WINDOW = 0.032  # seconds
 DYNAMIC_RANGE_DB = 60  # shown below the loudest point of the recording
 
 
-def draw_tracks(path: str | Path, source: str | Path, tracks: Sequence[str | Path]) -> None:
+def draw_tracks(
+    path: str | Path, source: str | Path, tracks: Sequence[str | Path], title: str
+) -> None:
     """Draw spectrograms of a recording and of its tracks, one below the other.
 
     Memory does not grow with the length of the recording.
@@ -27,6 +28,8 @@ def draw_tracks(path: str | Path, source: str | Path, tracks: Sequence[str | Pat
         The recording.
     tracks : sequence of str or pathlib.Path
         Files of the same duration.
+    title : str
+        What the recording is called.
     """
     from matplotlib.figure import Figure
 
@@ -36,18 +39,17 @@ def draw_tracks(path: str | Path, source: str | Path, tracks: Sequence[str | Pat
     axes = figure.subplots(1 + len(tracks), 1, sharex=True)
     levels = [_levels(file, rate, round(seconds * rate)) for file in (source, *tracks)]
     loudest = float(levels[0].max())
-    for axis, file, level in zip(axes, (source, *tracks), levels):
+    names = [title, *(Path(track).name for track in tracks)]
+    for axis, name, level in zip(axes, names, levels):
         axis.imshow(
             level, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
             extent=(0, seconds, 0, rate / 2000), vmin=loudest - DYNAMIC_RANGE_DB, vmax=loudest,
         )
-        axis.set_title(Path(file).name, fontsize=9, loc="left")
+        axis.set_title(name, fontsize=9, loc="left")
         axis.set_ylabel("kHz", fontsize=8)
         axis.tick_params(labelsize=8)
     axes[-1].set_xlabel("seconds", fontsize=9)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    write_bytes(path, stream.getbuffer())
+    write_bytes(path, png_bytes(figure))
 
 
 def _levels(file, rate, samples):

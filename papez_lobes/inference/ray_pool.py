@@ -22,8 +22,8 @@ from papez_lobes.inference.batch import (
     Outcome,
     is_done,
 )
-from papez_lobes.inference.recordings import STANDARD_INPUT, Recording
-from papez_lobes.inference.remote import is_url, list_files
+from papez_lobes.inference.recordings import Recording
+from papez_lobes.inference.remote import STANDARD_INPUT, is_url, list_files
 
 LOCAL = "local"  # the address of a cluster that is started here, for this command alone
 TRIES = 3  # of a recording whose worker is killed

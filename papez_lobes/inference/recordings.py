@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from papez_lobes.data.containers import AUDIO_SUFFIXES
 from papez_lobes.data.lookup import audio_files, readable_suffixes, report_passed_over
 from papez_lobes.errors import UserError
-from papez_lobes.inference.remote import fetched, is_url, list_files
+from papez_lobes.inference.remote import STANDARD_INPUT, fetched, is_url, list_files
 
-STANDARD_INPUT = "-"
 TEMPLATE = "{track}_s{speaker}.{ext}"  # of the names of estimates
 FIELDS = {"track", "speaker", "ext"}
 LIST_SUFFIX = ".txt"  # of a text file that names recordings

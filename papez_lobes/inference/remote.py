@@ -1,14 +1,14 @@
 """Recordings and estimates on any file system that fsspec knows, such as s3://bucket/folder."""
 
 import secrets
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from papez_lobes.errors import UserError
+
+STANDARD_INPUT = "-"
 
 # An upload to these replaces an object as a whole, once it is complete. Elsewhere a file is
 # uploaded beside its place and renamed.
@@ -73,14 +73,10 @@ def fetched(source: str) -> Iterator[str]:
     UserError
         The file cannot be fetched.
     """
-    if source == "-" and not sys.stdin.isatty():  # reading a terminal is refused later
-        with tempfile.TemporaryDirectory(prefix="papez-") as folder:
-            path = Path(folder, "standard input")
-            try:
-                with path.open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
-            except OSError as error:
-                raise UserError(f"standard input: cannot be kept ({error.strerror})") from error
+    if source == STANDARD_INPUT:
+        from papez_lobes.data.audio import on_disk
+
+        with on_disk(source) as (path, _):
             yield str(path)
         return
     if not is_url(source):

@@ -10,6 +10,7 @@ import soundfile
 
 import papez_lobes
 from papez_lobes.cli.main import main
+from tests.pipes import Pipe
 from tests.tiny import write_tiny_bundle
 
 
@@ -23,23 +24,8 @@ def signal():
     return (3000 * np.random.default_rng(0).standard_normal(20001)).astype("<i2")
 
 
-class Pipe(io.RawIOBase):
-    """A pipe that gives odd numbers of bytes at a time."""
-
-    def __init__(self, content):
-        self.content = io.BytesIO(content)
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        piece = self.content.read(min(len(buffer), 333))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
 def listen(monkeypatch, content):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Pipe(content))))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Pipe(content, most=333))))
 
 
 def test_raw_samples_on_standard_input_are_separated_to_files(

@@ -15,6 +15,7 @@ import soundfile
 
 from papez_lobes.data.audio import open_audio, read_audio, write_audio
 from papez_lobes.errors import UserError
+from tests.pipes import Pipe
 
 # Suffix -> options with which libsndfile writes such a file.
 FORMATS = {
@@ -48,19 +49,6 @@ def test_blocks_equal_the_whole_in_every_format(tmp_path, stereo, suffix):
     np.testing.assert_allclose(
         np.concatenate(blocks), read_audio(path, 8000, channel=1), atol=1e-6
     )
-
-
-class Pipe(io.RawIOBase):
-    """A source that cannot be sought in."""
-
-    def __init__(self, content):
-        self.content = io.BytesIO(content)
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        return self.content.readinto(buffer)
 
 
 def test_every_kind_of_source_gives_the_same(tmp_path, stereo, monkeypatch):

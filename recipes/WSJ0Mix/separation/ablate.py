@@ -24,8 +24,7 @@ from papez_lobes.config.separator_files import (
     set_hyperparameters,
 )
 from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.evaluation.pictures import png_bytes
-from papez_lobes.files import write_bytes
+from papez_lobes.files import png_bytes, write_bytes
 from papez_lobes.profiling.comparison import Comparison
 from papez_lobes.profiling.machine import describe_machine
 from papez_lobes.profiling.models import ModelSpec, build_model
