@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from papez_lobes.lengths import check_mixture, length_mask, to_counts
 
-COPIES = 1e-4  # two estimates of a correlation above 1 - COPIES are copies of each other
-
 
 class Separator(nn.Module):
     """Encoder, mask network and decoder: mixture [B, T] to estimates [B, T, C].
@@ -126,45 +124,3 @@ class Separator(nn.Module):
         counts = to_counts(lengths, size).tolist()
         items = [self(item[None, :count]) for item, count in zip(mixture, counts)]
         return torch.cat([F.pad(item, (0, 0, 0, size - item.shape[1])) for item in items])
-
-
-def match_mixture(estimates: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
-    """Scale estimates so that they sum to the mixture.
-
-    SI-SNR leaves scale and sign free. Here each speaker gets one gain, by least squares, for
-    listening and for files. Scores do not need it. Least squares do not tell how estimates that
-    are copies of each other share their part: they do so by their levels, so that a faint copy of
-    the only voice stays faint.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        [B, T, C], zero beyond each item's length.
-    mixture : torch.Tensor
-        [B, T], likewise.
-
-    Returns
-    -------
-    torch.Tensor
-        [B, T, C]. All zeros where the mixture is silent.
-
-    Example
-    -------
-    >>> sources = torch.randn(1, 8000, 2)
-    >>> matched = match_mixture(sources * torch.tensor([-0.1, 7.0]), sources.sum(-1))
-    >>> bool(torch.allclose(matched, sources, atol=1e-3))
-    True
-    """
-    # In float64, which not every device has. Equal levels make the equations well conditioned.
-    wide = estimates.cpu().double()
-    level = wide.square().mean(dim=1, keepdim=True).sqrt()
-    wide = wide / level.clamp(min=torch.finfo(estimates.dtype).tiny)
-    gram = wide.transpose(1, 2) @ wide
-    projection = wide.transpose(1, 2) @ mixture.cpu().double().unsqueeze(-1)  # [B, C, 1]
-    # One gain for all, and for each the sign that fits the mixture: what copies keep
-    common = level.transpose(1, 2) * projection.sign()
-    energy = (common.transpose(1, 2) @ gram @ common).clamp(min=torch.finfo(wide.dtype).tiny)
-    common = common * (common.transpose(1, 2) @ projection) / energy
-    inverse = torch.linalg.pinv(gram, rtol=COPIES, hermitian=True)
-    gains = common + inverse @ (projection - gram @ common)
-    return (wide * gains.transpose(1, 2)).to(estimates)

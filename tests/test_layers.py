@@ -52,14 +52,14 @@ def test_rooms_import_only_the_rooms_below_them():
             "training", "data", "devices", "fast", "errors", "files", "lengths", "tables",
         },
         "evaluation": {
-            "evaluation", "training", "data", "devices", "errors", "files", "separator",
-            "tables",
+            "evaluation", "training", "data", "devices", "errors", "files", "scaling",
+            "separator", "tables",
         },
         "inference": {
             "inference", "data", "devices", "errors", "config", "fast", "files", "resources",
-            "separator", "runtime",  # `load` gives either kind of separator
+            "scaling", "separator", "runtime",  # `load` gives either kind of separator
         },
-        "runtime": {"runtime", "data", "errors", "inference"},
+        "runtime": {"runtime", "data", "errors", "inference", "scaling"},
         "export": {"export", "runtime", "inference", "config", "errors", "files", *LOBES},
         "profiling": {
             "profiling", "evaluation", "inference", "training", "data", "fast", "errors", "config",
@@ -97,7 +97,8 @@ def test_no_test_imports_another():
 
 def test_every_module_of_the_package_is_placed():
     assert {path.stem for path in PACKAGE.glob("*.py")} == {
-        *(set(LOBES) - {"config"}), "__init__", "devices", "files", "resources", "tables",
+        *(set(LOBES) - {"config"}), "__init__", "devices", "files", "resources", "scaling",
+        "tables",
     }
 
 

@@ -28,7 +28,8 @@ from papez_lobes.evaluation.averages import finite_values, mean_of
 from papez_lobes.evaluation.depths import count_depths
 from papez_lobes.evaluation.leakage import leakage
 from papez_lobes.evaluation.reference_metrics import check_sdr, measure
-from papez_lobes.separator import Separator, match_mixture
+from papez_lobes.scaling import match_mixture
+from papez_lobes.separator import Separator
 from papez_lobes.training.losses import reorder, score
 
 WORST = 10  # mixtures whose signals are kept for the page
@@ -308,10 +309,10 @@ def _separate(separator, name, mixture, sources, sample_rate, device):
     for metric in ("si_snr", "si_snr_i"):
         values = getattr(scores, metric)[0].numpy()
         row |= _per_source(metric, np.where(heard, values, np.nan).tolist(), heard)
-    estimates = reorder(estimates, scores.permutation)
-    if estimates.isfinite().all():
-        estimates = match_mixture(estimates, batch)
-        leaked = leakage(estimates[0].numpy(), sources, mixture, sample_rate)
+    estimates = reorder(estimates, scores.permutation).numpy()
+    if np.isfinite(estimates).all():
+        estimates = match_mixture(estimates, batch.numpy())
+        leaked = leakage(estimates[0], sources, mixture, sample_rate)
         row |= {} if np.isnan(leaked) else {"leakage": leaked}
     else:
         row["failed"] = 1
@@ -323,7 +324,7 @@ def _separate(separator, name, mixture, sources, sample_rate, device):
         row["silent"] = int((~heard).sum())
     if row["si_snr"] - row["si_snr_i"] > CLEAN_DB:
         row["alone"] = 1
-    return Example(row, mixture, sources, estimates[0].numpy(), depth)
+    return Example(row, mixture, sources, estimates[0], depth)
 
 
 def _run(separator, name, batch, seconds):

@@ -15,7 +15,8 @@ from papez_lobes.inference.compute_budget import (
     set_real_time_factor,
 )
 from papez_lobes.inference.interface import SpeechSeparation
-from papez_lobes.separator import Separator, match_mixture
+from papez_lobes.scaling import match_mixture
+from papez_lobes.separator import Separator
 
 CALIBRATION_SECONDS = 30  # of a recording's beginning, on which a mean depth is set
 LONG_SECONDS = 10  # mixtures for which giving memory back costs little
@@ -84,7 +85,7 @@ class TrainedSeparator(SpeechSeparation):
         batch = torch.from_numpy(mixtures).to(self.device)
         self._set_mean_depth(batch)
         estimates, trace = self.separator(batch, return_trace=True)
-        estimates = match_mixture(estimates, batch).cpu().numpy()
+        estimates = match_mixture(estimates.cpu().numpy(), mixtures)
         if mixtures.shape[1] >= LONG_SECONDS * self.sample_rate:
             give_back_freed_memory()  # windows differ in size: fragments would pile up by the hour
         return estimates, None if trace is None else trace.depth.cpu().numpy()

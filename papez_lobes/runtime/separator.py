@@ -7,9 +7,9 @@ import numpy as np
 
 from papez_lobes.errors import UserError
 from papez_lobes.inference.interface import SpeechSeparation
+from papez_lobes.scaling import match_mixture
 
 FORMAT = 1  # of the files that `papez export` writes
-COPIES = 1e-4  # as in papez_lobes.separator
 BUDGET = {"max_depth": np.int64, "halting_threshold": np.float32, "halting_bias": np.float32}
 
 
@@ -104,45 +104,8 @@ class OnnxSeparator(SpeechSeparation):
         if mixtures.ndim != 2 or mixtures.shape[1] < 1:
             raise ValueError(f"mixtures are {list(mixtures.shape)}: they must be [B, T], T >= 1")
         estimates, depths = zip(*(self.estimate(mixture) for mixture in mixtures))
-        matched = np.stack([match_mixture(*pair) for pair in zip(estimates, mixtures)])
+        matched = match_mixture(np.stack(estimates), mixtures)
         return matched, np.stack(depths) if self._gives_depth else None
-
-
-def match_mixture(estimates: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    """Scale estimates so that they sum to the mixture: one gain per speaker, by least squares.
-
-    It is the same as `papez_lobes.separator.match_mixture`.
-
-    Arguments
-    ---------
-    estimates : numpy.ndarray
-        [T, C].
-    mixture : numpy.ndarray
-        [T].
-
-    Returns
-    -------
-    numpy.ndarray
-        [T, C]. All zeros where the mixture is silent.
-
-    Example
-    -------
-    >>> sources = np.random.default_rng(0).standard_normal((8000, 2))
-    >>> matched = match_mixture(sources * [-0.1, 7.0], sources.sum(axis=1))
-    >>> bool(np.allclose(matched, sources, atol=1e-3))
-    True
-    """
-    wide = estimates.astype(np.float64)
-    level = np.sqrt(np.square(wide).mean(axis=0))
-    wide /= np.maximum(level, np.finfo(estimates.dtype).tiny)  # well conditioned
-    gram, projection = wide.T @ wide, wide.T @ mixture
-    # One gain for all, and for each the sign that fits the mixture: what copies keep
-    common = level * np.sign(projection)
-    energy = max(common @ gram @ common, np.finfo(np.float64).tiny)
-    common *= (common @ projection) / energy
-    inverse = np.linalg.pinv(gram, rcond=COPIES, hermitian=True)
-    gains = common + inverse @ (projection - gram @ common)
-    return (wide * gains).astype(estimates.dtype)
 
 
 def _open_session(path, threads):

@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import papez_lobes
-import papez_lobes.separator
 from papez_lobes.errors import UserError
 from papez_lobes.runtime import OnnxSeparator
-from papez_lobes.runtime.separator import match_mixture
 from tests.onnx_models import METADATA, run_without_torch, write_model
 
 pytest.importorskip("onnx")
@@ -30,22 +27,6 @@ def test_it_separates_a_batch_on_the_scale_of_the_mixture(model):
     assert np.array_equal(alone[0], estimates[1])
     assert (separator.sample_rate, separator.num_speakers) == (8000, 2)
     assert separator.metadata["name"] == "tiny"
-
-
-@pytest.mark.parametrize("count", (1, 2, 3))
-def test_the_scale_is_that_of_torch(count):
-    rng = np.random.default_rng(count)
-    estimates = rng.standard_normal((500, count)).astype(np.float32) * 1e-3
-    mixture = rng.standard_normal(500).astype(np.float32)
-    wanted = papez_lobes.separator.match_mixture(
-        torch.from_numpy(estimates)[None], torch.from_numpy(mixture)[None])[0].numpy()
-    assert np.allclose(match_mixture(estimates, mixture), wanted, atol=1e-6)
-    copies = np.concatenate([estimates, -0.01 * estimates[:, :1]], axis=1)
-    wanted = papez_lobes.separator.match_mixture(
-        torch.from_numpy(copies)[None], torch.from_numpy(mixture)[None])[0].numpy()
-    assert np.allclose(match_mixture(copies, mixture), wanted, atol=1e-6)
-    assert not match_mixture(estimates, np.zeros(500, np.float32)).any()
-    assert not match_mixture(np.zeros((500, count), np.float32), mixture).any()
 
 
 def test_the_budget_reaches_the_graph(model, tmp_path):
