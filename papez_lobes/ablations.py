@@ -186,10 +186,6 @@ class SeparateBlocks(nn.Module):
             first = first + 0 * sum(parameter.sum() for parameter in self.parameters())
         return [first, *others]
 
-    def count_macs(self, framing) -> int:
-        """Multiply-accumulates of one step."""
-        return self.steps[0].count_macs(framing)
-
     def forward(self, tokens, memory, framing, positions, step):
         """Like `RecurrentBlock.forward`."""
         return self.steps[step](tokens, memory, framing, positions[step], 0)

@@ -178,12 +178,6 @@ class RecurrentBlock(nn.Module):
         """What `forward` takes as `positions`, computed once for all steps."""
         return self.attention.project_positions()
 
-    def count_macs(self, framing: DenseFraming | PackedFraming) -> int:
-        """Multiply-accumulates of one step."""
-        dim, ffn_dim = self.linear1.in_features, self.linear1.out_features
-        per_row = 4 * dim * dim + 2 * dim * ffn_dim
-        return framing.num_rows() * per_row + framing.num_pairs() * 2 * dim
-
     def forward(
         self, tokens: torch.Tensor, memory: torch.Tensor,
         framing: DenseFraming | PackedFraming, positions: torch.Tensor, step: int,

@@ -190,14 +190,6 @@ class DenseFraming:
         """The next step's framing, tokens and halting state: all tokens stay."""
         return self, tokens, state
 
-    def num_rows(self) -> int:
-        """Tokens and slots that one step updates."""
-        return self.shape[0] * (self.shape[1] + self.num_slots)
-
-    def num_pairs(self) -> int:
-        """Query-key pairs that one step computes."""
-        return self.shape[0] * self.num_chunks * (self.num_slots + self.chunks.size) ** 2
-
 
 class MaskedFraming(DenseFraming):
     """Chunks of all tokens, where those that have halted are masked: hard pruning on tensors

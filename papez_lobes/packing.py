@@ -182,15 +182,6 @@ class PackedFraming:
         framing = type(self)(running, self.chunks, self.num_slots)
         return framing, tokens.index_select(0, stay), state.select(stay)
 
-    def num_rows(self) -> int:
-        """Tokens and slots that one step updates."""
-        return len(self.token_index) + self.shape[0] * self.num_slots
-
-    def num_pairs(self) -> int:
-        """Query-key pairs that one step computes, those with padding included."""
-        sizes = [group.source_rows.shape for group in self.groups]
-        return sum(count * length**2 for count, length in sizes)
-
 
 def take_rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """table[index] of a matrix. `index_select` copies whole rows, which is several times faster."""

@@ -21,12 +21,10 @@ class Trace:
         [B, L], bool: True on tokens, False on padding.
     expected_depth : torch.Tensor
         [B, L]: differentiable depth, the steps weighted by halting probability.
-    macs : int
-        Multiply-accumulates of all steps, including those on padding and on masked tokens.
 
     Example
     -------
-    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), None, 0)
+    >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), None)
     >>> trace.tokens_per_step.tolist(), trace.mean_depth.item()
     ([[2], [1], [1]], 2.0)
     """
@@ -34,7 +32,6 @@ class Trace:
     depth: torch.Tensor
     valid: torch.Tensor
     expected_depth: torch.Tensor
-    macs: int
 
     @property
     def tokens_per_step(self):
@@ -141,7 +138,6 @@ class RecurrentTransformer(nn.Module):
         output = tokens.new_zeros(batch * length, dim, dtype=wide)
         expected_depth = tokens.new_zeros(batch * length, dtype=wide)
         depth = tokens.new_zeros(batch * length, dtype=torch.long)
-        macs = 0
 
         tokens = framing.select(tokens)
         state = self.halting.start(framing.select(valid), wide)
@@ -153,15 +149,12 @@ class RecurrentTransformer(nn.Module):
             tokens, memory = block(tokens, memory, framing, positions, step)
             output = self._add_weighted(output, weights, tokens, framing)
             expected_depth = framing.add_to(expected_depth, weights * (step + 1))
-            macs += block.count_macs(framing)
             if last or not state.running.any():
                 break
             framing, tokens, state = framing.prune(tokens, state)
 
         shape = (batch, length)
-        trace = Trace(
-            depth.unflatten(0, shape), valid, expected_depth.unflatten(0, shape), macs
-        )
+        trace = Trace(depth.unflatten(0, shape), valid, expected_depth.unflatten(0, shape))
         return output.unflatten(0, shape), trace
 
     def _draw_depth_limit(self):

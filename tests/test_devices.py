@@ -43,7 +43,7 @@ def test_masks_are_made_without_float64():
 
 def test_depths_are_spread_without_float64(tiny, monkeypatch):
     depth = torch.tensor([[4, 2, 2, 0]])
-    traces = [Trace(move(depth), move(depth > 0), None, 0) for move in (elsewhere, lambda x: x)]
+    traces = [Trace(move(depth), move(depth > 0), None) for move in (elsewhere, lambda x: x)]
     assert depth_spread(traces[0]) == depth_spread(traces[1])
     separator, _ = tiny()
     mixture = torch.randn(1, 1000)
@@ -52,7 +52,7 @@ def test_depths_are_spread_without_float64(tiny, monkeypatch):
 
     def on_mps(self, mixture, return_trace):
         estimates, trace = forward(self, mixture, return_trace=True)
-        return estimates, Trace(elsewhere(trace.depth), elsewhere(trace.valid), None, trace.macs)
+        return estimates, Trace(elsewhere(trace.depth), elsewhere(trace.valid), None)
 
     monkeypatch.setattr(Separator, "forward", on_mps)
     assert set_mean_depth(separator, mixture, 2.5) == expected

@@ -76,7 +76,7 @@ def depth_spread(*traces: object, quantiles: Iterable[float] = (0.1, 0.5, 0.9)) 
     -------
     >>> from papez_lobes.recurrent import Trace
     >>> depth = torch.tensor([[4, 2, 2, 0]])
-    >>> spread = depth_spread(Trace(depth, depth > 0, None, 0), quantiles=[0.5])
+    >>> spread = depth_spread(Trace(depth, depth > 0, None), quantiles=[0.5])
     >>> round(spread.mean, 2), round(spread.sd, 2), spread.quantiles
     (2.67, 0.94, {0.5: 2.0})
     """

@@ -12,6 +12,7 @@ from papez_lobes.fast.blocking import by_rows, row_blocks
 from papez_lobes.fast.lobes import BlockwiseBlock, BlockwiseMLP, swap_in
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.norms import NormedMLP
+from papez_lobes.profiling.cost import count_macs
 from papez_lobes.separator import Separator
 from tests.tiny import tiny_hparams
 
@@ -44,7 +45,7 @@ def assert_same(plain, fast, mixture, lengths=None):
         expected, trace = plain(mixture, lengths, return_trace=True)
         got, other = fast(mixture, lengths, return_trace=True)
     torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-8)
-    assert torch.equal(trace.depth, other.depth) and trace.macs == other.macs
+    assert torch.equal(trace.depth, other.depth)
 
 
 @pytest.mark.parametrize("options", [
@@ -55,6 +56,13 @@ def assert_same(plain, fast, mixture, lengths=None):
 def test_fast_equals_plain(small_blocks, options, lengths):
     lengths = None if lengths is None else torch.tensor(lengths, dtype=torch.float64)
     assert_same(*both(**options), torch.randn(3, 1500, dtype=torch.float64), lengths)
+
+
+@pytest.mark.parametrize("execution", ["packed", "masked"])
+def test_fast_computes_no_more_than_plain(small_blocks, execution):
+    mixture = torch.randn(2, 800, dtype=torch.float64)
+    plain, fast = both(execution=execution)
+    assert count_macs(lambda: plain(mixture)) == count_macs(lambda: fast(mixture))
 
 
 @pytest.mark.parametrize("samples", [1, 40, 1500])
