@@ -47,19 +47,9 @@ class OverlappingChunks:
         return -(-num_tokens // self.hop) + self.copies - 1
 
     def split(self, x: torch.Tensor, count: int | None = None) -> tuple[torch.Tensor, ...]:
-        """Cut tokens into chunks.
+        """Cut tokens [B, L, D] into S chunks, `count(L)` (default) or more.
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            [B, L, D].
-        count : int, optional
-            The number of chunks S, at least `count(L)`, which is the default.
-
-        Returns
-        -------
-        tuple of torch.Tensor
-            The parts of the chunks, from front to back: one view [B, S, P, D] per copy.
+        Returns the parts of the chunks, from front to back: one view [B, S, P, D] per copy.
         """
         count = self.count(x.shape[1]) if count is None else count
         before = self.size - self.hop
@@ -68,19 +58,7 @@ class OverlappingChunks:
         return tuple(blocks[:, part:part + count] for part in range(self.copies))
 
     def join(self, chunks: torch.Tensor, num_tokens: int) -> torch.Tensor:
-        """The inverse of `split`: the mean of each token's copies.
-
-        Arguments
-        ---------
-        chunks : torch.Tensor
-            [B, S, K, D].
-        num_tokens : int
-            L.
-
-        Returns
-        -------
-        torch.Tensor
-            [B, L, D].
+        """The inverse of `split`: chunks [B, S, K, D] to tokens [B, L, D], by the mean of copies.
 
         Example
         -------

@@ -17,19 +17,10 @@ def check_mixture(mixture):
 
 
 def to_counts(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """Relative lengths to counts of valid positions.
+    """Relative lengths [B] to counts [B] of valid positions, long and each in 1..size.
 
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        [B], each in (0, 1]: the valid fraction of the padded axis (SpeechBrain's convention).
-    size : int
-        Length of the padded axis.
-
-    Returns
-    -------
-    torch.Tensor
-        [B], long, each in 1..size.
+    A relative length is the valid fraction, in (0, 1], of a padded axis of `size` positions
+    (SpeechBrain's convention).
 
     Example
     -------

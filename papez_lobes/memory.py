@@ -49,14 +49,10 @@ class WorkingMemory(nn.Module):
 def merge_memory(
     chunk_memory: torch.Tensor, chunk_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Merge what the chunks of an item wrote into the slots: the mean over those that count.
+    """Merge what the chunks of each item wrote, [B, S, M, N], into its slots, [B, M, N].
 
-    Arguments
-    ---------
-    chunk_memory : torch.Tensor
-        [B, S, M, N], which is merged to [B, M, N].
-    chunk_mask : torch.Tensor, optional
-        [B, S], bool. An item without any chunk that counts gets zeros.
+    This is the mean over the chunks that count: those of the mask [B, S], bool, or all without it.
+    An item without any gets zeros.
 
     Example
     -------

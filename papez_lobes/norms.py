@@ -143,9 +143,5 @@ class NormedMLP(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Map x [B, L, dim_in] to [B, L, dim_out]; mask [B, L] is True on valid positions."""
-        x = self.linear_in(x)
-        return self.finish(x, *self.norm.statistics(x, mask))
-
-    def finish(self, x, mean, scale):
-        """All that follows the first linear map, which each position does by itself."""
-        return self.linear_out(self.activation(self.norm.normalise(x, mean, scale)))
+        x = self.norm(self.linear_in(x), mask)
+        return self.linear_out(self.activation(x))

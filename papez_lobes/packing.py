@@ -65,10 +65,9 @@ class PackedFraming:
         batch, length = self.shape
         self.num_chunks = chunks.count(length)  # of each item
         self.token_index = running.flatten().nonzero().squeeze(1)  # [n]: item * L + time
-        time = self.token_index % length
+        item, time = self.token_index // length, self.token_index % length
         # Chunk s of an item is its blocks s - 1 and s. Each item has one more block than its tokens
         # take. That block is empty, so that a sum of neighbouring blocks never mixes two items.
-        item = self.token_index.div(length, rounding_mode="floor")
         block = item * self.num_chunks + time // chunks.hop
         block_sizes = torch.bincount(block, minlength=batch * self.num_chunks)
         self.sizes = block_sizes.clone()  # running tokens in each chunk of all items
@@ -77,25 +76,21 @@ class PackedFraming:
         self.first = block_sizes.cumsum(0) - self.sizes  # row of each chunk's first token
 
         # All groups together are rows too, `start` of each chunk among them.
-        self.groups, start = [], torch.zeros_like(self.sizes)
-        total = 0
+        self.groups, start, total = [], torch.zeros_like(self.sizes), 0
         for group, width in self._group():
-            steps = torch.arange(len(group), device=self.token_index.device)
+            steps = torch.arange(len(group), device=time.device)
             start[group] = total + steps * (num_slots + width)
             total += len(group) * (num_slots + width)
             self.groups.append(self._indices(group, width, time))
         # Where in them each copy of a token is, ...
-        self.copy_rows = []
-        order = torch.arange(len(self.token_index), device=time.device)
-        for later in range(chunks.copies):
-            chunk = block + later
-            own = order - self.first[chunk]
-            self.copy_rows.append(start[chunk] + num_slots + own)
+        order = torch.arange(len(time), device=time.device)
+        row = start + num_slots - self.first
+        self.copy_rows = [row[block + later] + order for later in range(chunks.copies)]
         # ... and each chunk's copy of the memory slots [chunks, M].
         filled = self.sizes.nonzero().squeeze(1)
-        slots = torch.arange(num_slots, device=self.token_index.device)
+        slots = torch.arange(num_slots, device=time.device)
         self.slot_copies = start[filled].unsqueeze(1) + slots
-        self.slot_items = filled.div(self.num_chunks, rounding_mode="floor")
+        self.slot_items = filled // self.num_chunks
 
     def _group(self):
         """Chunks with running tokens, at least one, grouped by length: (chunks, length) of each."""
@@ -125,13 +120,13 @@ class PackedFraming:
         if shortest < self.chunks.size:
             blocks_before = self.chunks.copies - 1
             begin = (group % self.num_chunks - blocks_before).unsqueeze(1) * self.chunks.hop
-            places = (time[rows] - begin).clamp(0, self.chunks.size - 1)
-            places = torch.cat([slots.expand(len(group), -1), self.num_slots + places], dim=1)
+            places = self.num_slots + time[rows] - begin
+            places = torch.cat([slots.expand(len(group), -1), places], dim=1)
         if shortest < width:
             mask = torch.cat([slots.expand(len(group), -1) >= 0, steps < sizes], dim=1)
             mask = mask[:, None, None]
-        item = group.div(self.num_chunks, rounding_mode="floor").unsqueeze(1)
-        slot_rows = len(self.token_index) + item * self.num_slots + slots
+        item = group // self.num_chunks
+        slot_rows = len(time) + item.unsqueeze(1) * self.num_slots + slots
         return ChunkGroup(torch.cat([slot_rows, rows], dim=1), places, mask)
 
     def select(self, x: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,11 @@ class BlockwiseMLP(NormedMLP):
         """Like `NormedMLP.forward`."""
         x = self.linear_in(x)
         mean, scale = self.norm.statistics(x, mask)
-        return by_rows(lambda rows: self.finish(rows, mean, scale), x, dim=1)
+
+        def finish(rows):
+            return self.linear_out(self.activation(self.norm.normalise(rows, mean, scale)))
+
+        return by_rows(finish, x, dim=1)
 
 
 class BlockwiseAttention(ChunkAttention):
@@ -112,8 +116,10 @@ class BlockwiseBlock(RecurrentBlock):
         update = super()._update_tokens
         return by_rows(lambda *rows: update(*rows, step), tokens, attended)
 
-    def _feed_forward(self, x):
-        return self.linear2(self.dropout(rectified(self.linear1, x)))
+    def _update(self, x, attended, step):
+        x = self.norm1(x + attended, step)
+        hidden = self.dropout(rectified(self.linear1, x))
+        return self.norm2(x + self.dropout(self.linear2(hidden)), step)
 
 
 class BlockwiseTransformer(RecurrentTransformer):
