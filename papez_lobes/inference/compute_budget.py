@@ -6,8 +6,7 @@ factor.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,9 @@ from papez_lobes.separator import Separator
 
 LOWEST, HIGHEST = -30.0, 30.0  # biases that outweigh every logit: all steps, and one step
 CLOSE = 0.01  # tolerance of the search: steps of mean depth, or a share of the real-time factor
-HALVINGS = 30  # of the search interval, which is then far too small to change a depth
+NARROW = 1e-7  # a range of biases that is far too small to change a depth
+NARROW_TIMED = 0.01  # the same for times, which vary anyway
+QUANTILES = (0.1, 0.5, 0.9)
 TIMED_RUNS = 3  # of each setting, after one run that is not timed
 
 
@@ -31,7 +32,7 @@ class DepthSpread:
     mean, sd : float
         Mean and standard deviation.
     quantiles : dict of float to float
-        Share of the tokens -> depth that they do not exceed.
+        Share of the tokens -> depth that they do not exceed, for the shares `QUANTILES`.
     """
 
     mean: float
@@ -58,37 +59,24 @@ class Setting:
     real_time_factor: float | None = None
 
 
-def depth_spread(*traces: object, quantiles: Iterable[float] = (0.1, 0.5, 0.9)) -> DepthSpread:
-    """Distribution of the depths of all valid tokens.
-
-    Arguments
-    ---------
-    traces : papez_lobes.recurrent.Trace
-        One or more.
-    quantiles : iterable of float
-        Shares in [0, 1].
-
-    Returns
-    -------
-    DepthSpread
+def depth_spread(trace: object) -> DepthSpread:
+    """Distribution of the depths of all valid tokens of a `papez_lobes.recurrent.Trace`.
 
     Example
     -------
     >>> from papez_lobes.recurrent import Trace
     >>> depth = torch.tensor([[4, 2, 2, 0]])
-    >>> spread = depth_spread(Trace(depth, depth > 0, None), quantiles=[0.5])
+    >>> spread = depth_spread(Trace(depth, depth > 0, None))
     >>> round(spread.mean, 2), round(spread.sd, 2), spread.quantiles
-    (2.67, 0.94, {0.5: 2.0})
+    (2.67, 0.94, {0.1: 2.0, 0.5: 2.0, 0.9: 4.0})
     """
-    depths = torch.cat([trace.depth[trace.valid].cpu().double() for trace in traces])
+    depths = trace.depth[trace.valid].cpu().double()
     # the smallest depth that at least this share of the tokens does not exceed
-    cut = {share: depths.quantile(share, interpolation="higher").item() for share in quantiles}
+    cut = {share: depths.quantile(share, interpolation="higher").item() for share in QUANTILES}
     return DepthSpread(depths.mean().item(), depths.std(correction=0).item(), cut)
 
 
-def set_mean_depth(
-    separator: Separator, mixtures: torch.Tensor | Iterable[torch.Tensor], target: float
-) -> Setting:
+def set_mean_depth(separator: Separator, mixtures: torch.Tensor, target: float) -> Setting:
     """Set the halting bias so that the mean depth on given speech is the target.
 
     The depth is a step function of the bias, since similar tokens halt together. The closest bias
@@ -98,8 +86,8 @@ def set_mean_depth(
     ---------
     separator : papez_lobes.separator.Separator
         In eval mode, with a Papez as its masknet.
-    mixtures : torch.Tensor or iterable of torch.Tensor
-        [B, T], or several of [T] or [B, T]. All tokens have the same weight.
+    mixtures : torch.Tensor
+        [B, T]. All tokens have the same weight.
     target : float
         Mean number of steps, from 1 to the `max_depth` of the separator.
 
@@ -112,36 +100,23 @@ def set_mean_depth(
     UserError
         The separator has no recurrence, or no bias reaches the target. The bias is then unchanged.
     """
-    halting, mixtures = _halting(separator), _batches(mixtures)
-
-    def spread_at(bias):
-        halting.bias = bias
-        return depth_spread(*[_trace(separator, mixture) for mixture in mixtures])
-
-    with _restored_on_failure(halting):
-        least, most = spread_at(HIGHEST).mean, spread_at(LOWEST).mean
-        if not least - CLOSE <= target <= most + CLOSE:
-            raise UserError(
-                f"a mean depth of {target:g} cannot be reached: the mean is between {least:.2f} "
-                f"and {most:.2f} steps on this speech, at the model's threshold and max_depth"
-            )
-        low, high, best = LOWEST, HIGHEST, None
-        if target >= most - CLOSE or target <= least + CLOSE:
-            high = low = HIGHEST if target <= least + CLOSE else LOWEST
-        for _ in range(HALVINGS):
-            bias = (low + high) / 2
-            spread = spread_at(bias)
-            if best is None or abs(spread.mean - target) < abs(best.spread.mean - target):
-                best = Setting(bias, spread)
-            if abs(spread.mean - target) <= CLOSE or low == high:
-                break
-            low, high = (bias, high) if spread.mean > target else (low, bias)
-        halting.bias = best.bias
-        return best
+    halting = _halting(separator)
+    tries = _search(
+        halting, lambda: depth_spread(_trace(separator, mixtures)).mean,
+        LOWEST, target - CLOSE, target + CLOSE, NARROW,
+    )
+    closest = min(tries, key=lambda bias: abs(tries[bias] - target))
+    if not min(tries.values()) - CLOSE <= target <= max(tries.values()) + CLOSE:
+        raise UserError(
+            f"a mean depth of {target:g} cannot be reached: the nearest is {tries[closest]:.2f} "
+            "steps on this speech, at the model's threshold and max_depth"
+        )
+    halting.bias = closest
+    return Setting(closest, depth_spread(_trace(separator, mixtures)))
 
 
 def set_real_time_factor(
-    separator: Separator, mixture: torch.Tensor, target: float, sample_rate: int,
+    separator: Separator, mixtures: torch.Tensor, target: float, sample_rate: int,
     measure: Callable[[], float] | None = None,
 ) -> Setting:
     """Raise the halting bias, as little as needed, until a real-time factor is reached.
@@ -152,10 +127,8 @@ def set_real_time_factor(
 
     Arguments
     ---------
-    separator : papez_lobes.separator.Separator
-        In eval mode, with a Papez as its masknet.
-    mixture : torch.Tensor
-        [B, T]; B counts as B recordings.
+    separator, mixtures
+        See `set_mean_depth`; B counts as B recordings.
     target : float
         Seconds of computing per second of audio, above 0.
     sample_rate : int
@@ -178,35 +151,48 @@ def set_real_time_factor(
     halting = _halting(separator)
     if not target > 0:
         raise UserError(f"a real-time factor of {target:g}: it must be above 0")
-    seconds = mixture.numel() / sample_rate
-    measure = measure or (lambda: median_seconds(separator, mixture))
+    seconds = mixtures.numel() / sample_rate
+    measure = measure or (lambda: median_seconds(separator, mixtures))
+    tries = _search(
+        halting, lambda: measure() / seconds,
+        halting.bias, target * (1 - CLOSE), target, NARROW_TIMED,
+    )
+    fast = [bias for bias, factor in tries.items() if factor <= target]
+    if not fast:
+        raise UserError(
+            f"a real-time factor of {target:g} cannot be reached: one step of each token takes "
+            f"{tries[HIGHEST]:.3g} here"
+        )
+    halting.bias = min(fast)
+    spread = depth_spread(_trace(separator, mixtures))
+    return Setting(halting.bias, spread, tries[halting.bias])
 
-    def factor_at(bias):
+
+def _search(halting, measure, low, least, most, narrow):
+    """Bisect the biases from `low` to `HIGHEST` until the measure is from `least` to `most`.
+
+    The measure falls as the bias rises. Returns bias -> measure of all that were tried; the bias
+    is then what it was.
+    """
+    before, high, tries = halting.bias, HIGHEST, {}
+
+    def measure_at(bias):
         halting.bias = bias
-        return measure() / seconds
+        tries[bias] = measure()
+        return tries[bias]
 
-    with _restored_on_failure(halting):
-        low, high = halting.bias, HIGHEST
-        factor = factor_at(low)
-        best = (low, factor) if factor <= target else None
-        if best is None:
-            fastest = factor_at(high)
-            if fastest > target:
-                raise UserError(
-                    f"a real-time factor of {target:g} cannot be reached: one step of each token "
-                    f"takes {fastest:.3g} here"
-                )
-            best = high, fastest
-            for _ in range(HALVINGS):
-                bias = (low + high) / 2
-                factor = factor_at(bias)
-                low, high = (bias, high) if factor > target else (low, bias)
-                if factor <= target:
-                    best = bias, factor
-                if high - low < CLOSE or target * (1 - CLOSE) <= factor <= target:
-                    break
-        halting.bias = best[0]
-        return Setting(best[0], depth_spread(_trace(separator, mixture)), best[1])
+    try:
+        if measure_at(low) <= most or measure_at(high) >= least:
+            return tries
+        while high - low > narrow:
+            middle = (low + high) / 2
+            measured = measure_at(middle)
+            if least <= measured <= most:
+                break
+            low, high = (middle, high) if measured > most else (low, middle)
+        return tries
+    finally:
+        halting.bias = before
 
 
 def has_recurrence(separator: Separator) -> bool:
@@ -222,35 +208,18 @@ def _halting(separator):
     return separator.masknet.transformer.halting
 
 
-def _batches(mixtures):
-    """Mixtures as a list of [B, T]."""
-    mixtures = [mixtures] if torch.is_tensor(mixtures) else list(mixtures)
-    return [mixture if mixture.dim() == 2 else mixture.unsqueeze(0) for mixture in mixtures]
-
-
-def _trace(separator, mixture):
-    """The trace of separating a mixture [B, T]."""
+def _trace(separator, mixtures):
+    """The trace of separating mixtures [B, T]."""
     with torch.inference_mode():
-        return separator(mixture, return_trace=True)[1]
+        return separator(mixtures, return_trace=True)[1]
 
 
-@contextmanager
-def _restored_on_failure(halting):
-    """Restore the halting bias if an exception is raised."""
-    before = halting.bias
-    try:
-        yield
-    except BaseException:
-        halting.bias = before
-        raise
-
-
-def median_seconds(separator: Separator, mixture: torch.Tensor) -> float:
-    """Median time of separating a mixture [B, T], in seconds."""
+def median_seconds(separator: Separator, mixtures: torch.Tensor) -> float:
+    """Median time of separating mixtures [B, T], in seconds."""
     times = []
     for _ in range(1 + TIMED_RUNS):
         started = time.perf_counter()
-        _trace(separator, mixture)
-        synchronize(mixture.device)
+        _trace(separator, mixtures)
+        synchronize(mixtures.device)
         times.append(time.perf_counter() - started)
     return sorted(times[1:])[TIMED_RUNS // 2]
