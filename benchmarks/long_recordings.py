@@ -183,13 +183,16 @@ class OracleOrder:
     def __init__(self, sources: np.ndarray):
         self.sources = sources
         self.orders = [list(order) for order in itertools.permutations(range(len(sources)))]
+        self.reset()
 
     def reset(self) -> None:
-        """Nothing is remembered."""
+        """Begin at the first sample again."""
+        self.end = 0  # of the last window
 
-    def in_order(self, estimates: np.ndarray, known: np.ndarray, end: int) -> np.ndarray:
+    def in_order(self, estimates: np.ndarray, known: np.ndarray) -> np.ndarray:
         """See `papez_lobes.inference.voices.Voices.in_order`."""
-        truth = self.sources[:, end - estimates.shape[1]:end].astype(np.float64)
+        self.end += estimates.shape[1] - known.shape[1]
+        truth = self.sources[:, self.end - estimates.shape[1]:self.end].astype(np.float64)
         truth /= np.sqrt(np.square(truth).sum(axis=1, keepdims=True)) + 1e-9
         estimates64 = estimates / (np.sqrt(np.square(estimates).sum(axis=1, keepdims=True)) + 1e-9)
         fit = truth @ estimates64.T
@@ -336,9 +339,9 @@ def measure(
             ).result()
         estimates = soundfile.read(target, dtype="float32")[0].T
     windows = WindowedSeparation.for_recordings(
-        load_separate(options.bundle), 2, RATE, options.segment, options.overlap,
-        order=OracleOrder(sources),
+        load_separate(options.bundle), 2, RATE, options.segment, options.overlap
     )
+    windows.order = OracleOrder(sources)
     ordered = np.concatenate([windows.feed(mixture), windows.flush()], axis=1)
     oracle = score(ordered, sources, mixture)
     talking = np.abs(sources) > 0

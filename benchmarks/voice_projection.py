@@ -1,24 +1,22 @@
 #!/usr/bin/env python3
 """Compute the projection of mel cepstra that `papez_lobes.inference.voices` tells voices by.
 
-    python benchmarks/voice_projection.py shared/speech/train/*
+    python benchmarks/voice_projection.py shared/speech/train/* --out voices.npy
 
 Linear discriminant analysis of pieces of 1.5 s: the mean and the log variance of their cepstra are
 projected so that pieces of one speaker have covariance one, and pieces of different speakers lie
-apart. The script prints `PROJECTION` of that module as base64 of float16. The shipped one is of
-325 speakers of the training split (LibriSpeech, speechocean762 and Common Voice).
+apart. The script writes `PROJECTION` of that module as a NumPy file of float16. The shipped one is
+of 325 speakers of the training split (LibriSpeech, speechocean762 and Common Voice).
 """
 
 import argparse
-import base64
-import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.inference.voices import CEPSTRA, VOICE_DIMENSIONS, Voices, voice_prints
+from papez_lobes.inference.voices import CEPSTRA, VOICE_DIMENSIONS, Voices, merge, voice_prints
 
 RATE = 8000
 BLOCKS = 12  # of a piece
@@ -34,9 +32,8 @@ def speaker_pieces(folder: Path) -> np.ndarray:
     pieces = []
     for path in sorted(folder.iterdir()):
         samples = read_audio(path, RATE)
-        blocks = voices.analyse(np.stack([samples, np.zeros_like(samples)]))
-        blocks = blocks.part(0, len(blocks.weight) // BLOCKS * BLOCKS).merged(BLOCKS)
-        spoken = blocks.chosen(blocks.weight[:, 0] >= FEWEST_FRAMES)
+        blocks = merge(voices.analyse(np.stack([samples, np.zeros_like(samples)])), BLOCKS)
+        spoken = blocks[blocks["weight"][:, 0] >= FEWEST_FRAMES]
         pieces.extend(voice_prints(spoken, projection=identity)[:, 0])
         if len(pieces) > MOST_PIECES:
             break
@@ -73,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("sources", type=Path, nargs="+",
                         help="folders with one folder of audio files for each speaker")
+    parser.add_argument("--out", type=Path, required=True, help="file to write, voices.npy")
     options = parser.parse_args(argv)
     with one_line_errors("voice_projection.py"):
         folders = [folder for source in options.sources for folder in sorted(source.iterdir())]
@@ -80,9 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         speakers = [pieces for pieces in speakers if len(pieces) >= FEWEST_PIECES]
         if len(speakers) <= VOICE_DIMENSIONS:
             raise UserError(f"{len(speakers)} speakers with enough speech are too few")
-        table = base64.b64encode(discriminant(speakers).astype("<f2").tobytes()).decode()
+        np.save(options.out, discriminant(speakers).astype("<f2"))
         print(f"{len(speakers)} speakers, {sum(map(len, speakers))} pieces")
-        print("\n".join(textwrap.wrap(table, 92)))
 
 
 if __name__ == "__main__":

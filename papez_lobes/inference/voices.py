@@ -3,9 +3,8 @@
 Needs numpy only.
 """
 
-import base64
 import itertools
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,26 +25,8 @@ RANDOM_STARTS, ITERATIONS = 3, 4
 PRIOR = 60.0  # frames
 MOST_SPEAKERS = 5  # whose permutations are all tried
 TINY = 1e-12
-# Linear discriminant analysis of `benchmarks/voice_projection.py`, as float16.
-PROJECTION = np.frombuffer(base64.b64decode(
-    "9KzbNjC0tipItF0wqqgIL82rPCsMnDateyq/KAcrpqxUssQvrC6ZtV2oXak4oQWZci8/LMAwSq2mMJkxnCfrlIK2/DNZ"
-    "sWM0s6s6uDg3ba63sGq0FR/SqoCszbTErgyoELVjLvE2gbqFrOu2dDDcMh+tALBqp3q0BS4msQW076xWtlM5bjYVIJwt"
-    "4SzPM7MwqTlkrLe2SS2SubEuxyZ/qnC2iDZMtDK6ryWirtu6QbmNNNstvDXmN1uzTbGBNSK0zbbFNgs4WjYqNhE0l6/4"
-    "vJuX6bBAtW246Ti2KDctybFCuNe4Aq2wLLq19LRtu+Gp27CyvDW5/baUs/k2nCqEN0ospTagO20wazj+jbSywjoCvai1"
-    "9LUEPJowRjBCOdQuYrost0snojLiMgU4cbnxObU4uzvauDk5jza1vOa5zLULtMOqIbSnMJozZTI5GJ247LvkPcU3GLxe"
-    "vT80kroNOmWwFrRusMmsHDTsOiM3fzelNYK87T31uxYxMrZKPhg8/7WotBq4dy3YNT8yfCwwLs61mrUauoU0CrTaN7A7"
-    "lL8luO+otRQ2uNO1nj3xJ4+1q7ryu/so3TzCr1U6KcHCuUq8RrOrta20tTbaLrY6FrUpuR4/Z74guQ82d7XyPac8ZLqR"
-    "pSOz0rfCtCw+BabAtIq1HreCOXE4wrUyvgQ2vj7auBmzx7j8taIuLDeeOv+kgrhLt7W4IjVAsfg9mzfUvCG5ZKp+LRC3"
-    "vLY3Ok2vSLoTtjCxhLqNNdK1wDbPtl89SZ37NPeyWjJyMO6vfjCyr14xHzDkMcSz/y9DMQ40ArODMRs0ELNsLrk0Fy62"
-    "sQ+nfqvcLeGRbzIUrBMv2rNmoHu23LQNti00+TiVtokyTbFjMB2jCDRoNnkrSyywq0Qz06/UNFOwqZyKNPglZylyq+sx"
-    "XSghNJ42/zVAMwG09DL7r04u6rB8sek1PyAXKRYtYDSnLQ+lG6SpNaQzX6yFMYaodTGescusTjXbrKolE6n2MROhJTLK"
-    "NHkvYzYrs4IkHbTrpjS1T6wZNluv8B3SM5Y1wyhaLWGtVzTHN9OmGzKgsdku7LFSrUc0vK9nrK0qPC61rQQnNawCMo81"
-    "nLCkMeSz3Ctgq6Eq0jNsr4Op3DInrUkp/6yNLgEvwzBus2o0VbDKIm2wuCIKMZekXKBiLqssfq7xsVus7CuuMu2uC57z"
-    "qqkqcqa9rtIwBbDDq60yA7Hisrep2a/MswCwrrBioACjki0prOexdDF9sNStPDI9G4awIalrsPW0V7MjMmW37qoLNHAk"
-    "p7S8LuuiC65MI3En1aoVtDW0yiZitl0wO6XdKXg1qax5tMQsYC+mGIStvaMJsKq4NbAQrP+33q7eG9ItUDUSJJ+w9DNA"
-    "rMCzk7A0riqxu7O0n5Edw7bsLW01uyklM5Utzaz+M+wx0bTbLJ6pFK7osCGwfbJdqRqssS63MOEwWC5FJG40nY91sLqx"
-    "QLBYshqwTbWUstmxz6PDrTcyZzXBLPqvIjAkMpK1vrLetVC1bKYosbmgrK8IsWAw"
-), dtype="<f2").reshape(2 * CEPSTRA, VOICE_DIMENSIONS).astype(np.float64)
+# Linear discriminant analysis of `benchmarks/voice_projection.py`, [2 * CEPSTRA, VOICE_DIMENSIONS]
+PROJECTION = np.load(Path(__file__).with_name("voices.npy")).astype(np.float64)
 
 
 class Voices:
@@ -82,7 +63,7 @@ class Voices:
         self.orders = np.array(list(itertools.permutations(speakers)) if few else [speakers])
         self.frame = round(FRAME * sample_rate)
         self.block = BLOCK * self.frame
-        self.fade = round(SWITCH_FADE * sample_rate)
+        self._fade_in = fade_in(round(SWITCH_FADE * sample_rate))
         self._window = np.hanning(self.frame).astype(np.float32)
         self._filters = mel_filters(sample_rate, self.frame)
         index = np.arange(MEL_BANDS)[:, None] + 0.5
@@ -92,15 +73,15 @@ class Voices:
 
     def reset(self) -> None:
         """Forget the voices, for a new signal."""
-        speakers = self.orders.shape[1]
-        self._history = Statistics.empty(speakers)  # blocks of a second, as they were returned
+        none = np.zeros(0, block_type(self.orders.shape[1]))
+        self._history = none  # blocks of a second, as they were returned
         self._labels = np.zeros(0, dtype=int)  # their permutations since they were assigned again
-        self._recent = Statistics.empty(speakers)  # blocks that do not fill a second yet
+        self._recent = none  # blocks that do not fill a second yet
         self._unlearned = 0.0  # seconds of speech since the voices were learned
         self._voices = None
         self._random = np.random.default_rng(0)
 
-    def in_order(self, estimates: np.ndarray, known: np.ndarray, end: int) -> np.ndarray:
+    def in_order(self, estimates: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Bring the outputs of a window into the speakers' order.
 
         Arguments
@@ -109,8 +90,6 @@ class Voices:
             [C, T].
         known : numpy.ndarray
             [C, overlap]: the estimates of the first samples of the window, in order.
-        end : int
-            Samples of the signal up to the end of the window; not used.
 
         Returns
         -------
@@ -125,42 +104,36 @@ class Voices:
         agreement = self._agreement(estimates, known)
         fresh = -(-known.shape[1] // self.block)  # the first block that was in no window before
         path = self._best_path(blocks, agreement)
-        self._remember(blocks.ordered(self.orders[path]).part(fresh))
+        self._remember(reorder(blocks, self.orders[path])[fresh:])
         if self._unlearned >= LEARN_EVERY:
             self._learn()
             path = self._best_path(blocks, agreement)
         return self._apply(estimates, path)
 
-    def analyse(self, estimates: np.ndarray) -> "Statistics":
-        """Statistics of the whole blocks of each output [C, T]."""
+    def analyse(self, estimates: np.ndarray) -> np.ndarray:
+        """The blocks, of `block_type`, that outputs [C, T] fill."""
         count = estimates.shape[1] // self.block
         frames = estimates[:, :count * self.block].reshape(len(estimates), -1, self.frame)
         power = np.square(np.abs(np.fft.rfft(frames * self._window, axis=-1)))
         energy = power.sum(axis=-1)  # [C, frames]
         level = energy.sum(axis=0)  # [frames]
-        loud = max(np.percentile(level, 95), self._history.level.max(initial=0.0), TINY)
+        loud = max(np.percentile(level, 95), self._history["level"].max(initial=0.0), TINY)
         cepstra = np.log(power @ self._filters + 1e-9 * loud) @ self._cosines
         decibels = 10 * np.log10(energy / loud + TINY)
         margin = 10 * np.log10((energy + TINY * loud) / (level + TINY * loud))  # 0 dB: alone
         weight = (decibels > -SPEECH_DB) * np.clip(1 + margin / CLEAN_DB, 0, 1)
         weighted = weight[..., None] * cepstra
 
-        def blocks(values):  # [C, frames, ...] -> [blocks, C, BLOCK, ...]
-            return np.moveaxis(
-                values.reshape(len(values), count, BLOCK, *values.shape[2:]), 1, 0
-            )
-
-        quietest = np.sort(blocks(energy).min(axis=2), axis=1)[:, ::-1]  # loudest output first
+        blocks = np.empty(count, block_type(len(estimates)))
+        blocks["weight"] = _cut(weight, BLOCK).sum(axis=2)
+        blocks["first"] = _cut(weighted, BLOCK).sum(axis=2)
+        blocks["second"] = _cut(weighted * cepstra, BLOCK).sum(axis=2)
+        quietest = np.sort(_cut(energy, BLOCK).min(axis=2), axis=1)[:, ::-1]  # loudest output first
         above = (10 * np.log10(quietest / loud + TINY) + PAUSE_DB) / (PAUSE_DB - 10)
-        cost = SWITCH_COST * np.clip(above[:, 0], 0.25, 1)
-        cost += OVERLAP_COST * np.clip(above[:, 1], 0, 1)
-        return Statistics(
-            weight=blocks(weight).sum(axis=2),
-            first=blocks(weighted).sum(axis=2),
-            second=blocks(weighted * cepstra).sum(axis=2),
-            cost=cost,
-            level=blocks(level[None])[:, 0].mean(axis=1),
-        )
+        blocks["cost"] = SWITCH_COST * np.clip(above[:, 0], 0.25, 1)
+        blocks["cost"] += OVERLAP_COST * np.clip(above[:, 1], 0, 1)
+        blocks["level"] = level.reshape(count, BLOCK).mean(axis=1)
+        return blocks
 
     def _agreement(self, estimates, known):
         """Agreement [blocks, P] of each permutation with the known estimates."""
@@ -168,70 +141,60 @@ class Voices:
         count = known.shape[1] // self.block
         if not count:
             return agreement
-
-        def blocks(signals):  # [blocks, C, samples]
-            cut = signals[:, :count * self.block].reshape(len(signals), count, self.block)
-            return cut.swapaxes(0, 1).astype(np.float64)
-
-        before, now = blocks(known), blocks(estimates)
+        before, now = (
+            _cut(signals[:, :count * self.block].astype(np.float64), self.block)
+            for signals in (known, estimates)
+        )
         products = before @ now.swapaxes(1, 2)  # [blocks, speaker, output]
         energies = [np.square(signals).sum(axis=(1, 2)) for signals in (before, now)]
         scale = np.sqrt(energies[0] * energies[1])
         scale += max(10 ** (-PAUSE_DB / 10) * scale.max(), TINY)
-        speakers = np.arange(self.orders.shape[1])
-        agreement[:count] = products[:, speakers, self.orders].sum(axis=2) / scale[:, None]
+        agreement[:count] = self._of_orders(products) / scale[:, None]
         return AGREEMENT * agreement
 
     def _best_path(self, blocks, agreement):
         """Permutation of each block."""
-        scores = agreement
         if self._voices is not None:
-            scores = scores + self._voice_scores(
-                voice_prints(blocks, SMOOTHING), blocks.weight, self._voices
-            )
-        return best_path(scores, blocks.cost)[0]
+            prints = voice_prints(blocks, SMOOTHING)
+            agreement = agreement + self._voice_scores(prints, blocks["weight"], self._voices)
+        return best_path(agreement, blocks["cost"])[0]
 
     def _voice_scores(self, prints, weight, voices):
         """Fit [blocks, P] of each permutation of voice prints to the voices."""
         distance = np.square(prints[:, None] - voices[:, None]).sum(axis=-1)
-        fit = -VOICE * weight[:, None] * distance  # [blocks, speaker, output]
-        speakers = np.arange(self.orders.shape[1])
-        return fit[:, speakers, self.orders].sum(axis=2)
+        return self._of_orders(-VOICE * weight[:, None] * distance)
+
+    def _of_orders(self, fit):
+        """Scores [..., P] of all permutations, of a score for each [..., speaker, output]."""
+        return fit[..., np.arange(self.orders.shape[1]), self.orders].sum(axis=-1)
 
     def _remember(self, blocks):
         """Add blocks in the speakers' order to the history."""
-        recent = self._recent.joined(blocks)
-        whole = len(recent.weight) // HISTORY_BLOCK
-        seconds = recent.part(0, whole * HISTORY_BLOCK).merged(HISTORY_BLOCK)
-        self._recent = recent.part(whole * HISTORY_BLOCK)
-        spoken = seconds.chosen(seconds.weight.sum(axis=1) > 0)
-        added = len(spoken.weight)
-        self._unlearned += spoken.weight.sum() * FRAME
-        self._history = self._history.joined(spoken).part(-HISTORY)
-        self._labels = np.concatenate([self._labels, np.zeros(added, dtype=int)])[-HISTORY:]
+        recent = np.concatenate([self._recent, blocks])
+        seconds = merge(recent, HISTORY_BLOCK)
+        self._recent = recent[len(seconds) * HISTORY_BLOCK:].copy()
+        spoken = seconds[seconds["weight"].sum(axis=1) > 0]
+        self._unlearned += spoken["weight"].sum() * FRAME
+        self._history = np.concatenate([self._history, spoken])[-HISTORY:]
+        self._labels = np.append(self._labels, np.zeros(len(spoken), dtype=int))[-HISTORY:]
 
     def _learn(self):
         """Assign the blocks of the history to speakers again, and learn the voices."""
         self._unlearned = 0.0
         prints = voice_prints(self._history)
         starts = [self._means(prints, self._labels)]
-        spoken = np.argwhere(self._history.weight > 0.5 * self._history.weight.max())
+        weight = self._history["weight"]
+        spoken = np.argwhere(weight > 0.5 * weight.max())
         for _ in range(RANDOM_STARTS):
             chosen = spoken[self._random.choice(len(spoken), self.orders.shape[1])]
             starts.append(prints[chosen[:, 0], chosen[:, 1]])
         results = [self._assign(prints, voices) for voices in starts]
         labels, _ = max(results, key=lambda result: result[1])
         # the clusters have no names: name them after the speakers that they were before
-        cells = np.arange(len(labels))[:, None]
         before, after = self.orders[self._labels], self.orders[labels]
-        weight = self._history.weight
-        shared = np.array([
-            [(weight[cells[:, 0], before[:, speaker]] * (before[:, speaker] == column)).sum()
-             for column in after.T] for speaker in range(before.shape[1])
-        ])
-        speakers = np.arange(before.shape[1])
-        names = self.orders[np.argmax(shared[speakers, self.orders].sum(axis=1))]
-        named = after[:, names]
+        same = before[:, :, None] == after[:, None]  # [blocks, speaker, cluster]
+        shared = (np.take_along_axis(weight, before, axis=1)[:, :, None] * same).sum(axis=0)
+        named = after[:, self.orders[np.argmax(self._of_orders(shared))]]
         self._labels = (named[:, None] == self.orders).all(axis=2).argmax(axis=1)
         self._voices = self._means(prints, self._labels)
 
@@ -239,8 +202,8 @@ class Voices:
         """Permutations of the history's blocks from some voices on, and their score."""
         labels = None
         for _ in range(ITERATIONS):
-            scores = self._voice_scores(prints, self._history.weight, voices)
-            before, (labels, score) = labels, best_path(scores, self._history.cost)
+            scores = self._voice_scores(prints, self._history["weight"], voices)
+            before, (labels, score) = labels, best_path(scores, self._history["cost"])
             if before is not None and np.array_equal(labels, before):
                 break
             voices = self._means(prints, labels)
@@ -249,7 +212,7 @@ class Voices:
     def _means(self, prints, labels):
         """Mean voice print [C, VOICE_DIMENSIONS] of each speaker, given permutations."""
         blocks, orders = np.arange(len(labels))[:, None], self.orders[labels]
-        weight = self._history.weight[blocks, orders][..., None]
+        weight = self._history["weight"][blocks, orders][..., None]
         total = (weight * prints[blocks, orders]).sum(axis=0)
         common = total.sum(axis=0) / max(weight.sum(), TINY)
         return (total + PRIOR * common) / (weight.sum(axis=0) + PRIOR)
@@ -258,78 +221,55 @@ class Voices:
         """The outputs in the order of a path, with a short fade at each change."""
         ordered = estimates[self.orders[path[-1]]]
         for block in np.flatnonzero(np.diff(path))[::-1]:
-            middle = (block + 1) * self.block
             before = estimates[self.orders[path[block]]]
-            ordered[:, :middle - self.fade // 2] = before[:, :middle - self.fade // 2]
-            fading = slice(middle - self.fade // 2, middle - self.fade // 2 + self.fade)
-            ramp = (np.arange(self.fade, dtype=np.float32) + 0.5) / max(self.fade, 1)
-            ramp = ramp[:ordered[:, fading].shape[1]]
-            ordered[:, fading] = before[:, fading] + ramp * (
+            begin = (block + 1) * self.block - self._fade_in.size // 2
+            ordered[:, :begin] = before[:, :begin]
+            fading = slice(begin, begin + self._fade_in.size)
+            ordered[:, fading] = before[:, fading] + self._fade_in * (
                 ordered[:, fading] - before[:, fading]
             )
         return ordered
 
 
-@dataclass
-class Statistics:
-    """What is known of the cepstra of each output (or speaker) in each block.
+def block_type(speakers: int) -> np.dtype:
+    """What is known of the outputs (or speakers) in a block, as a type of records.
 
-    Arguments
-    ---------
-    weight : numpy.ndarray
-        [blocks, C], frames in which the output is loud and louder than the others.
-    first, second : numpy.ndarray
-        [blocks, C, D], weighted sums of the cepstra and of their squares.
-    cost : numpy.ndarray
-        [blocks], of a change of the permutation before the block.
-    level : numpy.ndarray
-        [blocks], mean energy of a frame.
+    weight : [C], frames in which the output is loud and louder than the others.
+    first, second : [C, CEPSTRA], weighted sums of the cepstra and of their squares.
+    cost : of a change of the permutation before the block.
+    level : mean energy of a frame.
     """
+    sums = (speakers, CEPSTRA)
+    return np.dtype([("weight", float, (speakers,)), ("first", float, sums),
+                     ("second", float, sums), ("cost", float), ("level", float)])
 
-    weight: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    cost: np.ndarray
-    level: np.ndarray
 
-    @classmethod
-    def empty(cls, speakers: int) -> "Statistics":
-        """No blocks."""
-        return cls(np.zeros((0, speakers)), np.zeros((0, speakers, CEPSTRA)),
-                   np.zeros((0, speakers, CEPSTRA)), np.zeros(0), np.zeros(0))
+def _cut(values, size):
+    """[C, blocks * size, ...] to [blocks, C, size, ...]."""
+    return values.reshape(len(values), -1, size, *values.shape[2:]).swapaxes(0, 1)
 
-    def _map(self, function):
-        return Statistics(*(function(values) for values in vars(self).values()))
 
-    def part(self, begin: int, end: int | None = None) -> "Statistics":
-        """Blocks from `begin` to `end`."""
-        return self._map(lambda values: values[begin:end])
+def reorder(blocks: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Blocks with their outputs in the order [blocks, C] of each."""
+    reordered, cells = blocks.copy(), np.arange(len(blocks))[:, None]
+    for name in ("weight", "first", "second"):
+        reordered[name] = blocks[name][cells, orders]
+    return reordered
 
-    def chosen(self, which: np.ndarray) -> "Statistics":
-        """The blocks of a mask."""
-        return self._map(lambda values: values[which])
 
-    def joined(self, other: "Statistics") -> "Statistics":
-        """These blocks and the others."""
-        return Statistics(*(np.concatenate(pair) for pair in
-                            zip(vars(self).values(), vars(other).values())))
-
-    def ordered(self, orders: np.ndarray) -> "Statistics":
-        """Outputs in the order [blocks, C] of each block."""
-        cells = np.arange(len(orders))[:, None]
-        return replace(self, weight=self.weight[cells, orders], first=self.first[cells, orders],
-                       second=self.second[cells, orders])
-
-    def merged(self, count: int) -> "Statistics":
-        """Each `count` blocks as one."""
-        grouped = self._map(lambda values: values.reshape(-1, count, *values.shape[1:]))
-        return Statistics(grouped.weight.sum(axis=1), grouped.first.sum(axis=1),
-                          grouped.second.sum(axis=1), grouped.cost.min(axis=1),
-                          grouped.level.mean(axis=1))
+def merge(blocks: np.ndarray, count: int) -> np.ndarray:
+    """Each `count` blocks as one. Those at the end that fill none are left out."""
+    groups = blocks[:len(blocks) // count * count].reshape(-1, count)
+    merged = np.empty(len(groups), blocks.dtype)
+    for name in ("weight", "first", "second"):
+        merged[name] = groups[name].sum(axis=1)
+    merged["cost"] = groups["cost"].min(axis=1)
+    merged["level"] = groups["level"].mean(axis=1)
+    return merged
 
 
 def voice_prints(
-    blocks: Statistics, smoothing: int = 0, projection: np.ndarray = PROJECTION,
+    blocks: np.ndarray, smoothing: int = 0, projection: np.ndarray = PROJECTION,
 ) -> np.ndarray:
     """Voice prints [blocks, C, VOICE_DIMENSIONS]: within a speaker their covariance is one.
 
@@ -342,23 +282,14 @@ def voice_prints(
         ends = np.minimum(index + smoothing + 1, len(values))
         return sums[ends] - sums[np.maximum(index - smoothing, 0)]
 
-    weight = np.maximum(around(blocks.weight), TINY)[..., None]
-    mean = around(blocks.first) / weight
-    variance = np.maximum(around(blocks.second) / weight - np.square(mean), 0)
+    weight = np.maximum(around(blocks["weight"]), TINY)[..., None]
+    mean = around(blocks["first"]) / weight
+    variance = np.maximum(around(blocks["second"]) / weight - np.square(mean), 0)
     return np.concatenate([mean, np.log(variance + 0.01)], axis=-1) @ projection
 
 
 def greedy_order(known: np.ndarray, estimates: np.ndarray) -> list[int]:
-    """The output of each speaker: pairs with the largest product first.
-
-    Arguments
-    ---------
-    known, estimates : numpy.ndarray
-        [C, T].
-
-    Returns
-    -------
-    list of int
+    """The output of each speaker, by signals [C, T]: pairs with the largest product first.
 
     Example
     -------
@@ -413,6 +344,11 @@ def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]
     for states in reversed(origins):
         path.append(states[path[-1]])
     return np.array(path[::-1]), best
+
+
+def fade_in(samples: int) -> np.ndarray:
+    """A linear fade of so many samples, float32."""
+    return (np.arange(samples, dtype=np.float32) + 0.5) / max(samples, 1)
 
 
 def mel_filters(sample_rate: int, size: int) -> np.ndarray:

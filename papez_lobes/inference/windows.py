@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from papez_lobes.inference.voices import Voices
+from papez_lobes.inference.voices import Voices, fade_in
 
 SEGMENT, OVERLAP = 30.0, 3.0  # seconds, of the windows of recordings
 STREAM_WINDOW = 4.0  # seconds
@@ -27,7 +27,8 @@ class WindowedSeparation:
     `separate` alone does.
 
     The state has constant size. `copy.deepcopy` copies it, and `pickle` saves it without
-    `separate`, which must be set again afterwards.
+    `separate`, which must be set again afterwards. `order` brings the outputs into order; another
+    object with the methods `reset` and `in_order` of `Voices` may take its place.
 
     Arguments
     ---------
@@ -45,9 +46,6 @@ class WindowedSeparation:
         Samples. Default: a third of the overlap.
     first : int, optional
         Samples in the first window. Default: `window`.
-    order : optional
-        Object that orders the outputs, with the methods `reset` and `in_order` of `Voices`.
-        Default: `Voices`.
 
     Example
     -------
@@ -64,7 +62,7 @@ class WindowedSeparation:
     def __init__(
         self, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int, window: int,
         hop: int, sample_rate: int = 8000, look_ahead: int | None = None,
-        fade: int | None = None, first: int | None = None, order: "Voices | None" = None,
+        fade: int | None = None, first: int | None = None,
     ):
         overlap = window - hop
         if not 0 < hop < window:
@@ -80,8 +78,8 @@ class WindowedSeparation:
         self.separate = separate
         self.num_speakers, self.window, self.hop = num_speakers, window, hop
         self.look_ahead, self.fade, self.first = look_ahead, fade, first
-        self._fade_in = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
-        self._voices = Voices(num_speakers, sample_rate) if order is None else order
+        self._fade_in = fade_in(fade)
+        self.order = Voices(num_speakers, sample_rate)
         self._buffer = np.zeros(window + hop, dtype=np.float32)
         self._start()
 
@@ -89,7 +87,6 @@ class WindowedSeparation:
     def for_recordings(
         cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
         sample_rate: int = 8000, segment: float = SEGMENT, overlap: float = OVERLAP,
-        order: "Voices | None" = None,
     ) -> "WindowedSeparation":
         """Long windows, for files.
 
@@ -99,27 +96,22 @@ class WindowedSeparation:
 
         Arguments
         ---------
-        separate, num_speakers, sample_rate, order
+        separate, num_speakers, sample_rate
             As for the class.
         segment : float
             Duration of a window in seconds.
         overlap : float
             What two neighbouring windows share, in seconds, more than 0 and less than a window. It
             costs as much of the speed.
-
-        Returns
-        -------
-        WindowedSeparation
         """
         window = round(segment * sample_rate)
         hop = window - round(overlap * sample_rate)
-        return cls(separate, num_speakers, window, hop, sample_rate, order=order)
+        return cls(separate, num_speakers, window, hop, sample_rate)
 
     @classmethod
     def for_streams(
         cls, separate: Callable[[np.ndarray], np.ndarray], num_speakers: int,
         sample_rate: int = 8000, latency: float = 0.5,
-        order: "Voices | None" = None,
     ) -> "WindowedSeparation":
         """Short windows that advance by a part of the latency, for live streams.
 
@@ -132,14 +124,10 @@ class WindowedSeparation:
 
         Arguments
         ---------
-        separate, num_speakers, sample_rate, order
+        separate, num_speakers, sample_rate
             As for the class.
         latency : float
             Seconds that a sample waits at most, less than 4.
-
-        Returns
-        -------
-        WindowedSeparation
 
         Example
         -------
@@ -151,7 +139,7 @@ class WindowedSeparation:
         delay = round(latency * sample_rate)
         hop, fade = round(0.75 * delay), round(0.1 * delay)
         return cls(separate, num_speakers, window, hop, sample_rate,
-                   look_ahead=delay - hop - fade, fade=fade, first=delay, order=order)
+                   look_ahead=delay - hop - fade, fade=fade, first=delay)
 
     def _start(self):
         """Begin a signal."""
@@ -161,7 +149,7 @@ class WindowedSeparation:
         self._end = 0  # of the last window
         self._estimates = np.zeros((self.num_speakers, 0), dtype=np.float32)  # up to `_end`
         self._returned = 0  # samples of the estimates
-        self._voices.reset()
+        self.order.reset()
 
     @property
     def latency(self) -> int:
@@ -169,12 +157,7 @@ class WindowedSeparation:
         return self.hop + self.look_ahead + self.fade
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples, and return the estimates that are ready.
-
-        Arguments
-        ---------
-        samples : numpy.ndarray
-            [n], n >= 0.
+        """Take the next samples [n], n >= 0, and return the estimates that are ready.
 
         Returns
         -------
@@ -188,9 +171,10 @@ class WindowedSeparation:
         while samples.size:
             if self._received == self._next_end:  # a whole window was held back, see below
                 ready.append(self._advance())
-            wanted = self._next_end - self._received
-            self._receive(samples[:wanted])
-            samples = samples[wanted:]
+            piece, samples = np.split(samples, [self._next_end - self._received])
+            self._buffer[self._held:self._held + piece.size] = piece
+            self._held += piece.size
+            self._received += piece.size
             # The first window may be the only one, which is returned as it is.
             may_be_alone = self._end == 0 and self.first == self.window
             if self._received == self._next_end and not may_be_alone:
@@ -198,12 +182,9 @@ class WindowedSeparation:
         return np.concatenate(ready, axis=1)
 
     def flush(self) -> np.ndarray:
-        """End the signal and return the rest of the estimates. The next `feed` begins a new one.
+        """End the signal and return the rest of the estimates, [C, m], m >= 0, float32.
 
-        Returns
-        -------
-        numpy.ndarray
-            [C, m], m >= 0, float32.
+        The next `feed` begins a new one.
         """
         if self._end == 0 < self._received:  # the only window
             self._estimates = self._separate_window()
@@ -213,12 +194,6 @@ class WindowedSeparation:
         rest = self._take(self._received)
         self._start()
         return rest
-
-    def _receive(self, samples):
-        """Append samples to the buffer."""
-        self._buffer[self._held:self._held + samples.size] = samples
-        self._held += samples.size
-        self._received += samples.size
 
     def _advance(self):
         """Separate the next window, and return what is ready then."""
@@ -240,7 +215,7 @@ class WindowedSeparation:
         """Bring estimates into order, and fade from those so far to them."""
         begin = self._received - estimates.shape[1]
         known = self._estimates[:, self._estimates.shape[1] - (self._end - begin):]
-        estimates = self._voices.in_order(estimates, known, self._received)
+        estimates = self.order.in_order(estimates, known)
         if known.shape[1]:
             start = self._returned - begin
             fading = slice(start, start + self.fade)
