@@ -14,40 +14,39 @@ from papez_lobes.config.separator_files import build_modules, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import read_checkpoint, write_bundle
 
-_ATTENTION = "masknet.transformer.enc.self_attn"
 _ENC = "masknet.transformer.enc"
-# our name -> the authors' name, with {} for 'weight' or 'bias'
-NAMES = {
-    "encoder": {
-        "conv": "encoder.0.{}",
-        "norm": "encoder.1.{}",
-        "pointwise": "encoder.3.{}",
-    },
-    "masknet": {
-        "embed.linear_in": "masknet.embed.0.{}",
-        "embed.norm": "masknet.embed.1.{}",
-        "embed.activation": "masknet.embed.2.{}",
-        "embed.linear_out": "masknet.embed.3.{}",
-        "transformer.block.attention.in_proj": _ATTENTION + ".in_proj_{}",
-        "transformer.block.attention.out_proj": _ATTENTION + ".out_proj.{}",
-        "transformer.block.norm1": _ENC + ".norm1.{}",
-        "transformer.block.linear1": _ENC + ".linear1.{}",
-        "transformer.block.linear2": _ENC + ".linear2.{}",
-        "transformer.block.norm2": _ENC + ".norm2.{}",
-        "head.linear_in": "masknet.dislodge.0.{}",
-        "head.norm": "masknet.dislodge.1.{}",
-        "head.activation": "masknet.dislodge.2.{}",
-        "head.linear_out": "masknet.dislodge.3.{}",
-    },
-    "decoder": {
-        "pointwise": "decoder.0.{}",
-        "norm": "decoder.1.{}",
-        "deconv": "decoder.3.{}",
-    },
+# our layer -> the authors' names of its weight and bias
+_LAYERS = {
+    "encoder.conv": "encoder.0.{}",
+    "encoder.norm": "encoder.1.{}",
+    "encoder.pointwise": "encoder.3.{}",
+    "masknet.embed.linear_in": "masknet.embed.0.{}",
+    "masknet.embed.norm": "masknet.embed.1.{}",
+    "masknet.embed.activation": "masknet.embed.2.{}",
+    "masknet.embed.linear_out": "masknet.embed.3.{}",
+    "masknet.transformer.block.attention.in_proj": _ENC + ".self_attn.in_proj_{}",
+    "masknet.transformer.block.attention.out_proj": _ENC + ".self_attn.out_proj.{}",
+    "masknet.transformer.block.norm1": _ENC + ".norm1.{}",
+    "masknet.transformer.block.linear1": _ENC + ".linear1.{}",
+    "masknet.transformer.block.linear2": _ENC + ".linear2.{}",
+    "masknet.transformer.block.norm2": _ENC + ".norm2.{}",
+    "masknet.head.linear_in": "masknet.dislodge.0.{}",
+    "masknet.head.norm": "masknet.dislodge.1.{}",
+    "masknet.head.activation": "masknet.dislodge.2.{}",
+    "masknet.head.linear_out": "masknet.dislodge.3.{}",
+    "decoder.pointwise": "decoder.0.{}",
+    "decoder.norm": "decoder.1.{}",
+    "decoder.deconv": "decoder.3.{}",
+}
+NAMES = {  # our tensor -> the authors'
+    f"{ours}.{kind}": theirs.format(kind)
+    for ours, theirs in _LAYERS.items()
+    for kind in (("weight",) if ours.endswith("activation") else ("weight", "bias"))
 }
 SLOTS, POSITIONS = "memory_slots", _ENC + ".position_signal"
 DEAD = "masknet.transformer.timing_signal"  # the authors' code does not use it
-_POINTWISE = ("pointwise", "linear_in", "linear_out")  # linear maps; convolutions of width 1 there
+# of linear maps; convolutions of width 1 there
+POINTWISE = ("pointwise.weight", "linear_in.weight", "linear_out.weight")
 
 
 def convert(
@@ -97,18 +96,10 @@ def convert(
         reason = str(error).removeprefix(f"{separator}: ")
         raise UserError(f"{checkpoint}: cannot be built: {reason}") from error
     _check_constants(tensors, modules["masknet"], checkpoint)
-    for part, module in modules.items():
-        module.load_state_dict(_translate(part, module.state_dict(), tensors, checkpoint))
+    everything = torch.nn.ModuleDict(modules)
+    everything.load_state_dict(_translate(everything, tensors, checkpoint))
     write_bundle(out, separator, hyperparameters, modules)
     return hyperparameters
-
-
-def _pairs(part):
-    """Yield (our key, the authors' key) for every tensor of a part."""
-    for ours, theirs in NAMES[part].items():
-        kinds = ("weight",) if ours.endswith("activation") else ("weight", "bias")
-        for kind in kinds:
-            yield f"{ours}.{kind}", theirs.format(kind)
 
 
 def _read_tensors(path):
@@ -126,13 +117,7 @@ def _read_tensors(path):
             raise UserError(f"{path}: holds {name} twice, the second time as {key}")
         if name != DEAD:
             tensors[name] = value
-    _check_names(tensors, path)
-    return tensors
-
-
-def _check_names(tensors, path):
-    """Refuse names that are missing or unexpected, and values that are no tensors."""
-    wanted = [theirs for part in NAMES for _, theirs in _pairs(part)] + [SLOTS, POSITIONS]
+    wanted = [*NAMES.values(), SLOTS, POSITIONS]
     for name in wanted:
         if name not in tensors:
             raise UserError(f"{path}: not a checkpoint of the authors' code: {name} is missing")
@@ -141,6 +126,7 @@ def _check_names(tensors, path):
             raise UserError(f"{path}: not a checkpoint of the authors' code: {name} is unexpected")
         if not torch.is_tensor(value) or not value.is_floating_point():
             raise UserError(f"{path}: {name} is not a tensor of floating point numbers")
+    return tensors
 
 
 def _read_sizes(tensors, path):
@@ -199,17 +185,14 @@ def _check_constants(tensors, masknet, path):
         )
 
 
-def _translate(part, wanted, tensors, path):
-    """Make a state dict with the names and shapes of `wanted`."""
+def _translate(modules, tensors, path):
+    """The authors' tensors as a state dict of all modules."""
     state = {}
-    for ours, theirs in _pairs(part):
-        value, shape = tensors[theirs], wanted[ours].shape
-        name, kind = ours.rsplit(".", 1)
-        if kind == "weight" and name.endswith(_POINTWISE):
-            _check_shape(theirs, value, (*shape, 1), path)
-            value = value.squeeze(-1)
-        _check_shape(theirs, value, shape, path)
-        state[ours] = value
+    for ours, value in modules.state_dict().items():
+        theirs = NAMES[ours]
+        shape = (*value.shape, 1) if ours.endswith(POINTWISE) else value.shape
+        _check_shape(theirs, tensors[theirs], shape, path)
+        state[ours] = tensors[theirs].reshape(value.shape)
     return state
 
 

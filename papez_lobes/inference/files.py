@@ -137,7 +137,17 @@ def separate_recording(
         The recording cannot be read, or a file exists or cannot be written.
     """
     started = time.perf_counter()
-    rate, meter = separator.sample_rate, _Meter(separator)
+    rate, energies, samples = separator.sample_rate, np.zeros(separator.num_speakers), 0
+    steps = tokens = 0
+
+    def separate(mixtures):
+        nonlocal steps, tokens
+        estimates, depth = separator.separate_with_depth(mixtures)
+        if depth is not None:
+            steps += int(depth.sum())
+            tokens += depth.size
+        return estimates
+
     with open_audio(source, rate, truncated="keep") as audio:
         report = Report(audio.name, model_rate=rate, sample_rate=audio.info.sample_rate,
                         channels=audio.info.channels)
@@ -146,11 +156,12 @@ def separate_recording(
             paths, out_rate, options.subtype, options.clip, options.overwrite, source
         ) as writer:
             resampler = Resampler(rate, out_rate)
-            tracks = separate_blocks(
-                separator, audio.blocks(), options.segment, options.overlap, meter.separate
+            pieces = separate_blocks(
+                separator, audio.blocks(), options.segment, options.overlap, separate
             )
-            for mixture, estimates in tracks:
-                meter.measure(estimates)
+            for mixture, estimates in pieces:
+                energies += np.square(estimates, dtype=np.float64).sum(axis=1)
+                samples += mixture.size
                 if options.residual:
                     residual = mixture - estimates.sum(axis=0)
                     estimates = np.concatenate([estimates, residual[None]])
@@ -160,7 +171,8 @@ def separate_recording(
             writer.write(resampler.flush(total))
         report.flaw = audio.flaw
     report.paths = list(paths)
-    report.seconds, report.levels_db, report.depth = meter.seconds, meter.levels_db, meter.depth
+    report.seconds, report.levels_db = samples / rate, _levels_db(energies, samples)
+    report.depth = steps / tokens if tokens else None
     report.real_time_factor = (time.perf_counter() - started) / report.seconds
     return report
 
@@ -200,43 +212,7 @@ def separate_blocks(
         yield waiting, ready
 
 
-class _Meter:
-    """Sums over a recording: its duration, the levels of its estimates, and the depth.
-
-    Arguments
-    ---------
-    separator : SpeechSeparation
-        The separator.
-    """
-
-    def __init__(self, separator):
-        self.separator = separator
-        self.energies = np.zeros(separator.num_speakers)
-        self.samples = self.steps = self.tokens = 0
-
-    def separate(self, mixtures):
-        """Like the separator's `separate_batch`."""
-        estimates, depth = self.separator.separate_with_depth(mixtures)
-        if depth is not None:
-            self.steps += int(depth.sum())
-            self.tokens += depth.size
-        return estimates
-
-    def measure(self, estimates):
-        """Take account of estimates [C, n]."""
-        self.energies += np.square(estimates, dtype=np.float64).sum(axis=1)
-        self.samples += estimates.shape[1]
-
-    @property
-    def seconds(self):
-        return self.samples / self.separator.sample_rate
-
-    @property
-    def levels_db(self):
-        powers = self.energies / max(1, self.samples)
-        floor = 10 ** (SILENT_DB / 10)
-        return [round(float(level), 2) for level in 10 * np.log10(np.maximum(powers, floor))]
-
-    @property
-    def depth(self):
-        return self.steps / self.tokens if self.tokens else None
+def _levels_db(energies, samples):
+    """RMS levels of estimates by their energies, in dB relative to full scale."""
+    powers = np.maximum(energies / samples, 10 ** (SILENT_DB / 10))
+    return [round(float(level), 2) for level in 10 * np.log10(powers)]

@@ -72,16 +72,13 @@ def find_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
     >>> [recording.track for recording in find_recordings([folder])]
     ['a/talk', 'b/other', 'b/talk.flac', 'b/talk.wav']
     """
-    found: dict[str, PurePosixPath] = {}  # the file's absolute path -> its place
-    sources: dict[str, str] = {}
+    found = {}  # absolute path -> the source as it was named, and its place
     for name in _with_lists(inputs):
         for source, place in _expand(name):
             stays = source == STANDARD_INPUT or is_url(source)
-            key = source if stays else os.path.abspath(source)
-            found.setdefault(key, place)
-            sources.setdefault(key, source)
-    tracks = _unique_tracks(found)
-    return [Recording(sources[key], tracks[key]) for key in found]
+            found.setdefault(source if stays else os.path.abspath(source), (source, place))
+    tracks = _unique_tracks({path: place for path, (_, place) in found.items()})
+    return [Recording(source, tracks[path]) for path, (source, _) in found.items()]
 
 
 def _with_lists(inputs):
