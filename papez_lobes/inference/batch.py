@@ -123,10 +123,9 @@ class BatchSeparator:
                     for path, url in zip(report.paths, urls):
                         put(path, url)
                     report.paths = urls
+                    return report
             except UserError as error:  # which names the temporary file
                 raise UserError(str(error).replace(source, recording.source)) from error
-        report.source = recording.source
-        return report
 
     def _write(self, source, recording, out, progress):
         """Separate a file of this machine, which holds a recording, into a folder of it."""
@@ -199,17 +198,7 @@ def _exists(path):
 def separate_all(
     recordings: Sequence[Recording], options: BatchOptions, jobs: int,
 ) -> Iterator[Outcome]:
-    """Separate recordings with several processes; yields the outcomes as they come.
-
-    Arguments
-    ---------
-    recordings : sequence of Recording
-        The recordings.
-    options : BatchOptions
-        What to load and how to write.
-    jobs : int
-        Number of processes.
-    """
+    """Separate recordings with `jobs` processes; yields the outcomes as they come."""
     context = get_context("spawn")  # a fork of a process with threads can hang
     pool = ProcessPoolExecutor(jobs, context, _start_process, (options, jobs))
     try:

@@ -54,8 +54,6 @@ class Report:
 
     Arguments
     ---------
-    source : str
-        The recording.
     paths : list of pathlib.Path
         Files that were written.
     seconds : float
@@ -74,7 +72,6 @@ class Report:
         What is missing from a truncated file.
     """
 
-    source: str
     paths: list[Path] = field(default_factory=list)
     seconds: float = 0.0
     channels: int = 1
@@ -97,7 +94,7 @@ class Report:
 
         Example
         -------
-        >>> Report("a.wav", levels_db=[-50.0, -20.0]).lone_voice
+        >>> Report(levels_db=[-50.0, -20.0]).lone_voice
         2
         """
         loudest = max(self.levels_db)
@@ -149,7 +146,7 @@ def separate_recording(
         return estimates
 
     with open_audio(source, rate, truncated="keep") as audio:
-        report = Report(audio.name, model_rate=rate, sample_rate=audio.info.sample_rate,
+        report = Report(model_rate=rate, sample_rate=audio.info.sample_rate,
                         channels=audio.info.channels)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
         with TrackWriter(

@@ -214,7 +214,8 @@ def test_standard_input_and_json(separate, tmp_path, monkeypatch, capsys):
     assert separate("-", "--json", "--plot", out=tmp_path / "out") == 0
     printed = capsys.readouterr()
     line = json.loads(printed.out)
-    assert line["seconds"] == 1 and line["channels"] == 2 and len(line["levels_db"]) == 2
+    assert line["source"] == "-" and line["seconds"] == 1
+    assert line["channels"] == 2 and len(line["levels_db"]) == 2
     assert [os.path.basename(name) for name in line["paths"]] == [
         "stdin_s1.wav", "stdin_s2.wav", "stdin.png"]
     assert line["depth"] >= 1 and line["real_time_factor"] > 0
@@ -231,9 +232,9 @@ def test_a_truncated_file_is_separated_and_what_is_missing_is_said(separate, tmp
 
 
 def test_one_voice_is_told_by_the_levels():
-    assert Report("a", levels_db=[-20.0, -60.0]).lone_voice == 1
-    assert Report("a", levels_db=[-20.0, -25.0]).lone_voice is None
-    assert Report("a", levels_db=[-200.0, -200.0]).lone_voice is None
+    assert Report(levels_db=[-20.0, -60.0]).lone_voice == 1
+    assert Report(levels_db=[-20.0, -25.0]).lone_voice is None
+    assert Report(levels_db=[-200.0, -200.0]).lone_voice is None
 
 
 @pytest.mark.parametrize("name, samples, options", [

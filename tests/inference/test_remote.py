@@ -1,5 +1,6 @@
 """URLs in the place of files and folders, on fsspec's file system in memory."""
 
+import json
 import sys
 
 import fsspec
@@ -40,7 +41,9 @@ def test_urls_are_separated_as_files_are(bundle, talks, tmp_path, capsys):
         "memory://out/monday/b.png", "memory://out/monday/b_s1.wav", "memory://out/monday/b_s2.wav",
     ]
     assert "memory://out/a_s1.wav" in capsys.readouterr().out
-    assert main(["separate", talks, "-o", str(tmp_path / "here"), *words]) == 0
+    assert main(["separate", talks, "-o", str(tmp_path / "here"), "--json", *words]) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [line["source"] for line in lines] == [f"{talks}/a.wav", f"{talks}/monday/b.wav"]
     memory = fsspec.filesystem("memory")
     for name in ("a_s1.wav", "monday/b_s2.wav"):
         assert memory.cat(f"/out/{name}") == (tmp_path / "here" / name).read_bytes()
