@@ -161,11 +161,10 @@ def swap_in(modules: Mapping[str, nn.Module]):
     >>> isinstance(mlp, BlockwiseMLP) and isinstance(mlp.norm, BlockwiseTimeNorm)
     True
     """
-    for module in modules.values():
-        for lobe in module.modules():
-            for plain, blockwise in BLOCKWISE.items():
-                if isinstance(lobe, plain) and not isinstance(lobe, blockwise):
-                    lobe.__class__ = _with(blockwise, type(lobe))
+    for lobe in nn.ModuleDict(modules).modules():
+        for plain, blockwise in BLOCKWISE.items():
+            if isinstance(lobe, plain) and not isinstance(lobe, blockwise):
+                lobe.__class__ = _with(blockwise, type(lobe))
 
 
 @cache

@@ -60,7 +60,9 @@ def lower_precision(
         if not sum(_replace_linear(module, Int8Linear) for module in modules.values()):
             raise UserError("int8: this separator has no linear maps of torch's to compute in int8")
         if cpu_has("avx512_bf16") or cpu_has("amx_tile"):
-            _attend_in(modules, torch.bfloat16)
+            for lobe in nn.ModuleDict(modules).modules():
+                if isinstance(lobe, BlockwiseAttention):
+                    lobe.attention_dtype = torch.bfloat16
     elif dtype == "float32":
         if kind == "cpu" and private.packs_linear_maps():
             for module in modules.values():
@@ -93,20 +95,9 @@ def _check_supported(dtype, device, kind):
 
 def _replace_linear(module, make):
     """Replace all linear maps below a module by what `make` gives; returns their number."""
-    count = 0
-    for name, child in module.named_children():
-        # other subclasses may use their weights in other ways
-        if type(child) in (nn.Linear, PrepackedLinear):
-            setattr(module, name, make(child))
-            count += 1
-        else:
-            count += _replace_linear(child, make)
-    return count
-
-
-def _attend_in(modules, dtype):
-    """Set the precision of attention, wherever it is ours."""
-    for module in modules.values():
-        for child in module.modules():
-            if isinstance(child, BlockwiseAttention):
-                child.attention_dtype = dtype
+    # other subclasses may use their weights in other ways
+    found = [name for name, child in module.named_modules()
+             if name and type(child) in (nn.Linear, PrepackedLinear)]
+    for name in found:
+        module.set_submodule(name, make(module.get_submodule(name)))
+    return len(found)

@@ -91,10 +91,6 @@ def set_mean_depth(separator: Separator, mixtures: torch.Tensor, target: float) 
     target : float
         Mean number of steps, from 1 to the `max_depth` of the separator.
 
-    Returns
-    -------
-    Setting
-
     Raises
     ------
     UserError

@@ -114,7 +114,7 @@ def separate_recording(
     Arguments
     ---------
     separator : SpeechSeparation
-        The separator, from `papez_lobes.load`.
+        From `papez_lobes.load`.
     source : str, pathlib.Path, bytes or binary file object
         The recording.
     paths : list of pathlib.Path
@@ -123,10 +123,6 @@ def separate_recording(
         How to separate and write.
     progress : callable
         Called with the seconds of audio that were separated since the last call.
-
-    Returns
-    -------
-    Report
 
     Raises
     ------
@@ -178,18 +174,9 @@ def separate_blocks(
     separator: SpeechSeparation, blocks: Iterable[np.ndarray], segment: float = SEGMENT,
     overlap: float = OVERLAP, separate: Callable | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Separate a signal that comes in blocks.
+    """Separate a signal that comes in blocks [n], at the model's rate.
 
-    Arguments
-    ---------
-    separator : SpeechSeparation
-        The separator.
-    blocks : iterable of numpy.ndarray
-        Pieces [n] of the signal, at the model's rate.
-    segment, overlap : float
-        Of the windows, in seconds.
-    separate : callable, optional
-        Takes the place of `separator.separate_batch`.
+    For `segment`, `overlap` and `separate` see `SpeechSeparation.windows`.
 
     Yields
     ------
