@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import re
 import sys
 from unittest.mock import MagicMock
@@ -16,7 +17,7 @@ from papez_lobes.errors import UserError
 from papez_lobes.inference.warm_start import start_from
 from tests.evaluation.cases import write_case
 from tests.recipe_runs import RECIPE
-from tests.tiny import write_tiny_bundle
+from tests.tiny import separator_path, tiny_hparams, write_tiny_bundle
 
 BUNDLELESS = {"list", "mix", "convert"}  # commands that load no bundle of the user's
 LOADING = sorted(COMMANDS.keys() - BUNDLELESS)  # a new one is tried here unasked
@@ -40,6 +41,8 @@ def words(stranger, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
     monkeypatch.setitem(sys.modules, "gradio", MagicMock())  # a page that ends at once
     monkeypatch.setattr("signal.signal", lambda *_: None)  # the page's, which would stay
+    graph = MagicMock(SerializeToString=lambda: b"")  # tests/integration makes real ones, in 15 s
+    monkeypatch.setattr("papez_lobes.export.onnx_file.to_onnx", lambda *_: graph)
     out = tmp_path / "out"
     return {
         "separate": [tmp_path / "mix.wav", "-n", stranger, "-o", out, "-d", "cpu"],
@@ -100,6 +103,8 @@ def test_a_training_begins_with_a_bundle_that_may_run_code_only_where_it_is_trus
 
 @pytest.mark.parametrize("file", sorted(RECIPE.parents[1].glob("*/*/hparams/*.yaml")), ids=str)
 def test_every_experiment_has_the_option(file, tmp_path):
-    words = [str(file), "--data_folder", "x", "--output_folder", str(tmp_path / "out")]
+    sizes = tiny_hparams(separator_path({"demo": "papez_small"}.get(file.stem, file.stem)))
+    words = [str(file), "--data_folder", "x", "--output_folder", str(tmp_path / "out"),
+             "--separator", json.dumps(sizes)]
     assert load_experiment(words).hparams["trust_bundle"] is False
     assert load_experiment([*words, "--trust_bundle", "True"]).hparams["trust_bundle"] is True
