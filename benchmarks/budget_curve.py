@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from papez_lobes.cli.evaluate import find_manifest
-from papez_lobes.cli.options import add_device, add_dtype, add_trust
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_device, add_dtype, add_overwrite, add_trust
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, read_manifest

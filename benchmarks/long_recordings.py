@@ -42,7 +42,7 @@ import numpy as np
 import soundfile
 
 import papez_lobes
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_overwrite
 from papez_lobes.data.audio import read_audio
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.files import refuse_existing, write_bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_overwrite
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.files import png_bytes, refuse_existing, write_bytes
 from papez_lobes.profiling.presentation import reference_length

@@ -152,32 +152,29 @@ class SeparateBlocks(nn.Module):
 
     Arguments
     ---------
-    dim, num_heads, ffn_dim, num_steps, num_slots, chunk_tokens, dropout, attend_padding
-        See `papez_lobes.block.RecurrentBlock`.
+    num_steps : int
+        Steps R, and blocks.
+    options
+        The other arguments of `papez_lobes.block.RecurrentBlock`, by name.
 
     Example
     -------
-    >>> blocks = SeparateBlocks(8, 2, 16, num_steps=3, num_slots=2, chunk_tokens=4)
+    >>> blocks = SeparateBlocks(
+    ...     num_steps=3, dim=8, num_heads=2, ffn_dim=16, num_slots=2, chunk_tokens=4)
     >>> [step.num_steps for step in blocks.steps], blocks.chunks.size
     ([1, 1, 1], 4)
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, ffn_dim: int, num_steps: int, num_slots: int,
-        chunk_tokens: int, dropout: float = 0.0, attend_padding: bool = False,
-    ):
+    def __init__(self, num_steps: int, **options):
         super().__init__()
         check_options(num_steps=num_steps)
         self.steps = nn.ModuleList(
-            RecurrentBlock(
-                dim, num_heads, ffn_dim, 1, num_slots, chunk_tokens, dropout, attend_padding
-            )
-            for _ in range(num_steps)
+            RecurrentBlock(num_steps=1, **options) for _ in range(num_steps)
         )
         self.num_steps = num_steps
-        self.num_slots = num_slots
-        self.attend_padding = attend_padding
-        self.chunks = self.steps[0].chunks
+        first = self.steps[0]
+        self.num_slots, self.attend_padding = first.num_slots, first.attend_padding
+        self.chunks = first.chunks
 
     def project_positions(self) -> list[torch.Tensor]:
         """Like `RecurrentBlock.project_positions`, for each step."""

@@ -7,6 +7,7 @@ a chunk then lie side by side, since a chunk is neighbouring blocks of P tokens.
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from papez_lobes.framing import OverlappingChunks
 
@@ -123,8 +124,7 @@ class PackedFraming:
             places = self.num_slots + time[rows] - begin
             places = torch.cat([slots.expand(len(group), -1), places], dim=1)
         if shortest < width:
-            mask = torch.cat([slots.expand(len(group), -1) >= 0, steps < sizes], dim=1)
-            mask = mask[:, None, None]
+            mask = F.pad(steps < sizes, (self.num_slots, 0), value=True)[:, None, None]
         item = group // self.num_chunks
         slot_rows = len(time) + item.unsqueeze(1) * self.num_slots + slots
         return ChunkGroup(torch.cat([slot_rows, rows], dim=1), places, mask)

@@ -5,8 +5,7 @@ import json
 import shlex
 from pathlib import Path
 
-from papez_lobes.cli.options import add_device, add_dtype, add_trust
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_device, add_dtype, add_overwrite, add_trust
 from papez_lobes.errors import UserError
 from papez_lobes.files import refuse_existing
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_overwrite
 from papez_lobes.files import refuse_existing
 
 

@@ -7,8 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from papez_lobes.cli.options import add_device, add_dtype, add_trust
-from papez_lobes.cli.outputs import add_overwrite
+from papez_lobes.cli.options import add_device, add_dtype, add_overwrite, add_trust
 from papez_lobes.errors import UserError
 
 

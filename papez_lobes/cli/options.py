@@ -23,3 +23,8 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="also load bundles whose "
                         "hyperparams.yaml can run any code (docs/security.md); only for files of "
                         "people whom you trust")
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, the first argument of `papez_lobes.files.refuse_existing`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
