@@ -218,7 +218,7 @@ def test_a_random_depth_is_drawn_in_training_alone():
     loop.min_train_depth = 2
     tokens, memory = inputs(1, 4, 3)
     torch.manual_seed(0)
-    drawn = {int(loop.train()(tokens, memory)[1].depth.max()) for _ in range(60)}
+    drawn = {int(loop.train()(tokens, memory)[1].depth.max()) for _ in range(20)}
     assert drawn == {2, 3, 4, 5}
     assert {int(loop.eval()(tokens, memory)[1].depth.max()) for _ in range(5)} == {5}
 

@@ -95,7 +95,7 @@ def turns(seconds, silence=0):
 
 
 @pytest.mark.parametrize("window, hop, options", SHAPES)
-@pytest.mark.parametrize("size", [0, 1, 7, 800, 801, 4000, 4001, 12345])
+@pytest.mark.parametrize("size", [0, 1, 7, 800, 801, 4000, 4001, 6789])
 def test_any_split_gives_the_same_in_full_length(window, hop, options, size):
     signal = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     windows = WindowedSeparation(split, 2, window, hop, **options)
