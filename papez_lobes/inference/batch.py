@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,8 +132,9 @@ class BatchSeparator:
         options = self.options
         *paths, picture = _names(recording.track, options, self.separator.num_speakers, out)
         # of a recording that is done in part, all is written again
-        files = replace(options.files, overwrite=options.existing != REFUSE)
-        report = separate_recording(self.separator, source, paths, files, progress)
+        overwrite = options.existing != REFUSE
+        report = separate_recording(
+            self.separator, source, paths, options.files, overwrite, progress)
         if options.plot:
             from papez_lobes.inference.picture import draw_tracks
 

@@ -35,8 +35,6 @@ class FileOptions:
         Write at the recording's rate rather than the model's.
     residual : bool
         Also write what is missing: the mixture minus all estimates.
-    overwrite : bool
-        Replace files that exist.
     """
 
     segment: float = SEGMENT
@@ -45,7 +43,6 @@ class FileOptions:
     clip: str = "rescale"
     keep_rate: bool = False
     residual: bool = False
-    overwrite: bool = False
 
 
 @dataclass
@@ -105,7 +102,8 @@ class Report:
 
 def separate_recording(
     separator: SpeechSeparation, source: str | Path | bytes | BinaryIO, paths: list[Path],
-    options: FileOptions = FileOptions(), progress: Callable[[float], object] = lambda done: None,
+    options: FileOptions = FileOptions(), overwrite: bool = False,
+    progress: Callable[[float], object] = lambda done: None,
 ) -> Report:
     """Separate one recording into one file per speaker, in constant memory.
 
@@ -121,6 +119,8 @@ def separate_recording(
         A file for each speaker, and one for the residual if it is wanted.
     options : FileOptions
         How to separate and write.
+    overwrite : bool
+        Replace files that exist.
     progress : callable
         Called with the seconds of audio that were separated since the last call.
 
@@ -146,7 +146,7 @@ def separate_recording(
                         channels=audio.info.channels)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
         with TrackWriter(
-            paths, out_rate, options.subtype, options.clip, options.overwrite, source
+            paths, out_rate, options.subtype, options.clip, overwrite, source
         ) as writer:
             resampler = Resampler(rate, out_rate)
             pieces = separate_blocks(
