@@ -32,19 +32,21 @@ def match_mixture(estimates: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
     >>> bool(np.allclose(matched, sources, atol=1e-3))
     True
     """
-    # In float64, and of equal levels, which make the equations well conditioned
     wide = estimates.astype(np.float64)
-    levels = np.sqrt(np.square(wide).mean(axis=1, keepdims=True))  # [B, 1, C]
-    wide /= np.maximum(levels, np.finfo(estimates.dtype).tiny)
     gram = _transposed(wide) @ wide  # [B, C, C]
     projection = _transposed(wide) @ mixtures[..., np.newaxis]  # [B, C, 1]
+    # The equations are well conditioned for estimates of equal levels
+    energies = np.diagonal(gram, axis1=1, axis2=2)[..., np.newaxis]
+    levels = np.sqrt(energies / wide.shape[1])
+    scale = np.maximum(levels, np.finfo(np.float32).tiny)
+    gram, projection = gram / (scale * _transposed(scale)), projection / scale
     # One gain for all, and for each the sign that fits the mixture: what copies keep
-    common = _transposed(levels) * np.sign(projection)
+    common = levels * np.sign(projection)
     energy = np.maximum(_transposed(common) @ gram @ common, np.finfo(np.float64).tiny)
     common *= (_transposed(common) @ projection) / energy
     inverse = np.linalg.pinv(gram, rcond=COPIES, hermitian=True)
     gains = common + inverse @ (projection - gram @ common)
-    return (wide * _transposed(gains)).astype(estimates.dtype)
+    return (wide * _transposed(gains / scale)).astype(estimates.dtype)
 
 
 def _transposed(matrices):

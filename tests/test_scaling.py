@@ -22,6 +22,7 @@ def test_matched_estimates_sum_to_the_mixture(count):
     assert np.allclose(match_mixture(same, sources[..., 0]).sum(axis=2), sources[..., 0], atol=1e-6)
     assert not match_mixture(estimates, np.zeros_like(mixtures)).any()
     assert not match_mixture(np.zeros_like(estimates), mixtures).any()
+    assert not match_mixture(np.zeros_like(estimates, np.float64), mixtures).any()
 
 
 @pytest.mark.parametrize("faint", [0.01, -0.01, 0.01 + 1e-9, 1.0, -1.0])
