@@ -27,13 +27,8 @@ class UserError(Exception):
 def one_line_errors(program: str) -> Iterator[None]:
     """A context that ends the program with one line and status 2 on a `UserError`.
 
-    A full disk is such an error too, whatever was written. Ctrl-C ends the program with one line
-    and status 130.
-
-    Arguments
-    ---------
-    program : str
-        The program's name, with which the line begins.
+    The line begins with the program's name. A full disk is such an error too, whatever was
+    written. Ctrl-C ends the program with one line and status 130.
 
     Example
     -------

@@ -134,17 +134,8 @@ def has_content(path: str | Path) -> bool:
 def fingerprint(settings: object, files: Iterable[str | Path]) -> str:
     """Hash settings together with the paths, sizes and modification times of files.
 
-    Arguments
-    ---------
-    settings : object
-        Anything that JSON holds.
-    files : iterable of str or pathlib.Path
-        Files, in an order that does not change by itself. A missing file counts as such.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
+    Settings are anything that JSON holds. Files come in an order that does not change by itself,
+    and a missing one counts as such. The result has 32 hexadecimal digits.
 
     Example
     -------

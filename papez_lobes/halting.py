@@ -12,19 +12,12 @@ from papez_lobes.config.checks import check_options
 class HaltingState:
     """The halting state between two steps.
 
-    The shape is that of the tokens, without their channels: [B, L], or [n] where they are packed.
-
-    Arguments
-    ---------
-    cumulative : torch.Tensor
-        float32 or wider: each token's sum of halting probabilities so far. It means nothing
-        any more once the token has halted.
-    running : torch.Tensor
-        bool: tokens that have not halted. Padding never runs.
+    Its tensors have the shape of the tokens, without their channels: [B, L], or [n] where they are
+    packed. A token's sum means nothing any more once it has halted. Padding never runs.
     """
 
-    cumulative: torch.Tensor
-    running: torch.Tensor
+    cumulative: torch.Tensor  # float32 or wider: each token's sum of halting probabilities so far
+    running: torch.Tensor  # bool: tokens that have not halted
 
     def select(self, index: torch.Tensor) -> "HaltingState":
         """The state of the packed tokens with these indices."""

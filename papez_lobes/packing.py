@@ -18,21 +18,14 @@ ROWS_WORTH_A_GROUP = 512
 
 @dataclass
 class ChunkGroup:
-    """Chunks of similar length, which are attended together.
+    """A chunks of similar length, at most W tokens, which are attended together."""
 
-    Arguments
-    ---------
-    source_rows : torch.Tensor
-        [A, M + W]: for each place of A chunks, its row in what `PackedFraming.concatenate` gives.
-    places : torch.Tensor or None
-        [A, M + W]: the place of each row in a full chunk of M + K, which decides its position
-        code. None where all chunks are full.
-    mask : torch.Tensor or None
-        [A, 1, 1, M + W], bool: False on what pads a chunk. None where nothing does.
-    """
-
+    # [A, M + W]: for each place of a chunk, its row in what `PackedFraming.concatenate` gives
     source_rows: torch.Tensor
+    # [A, M + W]: the place of each row in a full chunk of M + K, which decides its position code.
+    # None where all chunks are full.
     places: torch.Tensor | None
+    # [A, 1, 1, M + W], bool: False on what pads a chunk. None where nothing does.
     mask: torch.Tensor | None
 
     def gather(self, projected: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -13,15 +13,6 @@ from papez_lobes.pruning import check_pruning, choose_framing
 class Trace:
     """A record of what the recurrence did.
 
-    Arguments
-    ---------
-    depth : torch.Tensor
-        [B, L], long: steps that each token ran; 0 on padding.
-    valid : torch.Tensor
-        [B, L], bool: True on tokens, False on padding.
-    expected_depth : torch.Tensor
-        [B, L]: differentiable depth, the steps weighted by halting probability.
-
     Example
     -------
     >>> trace = Trace(torch.tensor([[3, 1, 0]]), torch.tensor([[True, True, False]]), None)
@@ -29,9 +20,9 @@ class Trace:
     ([[2], [1], [1]], 2.0)
     """
 
-    depth: torch.Tensor
-    valid: torch.Tensor
-    expected_depth: torch.Tensor
+    depth: torch.Tensor  # [B, L], long: steps that each token ran; 0 on padding
+    valid: torch.Tensor  # [B, L], bool: True on tokens, False on padding
+    expected_depth: torch.Tensor  # [B, L], differentiable: steps weighted by halting probability
 
     @property
     def tokens_per_step(self):

@@ -38,17 +38,9 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the `papez` command.
+    """Run the `papez` command with the words of a command line; default: those of the process.
 
-    Arguments
-    ---------
-    argv : sequence of str, optional
-        Words of the command line; default: those of the process.
-
-    Returns
-    -------
-    int
-        The exit status: 0, 2 for a user's mistake, or 130 if interrupted.
+    Returns the exit status: 0, 2 for a user's mistake, or 130 if interrupted.
 
     Example
     -------

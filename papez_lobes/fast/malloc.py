@@ -7,15 +7,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep what it frees, up to 2 GiB.
+    """Let the process keep what it frees, up to 2 GiB; True if glibc accepted the settings.
 
     A training step on a CPU frees some hundred megabytes, and the next step needs as much again.
     By default glibc returns this memory to the system, which costs thousands of page faults a step.
-
-    Returns
-    -------
-    bool
-        True if glibc accepted the settings.
 
     Example
     -------

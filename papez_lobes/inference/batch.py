@@ -23,53 +23,25 @@ REFUSE, OVERWRITE, SKIP = "refuse", "overwrite", "skip"  # what happens to files
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a process needs to separate recordings; it can be pickled.
+    """What a process needs to separate recordings; it can be pickled."""
 
-    Arguments
-    ---------
-    model : dict
-        Arguments of `papez_lobes.load`.
-    out : str
-        Output folder, or its URL.
-    template, ext : str
-        Of the names of the files, see `papez_lobes.inference.recordings.estimate_paths`.
-    existing : str
-        "refuse", "overwrite" or "skip".
-    plot : bool
-        Also draw a picture of each recording, `<track>.png`.
-    files : FileOptions
-        How the recordings are separated and written.
-    """
-
-    model: dict
-    out: str = "separated"
-    template: str = TEMPLATE
-    ext: str = "wav"
-    existing: str = REFUSE
-    plot: bool = False
+    model: dict  # arguments of `papez_lobes.load`
+    out: str = "separated"  # output folder, or its URL
+    template: str = TEMPLATE  # of the files' names, see `estimate_paths`
+    ext: str = "wav"  # of the files' names
+    existing: str = REFUSE  # or OVERWRITE or SKIP
+    plot: bool = False  # also draw a picture of each recording, `<track>.png`
     files: FileOptions = field(default_factory=FileOptions)
 
 
 @dataclass
 class Outcome:
-    """What became of one recording.
-
-    Arguments
-    ---------
-    recording : Recording
-        The recording.
-    status : str
-        "separated", "skipped" or "failed".
-    report : Report or None
-        Of a separated recording.
-    reason : str or None
-        Why it failed, in one line.
-    """
+    """What became of one recording."""
 
     recording: Recording
-    status: str
-    report: Report | None = None
-    reason: str | None = None
+    status: str  # "separated", "skipped" or "failed"
+    report: Report | None = None  # of a separated recording
+    reason: str | None = None  # why it failed, in one line
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -150,16 +122,7 @@ def is_done(
 ) -> bool:
     """Tell whether a recording is to be left out, as its files exist.
 
-    Arguments
-    ---------
-    recording : Recording
-        The recording.
-    options : BatchOptions
-        What is written, and what happens to files that exist.
-    num_speakers : int
-        C.
-    exists : callable, optional
-        Tells whether a file or URL exists. Default: this asks its file system.
+    `exists` tells whether a file or URL does; by default this asks its file system.
 
     Raises
     ------

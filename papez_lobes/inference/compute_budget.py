@@ -25,38 +25,20 @@ TIMED_RUNS = 3  # of each setting, after one run that is not timed
 
 @dataclass(frozen=True)
 class DepthSpread:
-    """Distribution of the depths of tokens, in steps.
-
-    Arguments
-    ---------
-    mean, sd : float
-        Mean and standard deviation.
-    quantiles : dict of float to float
-        Share of the tokens -> depth that they do not exceed, for the shares `QUANTILES`.
-    """
+    """Distribution of the depths of tokens, in steps."""
 
     mean: float
-    sd: float
-    quantiles: dict[float, float]
+    sd: float  # standard deviation
+    quantiles: dict[float, float]  # share of the tokens, of QUANTILES -> depth they do not exceed
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A halting bias and what it leads to.
-
-    Arguments
-    ---------
-    bias : float
-        The halting bias, which is now set.
-    spread : DepthSpread
-        Distribution of the depths on the given speech.
-    real_time_factor : float or None
-        Measured real-time factor, if the budget is one.
-    """
+    """A halting bias, which is now set, and what it leads to on the given speech."""
 
     bias: float
     spread: DepthSpread
-    real_time_factor: float | None = None
+    real_time_factor: float | None = None  # measured, if the budget is one
 
 
 def depth_spread(trace: object) -> DepthSpread:

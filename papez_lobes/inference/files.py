@@ -20,64 +20,30 @@ SILENT_DB = -200.0  # stands for the level of digital silence
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How recordings are separated and written.
+    """How recordings are separated and written."""
 
-    Arguments
-    ---------
-    segment, overlap : float
-        Of the windows, in seconds.
-    subtype : str
-        "PCM_16", "PCM_24" or "FLOAT".
-    clip : str
-        "rescale" scales all estimates of a recording down alike if one exceeds full scale;
-        "clamp" clips them.
-    keep_rate : bool
-        Write at the recording's rate rather than the model's.
-    residual : bool
-        Also write what is missing: the mixture minus all estimates.
-    """
-
-    segment: float = SEGMENT
-    overlap: float = OVERLAP
-    subtype: str = "PCM_16"
-    clip: str = "rescale"
-    keep_rate: bool = False
-    residual: bool = False
+    segment: float = SEGMENT  # seconds, of a window
+    overlap: float = OVERLAP  # seconds, of neighbouring windows
+    subtype: str = "PCM_16"  # or "PCM_24" or "FLOAT"
+    clip: str = "rescale"  # or "clamp", see `papez_lobes.data.tracks.TrackWriter`
+    keep_rate: bool = False  # write at the recording's rate rather than the model's
+    residual: bool = False  # also write what is missing: the mixture minus all estimates
 
 
 @dataclass
 class Report:
-    """What was done with one recording.
+    """What was done with one recording."""
 
-    Arguments
-    ---------
-    paths : list of pathlib.Path
-        Files that were written.
-    seconds : float
-        Duration of the recording.
-    channels, sample_rate : int
-        Of the recording.
-    model_rate : int
-        Rate of the model, in Hz.
-    levels_db : list of float
-        RMS level of each estimate in dB relative to full scale; -200 for silence.
-    depth : float or None
-        Mean number of steps of a token; None for a model without recurrence.
-    real_time_factor : float
-        Seconds of computing per second of audio.
-    flaw : str or None
-        What is missing from a truncated file.
-    """
-
-    paths: list[Path] = field(default_factory=list)
-    seconds: float = 0.0
-    channels: int = 1
-    sample_rate: int = 0
-    model_rate: int = 0
+    paths: list[Path] = field(default_factory=list)  # files that were written
+    seconds: float = 0.0  # duration of the recording
+    channels: int = 1  # of the recording
+    sample_rate: int = 0  # of the recording, in Hz
+    model_rate: int = 0  # of the model, in Hz
+    # RMS level of each estimate in dB relative to full scale; -200 for silence
     levels_db: list[float] = field(default_factory=list)
-    depth: float | None = None
-    real_time_factor: float = 0.0
-    flaw: str | None = None
+    depth: float | None = None  # mean number of steps of a token; None without a recurrence
+    real_time_factor: float = 0.0  # seconds of computing per second of audio
+    flaw: str | None = None  # what is missing from a truncated file
 
     @property
     def margin_db(self) -> float:

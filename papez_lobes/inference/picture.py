@@ -16,20 +16,10 @@ DYNAMIC_RANGE_DB = 60  # shown below the loudest point of the recording
 def draw_tracks(
     path: str | Path, source: str | Path, tracks: Sequence[str | Path], title: str
 ) -> None:
-    """Draw spectrograms of a recording and of its tracks, one below the other.
+    """Draw spectrograms of a recording and of its tracks, one below the other, as a PNG.
 
-    Memory does not grow with the length of the recording.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The PNG to write; an existing one is replaced.
-    source : str or pathlib.Path
-        The recording.
-    tracks : sequence of str or pathlib.Path
-        Files of the same duration.
-    title : str
-        What the recording is called.
+    The tracks are files of the recording's duration, and `title` is what it is called. An existing
+    PNG is replaced. Memory does not grow with the length of the recording.
     """
     from matplotlib.figure import Figure
 

@@ -19,18 +19,10 @@ LIST_SUFFIX = ".txt"  # of a text file that names recordings
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording, and what its estimates are called.
+    """A recording, and what its estimates are called."""
 
-    Arguments
-    ---------
-    source : str
-        Path of the file, its URL, or "-" for standard input.
-    track : str
-        The beginning of the names of its estimates, relative to the output folder.
-    """
-
-    source: str
-    track: str
+    source: str  # path of the file, its URL, or "-" for standard input
+    track: str  # the beginning of the names of its estimates, relative to the output folder
 
 
 def find_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
