@@ -34,19 +34,9 @@ class TimeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Normalise with the statistics of the valid positions.
+        """Normalise x [B, L, N] with the statistics of the valid positions, True in mask [B, L].
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            [B, L, N].
-        mask : torch.Tensor, optional
-            [B, L], bool: True on valid positions. None: all are valid.
-
-        Returns
-        -------
-        torch.Tensor
-            [B, L, N]. Values on positions that are not valid mean nothing.
+        Without a mask all are valid. Values on positions that are not valid mean nothing.
         """
         return self.normalise(x, *self.statistics(x, mask))
 

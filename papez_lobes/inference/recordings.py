@@ -159,26 +159,11 @@ def estimate_paths(
     out: str | Path, track: str, num_speakers: int, template: str = TEMPLATE, ext: str = "wav",
     residual: bool = False,
 ) -> list[Path]:
-    """The files that a recording's estimates are written to.
+    """The files in a folder that a recording's estimates are written to.
 
-    Arguments
-    ---------
-    out : str or pathlib.Path
-        The output folder.
-    track : str
-        Of the recording, see `Recording`.
-    num_speakers : int
-        C.
-    template : str
-        Name of a file, with the fields {track}, {speaker} and {ext}.
-    ext : str
-        The suffix, without a dot.
-    residual : bool
-        One more for the residual, with "residual" in the place of "s{speaker}".
-
-    Returns
-    -------
-    list of pathlib.Path
+    The template is the name of a file, with the fields {track}, {speaker} and {ext}, which is the
+    suffix without a dot. With `residual` there is one more file, with "residual" in the place of
+    "s{speaker}".
 
     Raises
     ------

@@ -82,19 +82,9 @@ class Voices:
         self._random = np.random.default_rng(0)
 
     def in_order(self, estimates: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Bring the outputs of a window into the speakers' order.
+        """Bring the outputs [C, T] of a window into the speakers' order.
 
-        Arguments
-        ---------
-        estimates : numpy.ndarray
-            [C, T].
-        known : numpy.ndarray
-            [C, overlap]: the estimates of the first samples of the window, in order.
-
-        Returns
-        -------
-        numpy.ndarray
-            [C, T].
+        `known`, [C, overlap], are the estimates of its first samples, in order.
         """
         if len(estimates) > MOST_SPEAKERS:
             return estimates[greedy_order(known, estimates[:, :known.shape[1]])]
@@ -306,21 +296,10 @@ def greedy_order(known: np.ndarray, estimates: np.ndarray) -> list[int]:
 
 
 def best_path(scores: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Path with the largest sum of scores, less the costs of changes (Viterbi).
+    """Path with the largest sum of scores [T, P], less the costs of changes (Viterbi).
 
-    Arguments
-    ---------
-    scores : numpy.ndarray
-        [T, P].
-    costs : numpy.ndarray
-        [T], of a change before each step.
-
-    Returns
-    -------
-    path : numpy.ndarray
-        [T], the state at each step.
-    total : float
-        Its score.
+    The costs [T] are of a change before each step. Returns the state [T] at each step, and the
+    path's total.
 
     Example
     -------
