@@ -8,22 +8,9 @@ _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def checked_device(device: str | torch.device) -> str:
-    """Check that a device can be used, and return its name.
+    """Check that a device can be used, and return its name, with an index for CUDA.
 
-    Arguments
-    ---------
-    device : str or torch.device
-        Such as 'cpu', 'cuda' or 'cuda:1'.
-
-    Returns
-    -------
-    str
-        The name, with an index for CUDA, as SpeechBrain expects it.
-
-    Raises
-    ------
-    UserError
-        The device is unknown, is not there, or computes nothing.
+    UserError if the device is unknown, is not there, or computes nothing.
 
     Example
     -------
@@ -63,23 +50,10 @@ def has_type(dtype: torch.dtype, device: str | torch.device) -> bool:
 def has_products_in(
     dtype: torch.dtype, device: torch.device | str = "cpu", unknown: bool = False
 ) -> bool:
-    """True if a device has instructions for matrix products in a precision.
+    """True if a device has instructions for matrix products in a precision; GPUs are taken to.
 
     torch computes such products everywhere. Without instructions it emulates them, many times more
-    slowly than in float32.
-
-    Arguments
-    ---------
-    dtype : torch.dtype
-        A floating point type.
-    device : torch.device or str
-        GPUs are taken to have them.
-    unknown : bool
-        The answer where torch does not tell.
-
-    Returns
-    -------
-    bool
+    slowly than in float32. `unknown` is the answer where torch does not tell.
 
     Example
     -------
@@ -101,10 +75,6 @@ def choose_quantised_engine() -> bool:
     """Make sure that torch has an engine for 8-bit products; False if it has none for this CPU.
 
     Some builds, such as those for Apple silicon, have an engine but do not choose it.
-
-    Example
-    -------
-    >>> chosen = choose_quantised_engine()
     """
     quantized = torch.backends.quantized
     before = quantized.engine

@@ -8,15 +8,6 @@ def resource_folder(name: str) -> Path:
 
     An installed package holds these folders. In a checkout they lie beside the package.
 
-    Arguments
-    ---------
-    name : str
-        The folder's name.
-
-    Returns
-    -------
-    pathlib.Path
-
     Example
     -------
     >>> (resource_folder("hparams") / "papez.yaml").is_file()

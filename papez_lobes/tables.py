@@ -6,17 +6,7 @@ from collections.abc import Iterable, Sequence
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Format rows as a Markdown table: first column left-aligned, the others right-aligned.
 
-    Arguments
-    ---------
-    head : sequence of str
-        Column titles.
-    rows : iterable of sequences
-        Cells, converted by `str`.
-
-    Returns
-    -------
-    str
-        Lines that end with a newline.
+    Cells are converted by `str`, and lines end with a newline.
 
     Example
     -------

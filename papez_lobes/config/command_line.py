@@ -17,8 +17,8 @@ from ruamel.yaml.error import YAMLError
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
-from papez_lobes.config.checks import FLAG, LIST, NUMBER, PATH, TEXT, WHOLE, Option
-from papez_lobes.config.options import OPTIONS, check_known, find_option, parse_value
+from papez_lobes.config import checks
+from papez_lobes.config.checks import Option, check_known, find_option, parse_value
 from papez_lobes.config.yaml_files import one_line, plain, tag_of
 from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
@@ -39,13 +39,13 @@ All options of the experiment file and of its separator file can be given; name 
 
 def _run_option(name, hint):
     """What an option of SpeechBrain takes, by its annotation in `RunOptions`."""
-    if name in OPTIONS:
-        return OPTIONS[name]
+    if name in checks.OPTIONS:
+        return checks.OPTIONS[name]
     if get_origin(hint) is Literal:
-        return Option(TEXT, choices=get_args(hint))
+        return Option(checks.TEXT, choices=get_args(hint))
     hints = get_args(hint) or (hint,)  # Optional[int] is of int and None
-    kinds = {bool: FLAG, int: WHOLE, float: NUMBER, str: TEXT}
-    return Option(kinds.get(hints[0], LIST), null=type(None) in hints)
+    kinds = {bool: checks.FLAG, int: checks.WHOLE, float: checks.NUMBER, str: checks.TEXT}
+    return Option(kinds.get(hints[0], checks.LIST), null=type(None) in hints)
 
 
 RUN_OPTIONS = {
@@ -99,7 +99,7 @@ def read_options(
             raise UserError(f"{WHERE}: {name!r} is built by the file; change its options, or the "
                             "file")
         option = RUN_OPTIONS.get(name) or find_option(name, plain(default))
-        if option.kind == PATH:
+        if option.kind == checks.PATH:
             option = replace(option, null=False)  # here null is the name of a folder
         try:
             value = _read_value(name, texts, option)
@@ -122,8 +122,7 @@ def names_file(texts: list[str]) -> bool:
 def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
     """SpeechBrain's options, given on the command line or in the experiment file.
 
-    Raises UserError if they exclude each other, or if the device cannot be used or does not
-    compute in the precision.
+    UserError if they exclude each other, or the device cannot be used or lacks the precision.
     """
     defaults = {field.name: field.default for field in fields(RunOptions)}
     values = {name: plain(tree.get(name, default)) for name, default in defaults.items()} | given
@@ -173,7 +172,7 @@ def _is_built(node):
 
 def _read_value(name, texts, option):
     """The value of one option; ValueError if it does not take these words."""
-    if name in RUN_OPTIONS and option.kind == FLAG:
+    if name in RUN_OPTIONS and option.kind == checks.FLAG:
         if texts:
             raise ValueError(f"--{name} takes no value, but {texts[0]!r} follows; give --{name} "
                              "alone, or leave it out")
@@ -183,7 +182,7 @@ def _read_value(name, texts, option):
     if name in MODULE_LISTS:
         return texts
     text, *more = texts
-    if more and text.startswith("[") and option.kind not in (PATH, TEXT):
+    if more and text.startswith("[") and option.kind not in (checks.PATH, checks.TEXT):
         return parse_value(name, " ".join(texts), option)  # a list that was written with spaces
     if more:
         raise ValueError(f"{more[0]!r} follows {text!r}, the value of --{name}; write --option "

@@ -15,17 +15,9 @@ from pathlib import Path
 from speechbrain.utils.run_opts import RunOptions
 from torch.utils.data import DataLoader
 
-from papez_lobes.config.checks import PATH
-from papez_lobes.config.command_line import (
-    RUN_OPTIONS,
-    SEPARATOR,
-    names_file,
-    read_options,
-    run_options,
-    split_words,
-    usage,
-)
-from papez_lobes.config.options import check_known, find_option
+from papez_lobes.config import command_line
+from papez_lobes.config.checks import PATH, check_known, find_option
+from papez_lobes.config.command_line import SEPARATOR, usage
 from papez_lobes.config.separator_files import hyperparameters_of, separator_file, set_options
 from papez_lobes.config.yaml_files import build, dump, fill_in, plain, read_tree, resolve, tag_of
 from papez_lobes.errors import UserError
@@ -47,20 +39,10 @@ LOADER_OPTIONS = {*inspect.signature(DataLoader).parameters, "looped_nominal_epo
 class Experiment:
     """A loaded experiment.
 
-    Arguments
-    ---------
-    file : pathlib.Path
-        The experiment file.
-    separator_file : pathlib.Path
-        The separator file.
-    hparams : dict
-        What HyperPyYAML built.
-    run_opts : speechbrain RunOptions
-        SpeechBrain's own options (--device, --precision, --test_only, ...).
-    hyperparameters : dict
-        Hyperparameters of the separator: name to plain value.
-    tree : dict
-        The nodes that it was built from, which refer to no other file.
+    `file` and `separator_file` are its YAML files, and `hparams` is what HyperPyYAML built, from
+    the nodes of `tree`, which refer to no other file. `run_opts` are SpeechBrain's own options
+    (--device, --precision, --test_only, ...). `hyperparameters` are those of the separator: name to
+    plain value.
     """
 
     file: Path
@@ -81,37 +63,28 @@ class Experiment:
 def load_experiment(argv: list[str] | None = None) -> Experiment:
     """Parse a command line and build the experiment.
 
-    Arguments
-    ---------
-    argv : list of str, optional
-        `FILE [--option value]...`; `sys.argv[1:]` by default. `--separator NAME_OR_FILE` takes
-        another separator file, and `--separator '{name: value}'` sets options of it.
+    `argv` is `FILE [--option value]...`, by default `sys.argv[1:]`. `--separator NAME_OR_FILE`
+    takes another separator file, and `--separator '{name: value}'` sets options of it.
 
-    Returns
-    -------
-    Experiment
-
-    Raises
-    ------
-    UserError
-        A file is missing or broken, an option is unknown or takes another value, a placeholder
-        has no value, or values do not fit together.
+    UserError if a file is missing or broken, an option is unknown or takes another value, a
+    placeholder has no value, or values do not fit together.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["-h"], ["--help"]):
         print(usage({}))
         sys.exit()
-    file, given = split_words(argv)
+    file, given = command_line.split_words(argv)
     tree = read_tree(file)
     included = _included(tree, file)
-    named = [texts[0] for name, texts in given if name == SEPARATOR and names_file(texts)]
+    named = [texts[0] for name, texts in given
+             if name == SEPARATOR and command_line.names_file(texts)]
     path = separator_file(os.path.expanduser(named[-1])) if named else included
     parts = read_tree(path)
     if any(name == "help" for name, _ in given):
         print(usage({str(file): tree, str(path): parts}))
         sys.exit()
     defaults = hyperparameters_of(parts)
-    experiment, separator, run = read_options(given, tree, defaults)
+    experiment, separator, run = command_line.read_options(given, tree, defaults)
     if named and tree.get("experiment_name") == included.stem:  # it is named after its separator
         experiment.setdefault("experiment_name", path.stem)
 
@@ -127,7 +100,7 @@ def load_experiment(argv: list[str] | None = None) -> Experiment:
     return Experiment(
         file=file,
         separator_file=path,
-        run_opts=run_options(file, run, tree),  # before anything is built
+        run_opts=command_line.run_options(file, run, tree),  # before anything is built
         hparams=build(tree, file),
         hyperparameters={name: plain(parts[name]) for name in defaults},
         tree=tree,
@@ -169,7 +142,7 @@ def _check(tree, file):
         if name not in tree:
             raise UserError(f"{file}: has no option {name!r}; see the experiments of the project")
     for name, node in tree.items():
-        option = RUN_OPTIONS.get(name) or find_option(name)
+        option = command_line.RUN_OPTIONS.get(name) or find_option(name)
         if tag_of(node) == "!PLACEHOLDER":
             raise UserError(f"{file}: {name} has no value; give --{name}: it must be {option}")
         if not tag_of(node):  # what is built has the kind that its class gives it

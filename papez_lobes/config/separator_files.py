@@ -11,8 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from papez_lobes.config.checks import check_heads
-from papez_lobes.config.options import check_known, find_option
+from papez_lobes.config.checks import check_heads, check_known, find_option
 from papez_lobes.config.trust import build_lobes, check_trust
 from papez_lobes.config.yaml_files import (
     NO_VALUE,
@@ -35,21 +34,10 @@ FOR_SPEECHBRAIN = ("modules", "pretrainer")  # nodes of a bundle that its loader
 
 
 def separator_file(name_or_path: str | Path) -> Path:
-    """The YAML file of a separator.
+    """The YAML file of a separator: of a name, such as 'papez' (in the project's `hparams`), or a
+    path.
 
-    Arguments
-    ---------
-    name_or_path : str or pathlib.Path
-        A name, such as 'papez' (a file of the project's `hparams`), or the path of a file.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    UserError
-        There is no such file; names those that there are.
+    Raises UserError, which names the separators that there are, if there is no such file.
 
     Example
     -------
@@ -68,33 +56,15 @@ def separator_file(name_or_path: str | Path) -> Path:
 
 
 def separator_names() -> list[str]:
-    """The names that `separator_file` knows, sorted.
-
-    Example
-    -------
-    >>> "papez" in separator_names()
-    True
-    """
+    """The names that `separator_file` knows, sorted."""
     return list(_separators())
 
 
 def read_hyperparameters(path: str | Path) -> dict:
     """The hyperparameters of a separator file or of a bundle's `hyperparams.yaml`.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The YAML file.
-
-    Returns
-    -------
-    dict
-        Name to value, in the file's order, with references filled in.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read, or is not HyperPyYAML.
+    Returns name to value, in the file's order, with references filled in. UserError if the file
+    cannot be read, or is not HyperPyYAML.
 
     Example
     -------
@@ -134,11 +104,7 @@ def set_hyperparameters(
     Returns
     -------
     str
-
-    Raises
-    ------
-    UserError
-        The file is not a separator file, or has no such hyperparameter.
+        UserError if the file is not a separator file, or has no such hyperparameter.
 
     Example
     -------
@@ -164,15 +130,10 @@ def set_hyperparameters(
     return dump(tree)
 
 
-def set_options(tree: dict, path: str | Path, options: Mapping | None = None) -> dict:
-    """Set hyperparameters among the nodes of a separator file, and fill in references.
+def set_options(tree: dict, path: str | Path, options: Mapping | None = None) -> None:
+    """Set hyperparameters among the nodes of a separator file, in place, and fill in references.
 
-    It changes the tree in place and returns it.
-
-    Raises
-    ------
-    UserError
-        The file has no such hyperparameter, or one is out of its range.
+    UserError if the file has no such hyperparameter, or one is out of its range.
     """
     options, known = dict(options or {}), hyperparameters_of(tree)
     for name in options:
@@ -188,7 +149,6 @@ def set_options(tree: dict, path: str | Path, options: Mapping | None = None) ->
             check_heads(values["num_heads"], width)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    return tree
 
 
 def build_modules(
@@ -203,18 +163,14 @@ def build_modules(
     hyperparameters : mapping, optional
         Values for some of its hyperparameters.
     trust : bool
-        True: the file may build any class and call any function, and so run any code. False: it
-        may build the modules of `papez_lobes.config.trust` only.
+        True: the file may build any class and call any function, and so run any code. False: it may
+        build the modules of `papez_lobes.config.trust` only.
 
     Returns
     -------
     dict
         `encoder`, `masknet` and `decoder`, as `papez_lobes.separator.Separator` takes them.
-
-    Raises
-    ------
-    UserError
-        The file has no such hyperparameter, or it cannot be built with these values.
+        UserError if there is no such hyperparameter, or they cannot be built with these values.
 
     Example
     -------

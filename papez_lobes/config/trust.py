@@ -37,12 +37,7 @@ _MODULES = {
 
 
 def find_danger(tree: dict) -> str | None:
-    """What in a file could run code, in words that name the node; None if nothing could.
-
-    Arguments
-    ---------
-    tree : dict
-        The nodes of the file, as `papez_lobes.config.yaml_files.read_tree` gives them.
+    """What in a file's nodes could run code, in words that name the node; None if nothing could.
 
     Example
     -------

@@ -24,10 +24,7 @@ ruamel.yaml.Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), firs
 def read_tree(path: str | Path) -> dict:
     """The nodes of a HyperPyYAML file, with comments, tags and quotes; nothing is built.
 
-    Raises
-    ------
-    UserError
-        The file is missing, cannot be read, or is not a mapping.
+    UserError if the file is missing, cannot be read, or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():

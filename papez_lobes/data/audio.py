@@ -55,8 +55,7 @@ Source = str | os.PathLike | bytes | BinaryIO
 class AudioInfo:
     """What a header says: rate in Hz, number of samples per channel, number of channels.
 
-    `frames` is None where only decoding the file tells its length, and `open_audio` does not wait
-    for that.
+    `frames` is None where only decoding tells the length, and `open_audio` does not wait for that.
     """
 
     sample_rate: int
@@ -65,40 +64,22 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float | None:
-        """Duration in seconds.
-
-        Example
-        -------
-        >>> AudioInfo(sample_rate=8000, frames=12000, channels=1).seconds
-        1.5
-        """
+        """Duration in seconds."""
         return None if self.frames is None else self.frames / self.sample_rate
 
 
 def audio_info(path: str | Path) -> AudioInfo:
     """Read a file's header, or decode what only ffmpeg reads, as its headers are not exact.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Audio file.
-
-    Returns
-    -------
-    AudioInfo
-
-    Raises
-    ------
-    UserError
-        The file is missing, a folder, empty, without samples, not audio, or shorter than its
-        header promises.
+    Raises UserError if the file is missing, a folder, empty, without samples, not audio, or shorter
+    than its header promises.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> write_audio(path, np.zeros(400), 8000)
-    >>> audio_info(path)
-    AudioInfo(sample_rate=8000, frames=400, channels=1)
+    >>> audio_info(path), audio_info(path).seconds
+    (AudioInfo(sample_rate=8000, frames=400, channels=1), 0.05)
     """
     with _open(path) as audio:
         info = audio.info
@@ -130,13 +111,8 @@ def read_audio(
     Returns
     -------
     numpy.ndarray
-        [T], float32; full scale is 1 for integer formats.
-
-    Raises
-    ------
-    UserError
-        As for `audio_info`, or there is no such channel, the piece is empty, or it holds NaN or
-        infinite samples.
+        [T], float32; full scale is 1 for integer formats. UserError as for `audio_info`, or if
+        there is no such channel, the piece is empty, or it holds NaN or infinite samples.
 
     Example
     -------
@@ -156,20 +132,11 @@ def read_audio(
 class AudioReader:
     """A recording that is read in blocks; see `open_audio`.
 
-    Attributes
-    ----------
-    name : str
-        What messages call the recording.
-    info : AudioInfo
-        Rate, length and channels of the recording as it is stored.
-    seconds : float or None
-        Duration by the header, for progress bars. It may be wrong by some milliseconds for what
-        ffmpeg reads.
-    frames_read : int
-        Samples per channel that have been read so far. After the last block, this is how many
-        there are.
-    flaw : str or None
-        What is missing. It is known at the latest after the last block.
+    `name` is what messages call it, and `info` its rate, length and channels as it is stored.
+    `seconds` is the duration by the header, or None, for progress bars; it may be wrong by some
+    milliseconds for what ffmpeg reads. `frames_read` counts the samples per channel that have been
+    read so far. `flaw` says what is missing, or is None; it is known after the last block at the
+    latest.
     """
 
     def __init__(
@@ -189,24 +156,12 @@ class AudioReader:
         self._refuse_flaw()
 
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
-        """Read to the end.
+        """Read to the end, `frames` samples at a time, at the recording's own rate.
 
-        Arguments
-        ---------
-        frames : int or None
-            Number of samples to read at a time, at the recording's own rate. None takes about
-            65,000 of all channels together.
-
-        Yields
-        ------
-        numpy.ndarray
-            [n], float32, n > 0, at `sample_rate`. In a row they equal `read_audio` of the whole
-            recording, to 1e-6 of its peak where the rate changes.
-
-        Raises
-        ------
-        UserError
-            The recording holds NaN or infinite samples, or none, or is truncated or damaged.
+        By default these are about 65,000 of all channels together. Yields arrays [n], float32, n >
+        0, at `sample_rate`. In a row they equal `read_audio` of the whole recording, to 1e-6 of its
+        peak where the rate changes. Raises UserError if the recording holds NaN or infinite
+        samples, or none, or is truncated or damaged.
         """
         resampler = Resampler(self.info.sample_rate, self.sample_rate)
         for piece in self._pieces(frames):
@@ -220,13 +175,7 @@ class AudioReader:
             yield rest
 
     def piece(self, start: int, frames: int | None) -> np.ndarray:
-        """Read `frames` samples from `start`, or all that follow, at the recording's own rate.
-
-        Returns
-        -------
-        numpy.ndarray
-            [n], float32, n <= frames where the recording ends earlier.
-        """
+        """Read `frames` samples [n] from `start`, or as far as there are any, at its own rate."""
         known = self.info.frames
         if known is not None:
             frames = known - start if frames is None else min(frames, known - start)
@@ -312,10 +261,8 @@ def open_audio(
     source : str, os.PathLike, bytes or binary file object
         Path of a file, its content, or an open file, which is read from its position. "-" is
         standard input. All but paths are copied to a temporary file first.
-    sample_rate : int or None
-        Wanted rate in Hz, see `papez_lobes.data.resampling`. None keeps the recording's rate.
-    channel : "mean" or int
-        The average of all channels, or the index of the one to take.
+    sample_rate, channel
+        As for `read_audio`.
     truncated : "refuse" or "keep"
         Whether a recording that is cut short or damaged is an error, or read as far as it goes.
         What is missing is then said in `AudioReader.flaw`.
@@ -323,11 +270,7 @@ def open_audio(
     Yields
     ------
     AudioReader
-
-    Raises
-    ------
-    UserError
-        As for `read_audio`. That a recording is truncated may show only at its end.
+        UserError as for `read_audio`. That a recording is truncated may show only at its end.
 
     Example
     -------
@@ -346,46 +289,26 @@ def open_audio(
         yield audio
 
 
-def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Round samples to 16-bit integers, round(2**15 x) as WSJ0-mix does, and clip them.
-
-    Example
-    -------
-    >>> to_int16(np.array([0.5, 1.0, -1.5, 0.9 / 32768])).tolist()
-    [16384, 32767, -32768, 1]
-    """
-    scaled = np.rint(np.asarray(samples, dtype=np.float64) * 32768)
-    return np.clip(scaled, -32768, 32767).astype(np.int16)
-
-
 def write_audio(
     path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16",
     sync: bool = True,
 ) -> None:
-    """Write one channel. The file appears whole or not at all.
+    """Write samples as one channel. The file appears whole or not at all.
 
     Arguments
     ---------
     path : str or pathlib.Path
-        File to write. Its suffix names the format (wav, flac, ...); missing parent folders are
-        made.
+        Its suffix names the format (wav, flac, ...); missing parent folders are made.
     samples : numpy.ndarray
-        [T], float; full scale is 1.
+        [T], float; full scale is 1. ValueError if there is another axis, or NaN or infinite values.
     sample_rate : int
         In Hz.
     subtype : str
-        "PCM_16" (rounded to nearest, clipped at full scale, no dither) or another of
-        libsndfile's, such as "FLOAT", which keeps float32 samples as they are. Formats without
-        PCM, such as ogg, take their own for "PCM_16".
+        "PCM_16" (rounded to nearest, clipped at full scale, no dither) or another of libsndfile's,
+        such as "FLOAT", which keeps float32 samples as they are. Formats without PCM, such as ogg,
+        take their own for "PCM_16".
     sync : bool
-        See `papez_lobes.files.write_bytes`.
-
-    Raises
-    ------
-    ValueError
-        `samples` is not one-dimensional, or holds NaN or infinite values.
-    UserError
-        The suffix is unknown, or the folder or disk cannot be written to.
+        See `papez_lobes.files.write_bytes`, also for UserError, which an unknown suffix raises too.
 
     Example
     -------
@@ -406,12 +329,7 @@ def write_audio(
 
 
 def encoding(path: str | Path, subtype: str, sample_rate: int) -> tuple[str, str]:
-    """Find the format that a file's suffix names, and the subtype that it takes.
-
-    Raises
-    ------
-    UserError
-        libsndfile cannot write such a file.
+    """The format that a suffix names, and the subtype that it takes; UserError if there is none.
 
     Example
     -------
@@ -441,13 +359,21 @@ def _can_encode(audio_format, subtype, sample_rate):
 
 
 def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:
-    """Round to the nearest step and clip; libsndfile's own rounding is off by up to one step."""
-    if subtype == "PCM_16":
-        return to_int16(samples)
-    if subtype == "PCM_24":  # the upper 24 of 32 bits
-        steps = np.rint(np.asarray(samples, dtype=np.float64) * 2**23)
-        return np.clip(steps, -(2**23), 2**23 - 1).astype(np.int32) << 8
-    return samples if subtype in FLOATS else np.clip(samples, -1, 1)
+    """Round to the nearest step and clip; libsndfile's own rounding is off by up to one step.
+
+    16 bit are rounded as WSJ0-mix does: round(2**15 x). 24 bit are the upper ones of 32.
+
+    Example
+    -------
+    >>> quantise(np.array([0.5, 1.0, -1.5, 0.9 / 32768]), "PCM_16").tolist()
+    [16384, 32767, -32768, 1]
+    """
+    if subtype not in ("PCM_16", "PCM_24"):
+        return samples if subtype in FLOATS else np.clip(samples, -1, 1)
+    full_scale = 2**15 if subtype == "PCM_16" else 2**23
+    steps = np.rint(np.asarray(samples, dtype=np.float64) * full_scale)
+    steps = np.clip(steps, -full_scale, full_scale - 1)
+    return steps.astype(np.int16) if subtype == "PCM_16" else steps.astype(np.int32) << 8
 
 
 @contextmanager
@@ -502,19 +428,10 @@ def _open(
     path: str | Path, name: str | None = None, check_end: bool = True, stream: bool = False,
     **options,
 ) -> Iterator[AudioReader]:
-    """Open a recording, and refuse what is not one.
+    """Open a recording, and refuse what is not one. `options` are those of `AudioReader`.
 
-    Arguments
-    ---------
-    path, name : str or pathlib.Path, str or None
-        File to read, and what messages call it if that is not its path.
-    check_end : bool
-        Find out whether an Ogg or MP3 file is whole by a look at its end, or at all of it. This is
-        left out where a piece is read.
-    stream : bool
-        It will be read from beginning to end, so that its length need not be known.
-    options
-        Of `AudioReader`.
+    With `check_end`, look at its end, or at all of it, for whether an Ogg or MP3 file is whole.
+    With `stream` it will be read from beginning to end, so that its length need not be known.
     """
     name = str(path) if name is None else name
     size, head = _first_bytes(path, name)

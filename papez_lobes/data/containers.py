@@ -64,17 +64,9 @@ MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
 
 def describe_content(head: bytes) -> str | None:
-    """Name what a file is that is certainly not audio, and say what to do about it.
+    """Name what a file is that is certainly not audio, and say what to do about it; or None.
 
-    Arguments
-    ---------
-    head : bytes
-        Its first 1024 bytes, or all of a shorter file.
-
-    Returns
-    -------
-    str or None
-        None if the file may be audio.
+    `head` is its first 1024 bytes, or all of a shorter file.
 
     Example
     -------
@@ -100,19 +92,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def ffmpeg_kind(head: bytes, suffix: str) -> str | None:
-    """Name what a file is that ffmpeg decodes and libsndfile does not.
+    """Name what a file is that ffmpeg decodes and libsndfile does not; None for any other file.
 
-    Arguments
-    ---------
-    head : bytes
-        Its first 1024 bytes, or all of a shorter file.
-    suffix : str
-        The suffix of its name, which counts where the first bytes say nothing.
-
-    Returns
-    -------
-    str or None
-        None for any other file.
+    The suffix of its name counts where the first 1024 bytes say nothing.
 
     Example
     -------
@@ -128,12 +110,7 @@ def ffmpeg_kind(head: bytes, suffix: str) -> str | None:
 def truncated(detail: str, missing: float | None = None) -> str:
     """Word the flaw of a file that is cut short.
 
-    Arguments
-    ---------
-    detail : str
-        How it is known.
-    missing : float or None
-        Seconds that are missing. None if the file does not say.
+    `detail` says how it is known, and `missing` how many seconds are missing, where that is known.
 
     Example
     -------
@@ -146,18 +123,7 @@ def truncated(detail: str, missing: float | None = None) -> str:
 
 
 def ogg_flaw(path: str | Path) -> str | None:
-    """Tell from its last page whether an Ogg file (Vorbis, Opus, FLAC) has been cut.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        Ogg file.
-
-    Returns
-    -------
-    str or None
-        What is wrong; None if the file is whole.
-    """
+    """Tell from its last page whether an Ogg file was cut; None if it was not."""
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * LARGEST_OGG_PAGE))
         tail = file.read()

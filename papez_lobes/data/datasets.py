@@ -73,17 +73,37 @@ class EpochAware:
 
 
 class SeparationDataset(EpochAware, DynamicItemDataset):
-    """Recorded mixtures with the items `id`, `mix_sig` [T] and `sources` [T, C].
+    """Recorded mixtures of a manifest, with the items `id`, `mix_sig` [T] and `sources` [T, C].
 
-    `data` holds the rows of a manifest by ID, as from SpeechBrain's `load_data_csv`. For the other
-    arguments see `separation_dataset`. It can be pickled, so that workers run under every start
-    method of processes.
+    It can be pickled, so that workers run under every start method of processes. UserError if
+    segments are too short, or the manifest holds no mixtures.
+
+    Arguments
+    ---------
+    manifest : str or pathlib.Path
+        CSV with the columns ID, duration, mix_wav, s1_wav, s2_wav, ...; see
+        `papez_lobes.data.manifests.prepare_manifests`.
+    num_spks : int
+        Speakers C.
+    sample_rate : int
+        Hz, of the files.
+    segment_seconds : float, optional
+        Length of the random segment that is taken of each mixture; shorter ones are taken whole.
+        By default all are taken whole.
+    seed : int
+        Non-negative. A segment depends on the seed, the epoch and the mixture's ID, and on
+        nothing else, such as the number of workers or where a training was resumed.
     """
 
     def __init__(
-        self, data: dict[str, dict], num_spks: int, sample_rate: int,
+        self, manifest: str | Path, num_spks: int, sample_rate: int,
         segment_seconds: float | None = None, seed: int = 0,
     ):
+        if segment_seconds is not None:
+            check_segment(segment_seconds)
+        data = load_data_csv(str(manifest))
+        if not data:
+            raise UserError(f"{manifest}: holds no mixtures; this split is empty")
         super().__init__(data)
         self.sample_rate, self.segment_seconds, self.seed = sample_rate, segment_seconds, seed
         sources = [f"s{speaker}_wav" for speaker in range(1, num_spks + 1)]
@@ -121,38 +141,3 @@ def check_segment(segment_seconds: float) -> None:
     """Raise UserError if the segments that a training asks for are too short."""
     if segment_seconds < MIN_SECONDS:
         raise UserError(f"segment_seconds {segment_seconds:g}: must be at least {MIN_SECONDS} s")
-
-
-def separation_dataset(
-    manifest: str | Path, num_spks: int, sample_rate: int, segment_seconds: float | None = None,
-    seed: int = 0,
-) -> SeparationDataset:
-    """Make the data set of a manifest.
-
-    Arguments
-    ---------
-    manifest : str or pathlib.Path
-        CSV with the columns ID, duration, mix_wav, s1_wav, s2_wav, ...; see
-        `papez_lobes.data.manifests.prepare_manifests`.
-    num_spks : int
-        Speakers C.
-    sample_rate : int
-        Hz, of the files.
-    segment_seconds : float, optional
-        Length of the random segment that is taken of each mixture; shorter ones are taken whole.
-        By default all are taken whole.
-    seed : int
-        Non-negative. A segment depends on the seed, the epoch and the mixture's ID, and on
-        nothing else, such as the number of workers or where a training was resumed.
-
-    Returns
-    -------
-    SeparationDataset
-        UserError if segments are too short, or the manifest holds no mixtures.
-    """
-    if segment_seconds is not None:
-        check_segment(segment_seconds)
-    data = load_data_csv(str(manifest))
-    if not data:
-        raise UserError(f"{manifest}: holds no mixtures; this split is empty")
-    return SeparationDataset(data, num_spks, sample_rate, segment_seconds, seed)

@@ -7,12 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from papez_lobes.data.datasets import (
-    EpochAware,
-    SeparationDataset,
-    check_segment,
-    separation_dataset,
-)
+from papez_lobes.data.datasets import EpochAware, SeparationDataset, check_segment
 from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
@@ -25,22 +20,12 @@ TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose spl
 
 
 class DynamicMixtures(EpochAware, Dataset):
-    """Mixtures that are drawn when they are asked for.
+    """Mixtures that are drawn when they are asked for; see `dynamic_mixtures`, which makes them.
 
     A mixture depends on the seed, the epoch and its index alone: not on the number of workers and
     processes, nor on where a training was resumed. Items are like those of
-    `papez_lobes.data.datasets.separation_dataset`. The mixture is exactly the sum, in float32, of
-    the sources and of the noise, if there is any.
-
-    Arguments
-    ---------
-    speech : papez_lobes.data.store.SpeechStore
-        Speech to mix.
-    rules : papez_lobes.data.mixtures.rules.MixingRules
-    count, sample_rate, seed
-        See `dynamic_mixtures`.
-    noises, rooms : papez_lobes.data.store.SpeechStore, optional
-        Stores of the rules' noises and rooms.
+    `papez_lobes.data.datasets.SeparationDataset`. The mixture is exactly the sum, in float32, of
+    the sources and of the noise, if there is any. `speech`, `noises` and `rooms` are stores.
 
     Example
     -------
@@ -109,19 +94,16 @@ def dynamic_mixtures(
     speech_folder : str or pathlib.Path
         One subfolder per speaker.
     store_folder : str or pathlib.Path
-        Where decoded recordings are kept, see `papez_lobes.data.store.build_store`.
-    num_spks, sample_rate : int
-        Speakers C and rate in Hz of the mixtures.
+        Where recordings are kept that are decoded, if they take no more than `memory_gigabytes`;
+        see `papez_lobes.data.store.build_store`.
+    num_spks, sample_rate, seed : int
+        Speakers C and rate in Hz of the mixtures; seed, not negative.
     count : int
         Mixtures per epoch.
     segment_seconds : float
         Length of each mixture; UserError if it is None or too short.
-    seed : int
-        Non-negative.
     noise_folder, room_folder : str or pathlib.Path, optional
         Recordings of noise, and impulse responses of rooms (the mean of their channels is used).
-    memory_gigabytes : float
-        Decoded recordings of a folder are kept if they take no more.
     **rules
         Further fields of `papez_lobes.data.mixtures.rules.MixingRules`.
     """
@@ -143,13 +125,11 @@ def training_set(
     manifest: str | Path | None, speech_folder: str | Path | None, num_spks: int, sample_rate: int,
     segment_seconds: float | None, seed: int = 0, **mixing,
 ) -> SeparationDataset | DynamicMixtures:
-    """Make the training set of an experiment.
+    """The training set of an experiment: with a `speech_folder`, `dynamic_mixtures` of it.
 
-    With a `speech_folder` training mixtures are drawn from it on the fly, see `dynamic_mixtures`
-    for the further arguments (`mixing`). Otherwise they are those of a manifest, see
-    `papez_lobes.data.datasets.separation_dataset`.
+    `mixing` are further arguments of that. Otherwise it is a `SeparationDataset` of the manifest.
     """
     if speech_folder is None:
-        return separation_dataset(manifest, num_spks, sample_rate, segment_seconds, seed)
+        return SeparationDataset(manifest, num_spks, sample_rate, segment_seconds, seed)
     return dynamic_mixtures(speech_folder, num_spks=num_spks, sample_rate=sample_rate,
                             segment_seconds=segment_seconds, seed=seed, **mixing)

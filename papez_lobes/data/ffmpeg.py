@@ -21,21 +21,9 @@ PROTOCOLS = ("-protocol_whitelist", "file,pipe")  # a playlist cannot name addre
 class FfmpegFile:
     """The first audio stream of a file, decoded in blocks by an ffmpeg process.
 
-    It has those attributes and methods of `soundfile.SoundFile` that reading uses.
-
-    Arguments
-    ---------
-    path : pathlib.Path
-        File to decode.
-    name : str
-        What messages call it.
-    kind : str
-        What it is, such as "MPEG-4".
-
-    Raises
-    ------
-    UserError
-        ffmpeg is not installed, or finds no audio in the file.
+    It has those attributes and methods of `soundfile.SoundFile` that reading uses. `name` is what
+    messages call the file, and `kind` what it is, such as "MPEG-4". UserError if ffmpeg is not
+    installed, or finds no audio in the file.
     """
 
     format, frames = "ffmpeg", None

@@ -33,18 +33,12 @@ def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
 
 
 def rate_folder(data_folder: str | Path, sample_rate: int, version: str) -> Path:
-    """Return the folder of a rate and a version, as WSJ0-mix, LibriMix and WHAM! name it.
-
-    Example
-    -------
-    >>> rate_folder("2speakers", 16000, "max").as_posix()
-    '2speakers/wav16k/max'
-    """
+    """The folder of a rate and a version, such as 'wav16k/max', of WSJ0-mix, LibriMix and WHAM!."""
     return Path(data_folder, f"wav{sample_rate // 1000}k", version)
 
 
 def source_names(num_spks: int, ending: str = "") -> list[str]:
-    """Return the names of the folders of C sources.
+    """The names of the folders of C sources.
 
     Example
     -------
@@ -60,9 +54,9 @@ def check_split(
 ) -> list[str]:
     """Return the names of a split's folders: mixtures (unless None), source 1, ..., source C.
 
-    Raises UserError, which names the corpus and says what to check (`hint`), if one of them is
-    missing, or if there are sources of another number of speakers. `ending` is that of the names
-    of the sources' folders.
+    `ending` is that of the names of the sources' folders. UserError, which names the corpus and
+    says what to check (`hint`), if a folder is missing, or there are sources of another number of
+    speakers.
     """
     found = next(n for n in count() if not (folder / f"s{n + 1}{ending}").is_dir())
     of_one = mixture is not None and mixture.startswith(SINGLE)

@@ -21,18 +21,10 @@ Result = TypeVar("Result")
 class Mixture:
     """A mixture of a corpus, before its files are inspected.
 
-    Arguments
-    ---------
-    name : str
-        Its ID in the manifest.
-    files : tuple[pathlib.Path, ...]
-        C + 1 absolute paths: mixture, source 1, ..., source C.
-    frames : int or None
-        Its length in samples, if the corpus states it elsewhere than in the files.
-    flaw : str or None
-        Why it cannot be used, whatever its files hold.
-    summed : bool
-        The corpus has no file of the mixture. The sum of the sources is written to the first path.
+    `name` is its ID in the manifest, and `files` are C + 1 absolute paths: mixture, source 1, ...,
+    source C. `frames` is its length in samples, if the corpus states it elsewhere than in the
+    files. `flaw` says why it cannot be used, whatever its files hold. If it is `summed`, the corpus
+    has no file of the mixture: the sum of the sources is written to the first path.
     """
 
     name: str
@@ -62,17 +54,11 @@ def inspect_mixture(
 ) -> Inspection:
     """Inspect the files of one mixture, and write the mixture's file if it is `summed`.
 
-    Arguments
-    ---------
-    mixture : Mixture
-    sample_rate : int
-        Rate in Hz that all files must have.
-    check_audio : bool
-        Decode the files. Otherwise only their headers are read. A silent source is a problem,
-        unless the mixture is the sum of its sources, as where one speaker is alone.
-    check_sum : bool
-        Decode the files and compare the mixture with the sum of its sources. Files that cannot be
-        decoded are not compared; they are a problem only with `check_audio`.
+    All files must have the rate, in Hz. With `check_audio` they are decoded; otherwise only their
+    headers are read. A silent source is a problem, unless the mixture is the sum of its sources, as
+    where one speaker is alone. With `check_sum` files are decoded and the mixture is compared with
+    the sum of its sources. Files that cannot be decoded are not compared; they are a problem only
+    with `check_audio`.
 
     Example
     -------

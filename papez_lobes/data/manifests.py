@@ -43,8 +43,8 @@ def prepare_manifests(
 
     A manifest has the columns ID, duration (seconds, read from the files), mix_wav, s1_wav, ...,
     sC_wav (absolute paths), one line a mixture, sorted by ID. It appears whole or not at all. As
-    long as the files keep their names, sizes and times, and the settings stay the same, it is
-    used again without opening a file.
+    long as the files keep their names, sizes and times, and the settings stay the same, it is used
+    again without opening a file.
 
     Arguments
     ---------
@@ -54,10 +54,8 @@ def prepare_manifests(
         Returns the mixtures of a split; raises UserError if the folder as a whole is wrong.
     save_folder : str or pathlib.Path
         Folder for the manifests.
-    num_spks : int
-        C, speakers per mixture.
-    sample_rate : int
-        In Hz, of every file.
+    num_spks, sample_rate : int
+        C, speakers per mixture, and the rate in Hz of every file.
     about : dict, optional
         Options of the corpus by name, such as `data_folder`. They are recorded, and with
         `skip_prep` a manifest that was made with others is refused.
@@ -69,9 +67,9 @@ def prepare_manifests(
         system's cache) took 17 s on two cores, their headers alone 5 s.
     check_sums : "warn", "error" or "off"
         Compare mixtures with the sums of their sources, which finds swapped and wrongly scaled
-        sources: all mixtures that are decoded anyway, or 50 of each split with `check_audio`
-        False. They may differ by two steps of 16 bit, or by C steps if that is more. "warn" prints
-        a line that names the worst, "error" makes the mixture unusable.
+        sources: all mixtures that are decoded anyway, or 50 of each split with `check_audio` False.
+        They may differ by two steps of 16 bit, or by C steps if that is more. "warn" prints a line
+        that names the worst, "error" makes the mixture unusable.
     leave_out_damaged : bool
         True: leave out the mixtures that cannot be used, and print how many they are.
     skip_prep : bool

@@ -15,18 +15,11 @@ PRODUCT = 2**18  # multiplications at a time: BLAS spreads more over threads, wh
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Change the sampling rate, with linear phase and no delay.
+    """Change the sampling rate of samples [..., T], with linear phase and no delay.
 
     The filter is an ideal low-pass at half the lower rate, cut to 10 zero crossings a side by a
     Kaiser window with beta 5. It is 6 dB down at the band edge and about 50 dB down above. Signals
-    are taken as 0 outside.
-
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [..., T]; float32 is computed in float32, anything else in float64.
-    from_rate, to_rate : int
-        Rates in Hz.
+    are taken as 0 outside. float32 is computed in float32, anything else in float64.
 
     Returns
     -------
@@ -38,28 +31,17 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     >>> [len(resample(np.ones(count), 48000, 8000)) for count in (1, 6, 7, 48000)]
     [1, 1, 2, 8000]
     """
-    samples = _as_float(samples)
-    if from_rate == to_rate or samples.size == 0:
-        return samples
-    up, down = _ratio(from_rate, to_rate)
-    before, inputs, step, results = _block(up, down)
-    count = -(-samples.shape[-1] * up // down)
-    blocks = -(-count // results)
-    behind = max(0, (blocks - 1) * step + inputs - before - samples.shape[-1])
-    padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(before, behind)])
-    return _filter(padded, up, down, blocks)[..., :count]
+    if from_rate == to_rate:
+        return _as_float(samples)
+    resampler = Resampler(from_rate, to_rate)
+    return np.concatenate([resampler.feed(samples), resampler.flush()], axis=-1)
 
 
 class Resampler:
-    """Resampling of a signal that comes in pieces.
+    """Resampling of a signal that comes in pieces, from one rate in Hz to another.
 
     The results in a row equal `resample` of the whole signal to 1e-6 of its peak. The state has a
     constant size, and can be copied and pickled.
-
-    Arguments
-    ---------
-    from_rate, to_rate : int
-        Rates in Hz.
 
     Example
     -------
@@ -76,17 +58,9 @@ class Resampler:
         self.pending = None  # [..., n]: inputs that results to come depend on
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
-        """Take a piece and return the results that are complete with it.
+        """Take a piece [..., n], n >= 0, and return the results [..., m] that are complete with it.
 
-        Arguments
-        ---------
-        samples : numpy.ndarray
-            [..., n], n >= 0, as for `resample`. All pieces have the same type and leading axes.
-
-        Returns
-        -------
-        numpy.ndarray
-            [..., m], m >= 0.
+        All pieces have the same type and leading axes, as for `resample`.
         """
         samples = _as_float(samples)
         before, inputs, step, _ = _block(self.up, self.down)
@@ -104,19 +78,11 @@ class Resampler:
         return complete
 
     def flush(self, total: int | None = None) -> np.ndarray:
-        """Return the rest of the results. Nothing can be fed afterwards.
+        """Return the rest of the results, [..., m], after which nothing can be fed.
 
-        Arguments
-        ---------
-        total : int or None
-            How many samples all the results together shall have. None takes
-            ceil(T * to_rate / from_rate) as `resample` does. A recording that was brought to
-            another rate and back thus gets the number of samples that it had.
-
-        Returns
-        -------
-        numpy.ndarray
-            [..., m], m >= 0.
+        All the results together have `total` samples, by default ceil(T * to_rate / from_rate) as
+        of `resample`. A recording that was brought to another rate and back thus gets the number of
+        samples that it had.
         """
         if self.pending is None:
             return np.zeros(0, np.float32)
@@ -150,12 +116,11 @@ def _block(up, down):
 
 
 def _filter(padded, up, down, blocks):
-    """Compute the results [..., n] of blocks.
+    """Compute the results [..., n] of blocks; `padded` begins with the inputs before the first one.
 
-    `padded` [..., m] begins with the inputs before the first block. The results of a block are a
-    linear function of the inputs near it, the same one everywhere, and are computed by products
-    with small matrices. This is several times faster than a bank of filters. Mixing while training
-    depends on that.
+    The results of a block are a linear function of the inputs near it, the same one everywhere, and
+    are computed by products with small matrices. This is several times faster than a bank of
+    filters. Mixing while training depends on that.
     """
     _, _, step, results = _block(up, down)
     if blocks == 0:

@@ -32,23 +32,7 @@ RECORD = [("frames", "<i8"), ("rate", "<i4"), ("begin", "<i8"), ("scale", "<f4")
 
 
 class SpeechStore(Mapping):
-    """The utterances of each speaker, and their samples, in a folder that `build_store` made.
-
-    Example
-    -------
-    >>> from papez_lobes.data.audio import write_audio
-    >>> folder = getfixture("tmp_path")
-    >>> write_audio(folder / "speech" / "ann" / "1.wav", np.full(4000, 0.5), 8000)
-    >>> store = build_store(folder / "speech", folder / "store", sample_rate=8000)
-    >>> utterance, = store["ann"]
-    >>> utterance
-    Utterance(path='ann/1.wav', seconds=0.5, sample_rate=8000)
-    >>> samples, rate = store.read(utterance.path, start=10, frames=2)
-    >>> samples.tolist(), rate
-    ([0.5, 0.5], 8000)
-    >>> store.level(utterance.path) > 0
-    True
-    """
+    """The utterances of each speaker, and their samples, in a folder that `build_store` made."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -127,8 +111,8 @@ class SpeechStore(Mapping):
 def find_files(folder: str | Path) -> tuple[list[Recording], list[Path]]:
     """List all recordings of a folder, at any depth, as those of one speaker without a name.
 
-    This is for noise and impulse responses of rooms; see also
-    `papez_lobes.data.mixtures.speakers.find_speech`.
+    It is for noise and impulse responses, as `papez_lobes.data.mixtures.speakers.find_speech` is
+    for speech.
     """
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder; name a folder of recordings")
@@ -147,23 +131,32 @@ def build_store(
 
     Arguments
     ---------
-    recordings : str or pathlib.Path
-        Folder of the recordings.
-    folder : str or pathlib.Path
-        The store to make.
+    recordings, folder : str or pathlib.Path
+        Folder of the recordings, and the store to make.
     sample_rate : int
         In Hz, of decoded samples.
     gigabytes : float
         Samples are decoded and kept if they take no more than that (2 bytes each); otherwise each
         piece is read from its file when it is needed.
     find : callable
-        Lists the recordings: `papez_lobes.data.mixtures.speakers.find_speech`, or `find_files` for
-        noise and impulse responses.
+        Lists the recordings: `find_files`, or `find_speech` of mixtures/speakers.py.
 
     Returns
     -------
     SpeechStore
         UserError if no recording can be read, or nothing can be written to `folder`.
+
+    Example
+    -------
+    >>> from papez_lobes.data.audio import write_audio
+    >>> folder = getfixture("tmp_path")
+    >>> write_audio(folder / "speech" / "ann" / "1.wav", np.full(4000, 0.5), 8000)
+    >>> store = build_store(folder / "speech", folder / "store", sample_rate=8000)
+    >>> store["ann"]
+    [Utterance(path='ann/1.wav', seconds=0.5, sample_rate=8000)]
+    >>> samples, rate = store.read("ann/1.wav", start=10, frames=2)
+    >>> samples.tolist(), rate, store.level("ann/1.wav") > 0
+    ([0.5, 0.5], 8000, True)
     """
     recordings, folder = Path(recordings).expanduser().absolute(), Path(folder)
     found, passed_over = find(recordings)

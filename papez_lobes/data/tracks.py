@@ -34,8 +34,7 @@ class TrackWriter:
     sample_rate : int
         In Hz.
     subtype : str
-        "PCM_16", "PCM_24" or "FLOAT". Formats without PCM, such as ogg, take their own for
-        "PCM_16".
+        "PCM_16", "PCM_24" or "FLOAT", see `papez_lobes.data.audio.write_audio`.
     clip : "rescale" or "clamp"
         What happens if a track exceeds full scale: all tracks are multiplied by one factor, or
         samples are clipped. "FLOAT" keeps every sample as it is.
@@ -43,11 +42,6 @@ class TrackWriter:
         Replace files that exist.
     source : str, os.PathLike, bytes, binary file object or None
         The recording that is separated, as for `open_audio`. It is never overwritten.
-
-    Attributes
-    ----------
-    scale : float
-        The factor, known at the end; 1.0 if nothing was rescaled.
 
     Raises
     ------
@@ -106,19 +100,10 @@ class TrackWriter:
         return self
 
     def write(self, estimates: np.ndarray) -> None:
-        """Add samples to all tracks.
+        """Add samples [C, n], float, n >= 0, to all tracks; full scale is 1.
 
-        Arguments
-        ---------
-        estimates : numpy.ndarray
-            [C, n], float, n >= 0; full scale is 1.
-
-        Raises
-        ------
-        ValueError
-            The number of tracks is another, or samples are NaN or infinite.
-        UserError
-            The disk is full.
+        Raises ValueError if the number of tracks is another, or samples are NaN or infinite, and
+        UserError if the disk is full.
         """
         estimates = np.asarray(estimates, dtype=np.float32)
         if estimates.ndim != 2 or len(estimates) != len(self.paths):

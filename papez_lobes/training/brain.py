@@ -41,7 +41,7 @@ class Separation(sb.Brain):
     """Train a separator, and validate it after each epoch.
 
     The one module, `separator`, is a `papez_lobes.separator.Separator`. Batches are those of
-    `papez_lobes.data.datasets.separation_dataset`. These hyperparameters of the experiment file
+    `papez_lobes.data.datasets.SeparationDataset`. These hyperparameters of the experiment file
     are used: `loss`, `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`,
     `lr_scheduler`, `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`,
     `sample_rate` and `seed`. Testing is left to `papez_lobes.evaluation`.

@@ -5,10 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from papez_lobes.config.checks import FLAG, NUMBER, PATH, TEXT, WHOLE
+from papez_lobes.config.checks import (
+    FLAG,
+    NUMBER,
+    OPTIONS,
+    PATH,
+    PATH_ENDINGS,
+    TEXT,
+    WHOLE,
+    find_option,
+    parse_value,
+)
 from papez_lobes.config.command_line import NOT_COMPILED, RUN_OPTIONS, split_words
 from papez_lobes.config.experiments import NEEDED, load_experiment
-from papez_lobes.config.options import OPTIONS, PATH_ENDINGS, find_option, parse_value
 from papez_lobes.config.yaml_files import read_tree, tag_of
 from papez_lobes.errors import UserError
 

@@ -11,7 +11,7 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import make_dataloader
 
 from papez_lobes.data.audio import write_audio
-from papez_lobes.data.datasets import EpochAware, separation_dataset
+from papez_lobes.data.datasets import EpochAware, SeparationDataset
 from papez_lobes.data.dynamic import training_set
 from papez_lobes.errors import UserError
 
@@ -43,26 +43,26 @@ def items(dataset, epoch):
 
 
 def test_items_are_mixtures_and_their_sources(manifest):
-    for number, item in enumerate(separation_dataset(str(manifest), 2, RATE)):
+    for number, item in enumerate(SeparationDataset(str(manifest), 2, RATE)):
         assert item["id"] == f"m{number}"
         assert item["mix_sig"].shape == (SECONDS[number] * RATE,)
         assert torch.equal(item["mix_sig"], item["sources"].sum(dim=-1))
 
 
 def test_segments_are_cut_alike_and_change_with_epoch_and_seed(manifest):
-    dataset = separation_dataset(manifest, 2, RATE, segment_seconds=0.2, seed=3)
+    dataset = SeparationDataset(manifest, 2, RATE, segment_seconds=0.2, seed=3)
     first, second = items(dataset, 1), items(dataset, 2)
     assert [len(item["mix_sig"]) for item in first] == [1600, 800, 1600]
     assert first != second and first == items(dataset, 1)
     assert first[1] == second[1]  # shorter than a segment
     for item in dataset:
         assert torch.equal(item["mix_sig"], item["sources"].sum(dim=-1))
-    other = separation_dataset(manifest, 2, RATE, segment_seconds=0.2, seed=4)
+    other = SeparationDataset(manifest, 2, RATE, segment_seconds=0.2, seed=4)
     assert items(other, 1) != first
 
 
 def test_plain_pickle_gives_the_same_items(manifest):
-    dataset = separation_dataset(manifest, 2, RATE, segment_seconds=0.2)
+    dataset = SeparationDataset(manifest, 2, RATE, segment_seconds=0.2)
     dataset.set_epoch(4)
     again = pickle.loads(pickle.dumps(dataset))
     assert again.epoch == 4
@@ -74,7 +74,7 @@ def test_plain_pickle_gives_the_same_items(manifest):
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_workers_give_the_same_items_and_see_each_epoch(manifest, method):
-    dataset = separation_dataset(manifest, 2, RATE, segment_seconds=0.2)
+    dataset = SeparationDataset(manifest, 2, RATE, segment_seconds=0.2)
     loader = make_dataloader(
         dataset, batch_size=2, num_workers=1, multiprocessing_context=method,
         persistent_workers=True, collate_fn=PaddedBatch,
@@ -106,10 +106,10 @@ def test_a_source_cut_since_the_manifest_was_made_is_one_line(manifest, tmp_path
     with open(tmp_path / "tr.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     with pytest.raises(UserError, match=r"s2\.wav: has become shorter since .* skip_prep"):
-        separation_dataset(tmp_path / "tr.csv", 2, RATE)[0]
+        SeparationDataset(tmp_path / "tr.csv", 2, RATE)[0]
     (tmp_path / "s2.wav").unlink()
     with pytest.raises(UserError, match=r"s2\.wav: no such file"):
-        separation_dataset(tmp_path / "tr.csv", 2, RATE)[0]
+        SeparationDataset(tmp_path / "tr.csv", 2, RATE)[0]
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.09])
@@ -127,7 +127,7 @@ def test_segments_too_short_to_train_on_are_refused_without_blaming_a_file(
 def test_an_empty_manifest_is_refused_as_an_empty_split(tmp_path):
     (tmp_path / "cv.csv").write_text("ID,duration,mix_wav,s1_wav,s2_wav\n")
     with pytest.raises(UserError, match=r"cv\.csv: holds no mixtures; this split is empty"):
-        separation_dataset(tmp_path / "cv.csv", 2, RATE)
+        SeparationDataset(tmp_path / "cv.csv", 2, RATE)
 
 
 def test_too_little_shared_memory_for_workers_is_one_line_and_no_endless_wait(
@@ -136,7 +136,7 @@ def test_too_little_shared_memory_for_workers_is_one_line_and_no_endless_wait(
     def full(tensor):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
 
-    dataset = separation_dataset(manifest, 2, RATE)
+    dataset = SeparationDataset(manifest, 2, RATE)
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     options = {"batch_size": 2, "collate_fn": dataset.collate}
     assert len(list(make_dataloader(dataset, **options))) == 2
@@ -153,6 +153,6 @@ def test_sources_of_any_number_of_speakers_are_in_order(tmp_path, num_spks):
     lines = [["ID", "duration", *(f"{name}_wav" for name in names)],
              ["a", "0.1", *(str(tmp_path / f"{name}.wav") for name in names)]]
     (tmp_path / "tr.csv").write_text("".join(",".join(line) + "\n" for line in lines))
-    item = separation_dataset(tmp_path / "tr.csv", num_spks, RATE)[0]
+    item = SeparationDataset(tmp_path / "tr.csv", num_spks, RATE)[0]
     wanted = torch.arange(1, num_spks + 1) / 100
     assert torch.equal(item["sources"], wanted.expand(800, -1))

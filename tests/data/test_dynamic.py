@@ -9,7 +9,7 @@ from speechbrain.dataio.batch import PaddedBatch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
-from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.dynamic import dynamic_mixtures
 from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
@@ -216,7 +216,7 @@ def test_segments_depend_on_seed_epoch_and_item_alone(tmp_path):
         parts = [str(path).replace("/mix/", f"/{part}/") for part in ("mix", "s1", "s2")]
         lines.append(",".join([path.stem, str(audio_info(path).seconds), *parts]))
     (tmp_path / "tr.csv").write_text("\n".join(lines) + "\n")
-    dataset, again = (separation_dataset(tmp_path / "tr.csv", 2, RATE, 0.2, seed=3) for _ in "ab")
+    dataset, again = (SeparationDataset(tmp_path / "tr.csv", 2, RATE, 0.2, seed=3) for _ in "ab")
     first = loaded(dataset)
     assert torch.equal(first, loaded(again, num_workers=2))
     dataset.set_epoch(2)

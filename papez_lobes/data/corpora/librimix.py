@@ -23,9 +23,9 @@ def prepare_librimix(
 ) -> dict[str, Path]:
     """Write the manifests `librimix_<split>.csv` of LibriMix.
 
-    A split has the mixtures that its metadata names. The paths there are those of the machine
-    where the corpus was made, so only their file names are used. Without metadata a split has
-    the mixtures of its folders.
+    A split has the mixtures that its metadata names. The paths there are those of the machine where
+    the corpus was made, so only their file names are used. Without metadata a split has the
+    mixtures of its folders.
 
     Arguments
     ---------
@@ -33,15 +33,13 @@ def prepare_librimix(
         Libri2Mix or Libri3Mix.
     num_spks : int
         Speakers C of the mixtures; 1 for mix_single.
-    sample_rate, version : int, str
-        Select the folder: `wav8k` or `wav16k`, and "min" or "max" in it.
     mixture_type : str
         "mix_clean": the speakers · "mix_both": with noise · "mix_single": the first with noise.
+        Sums are checked of mix_clean alone.
     train_split : str
         "train-360" or "train-100".
-    save_folder, check_sums, **options
-        See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
-        Sums are checked of mix_clean alone.
+    sample_rate, version, save_folder, **options
+        See `papez_lobes.data.corpora.wsj0mix.prepare_wsj0mix`, as for the result and the errors.
     """
     folders.check_version_and_type(version, mixture_type, num_spks)
     names = {"tr": train_split, "cv": "dev", "tt": "test"}

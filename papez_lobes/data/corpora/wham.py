@@ -24,22 +24,13 @@ def prepare_wham(
 
     Arguments
     ---------
-    data_folder : str or pathlib.Path
-        The folder that holds `wav8k` or `wav16k`.
-    num_spks : int
-        Speakers C of the mixtures: 2, or 1 for mix_single.
-    sample_rate, version : int, str
-        Select the folder: `wav8k` or `wav16k`, and "min" or "max" in it.
-    mixture_type : str
-        "mix_clean": the speakers · "mix_both": with noise · "mix_single": the first with noise.
     reverberant : bool
         True: WHAMR!'s reverberant mixtures. False: WHAM!, or WHAMR!'s anechoic mixtures.
     dereverberate : bool
-        True: the sources of reverberant mixtures are anechoic. False: they are as reverberant as
-        the mixture.
-    save_folder, check_sums, **options
-        See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
-        Sums are checked of mix_clean alone, and not for dereverberation.
+        True: the sources of reverberant mixtures are anechoic, and sums are not checked. False:
+        they are as reverberant as the mixture.
+    num_spks, mixture_type, sample_rate, version, data_folder, save_folder, **options
+        See `papez_lobes.data.corpora.librimix.prepare_librimix`, as for the result and the errors.
     """
     folders.check_version_and_type(version, mixture_type, num_spks)
     if dereverberate and not reverberant:

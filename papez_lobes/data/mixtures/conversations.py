@@ -21,21 +21,10 @@ SHORTEST = 0.5  # relative length of the shortest of overlapping utterances, the
 def draw_stretches(
     rules: MixingRules, seconds: float, rng: np.random.Generator
 ) -> list[list[Stretch]] | None:
-    """Draw in which stretches of a mixture each speaker speaks.
+    """Draw in which stretches of a mixture of so many seconds each speaker speaks.
 
-    Arguments
-    ---------
-    rules : MixingRules
-    seconds : float
-        Length of the mixture.
-    rng : numpy.random.Generator
-        Not used if the rules allow only full overlap.
-
-    Returns
-    -------
-    list[list[Stretch]] or None
-        [C] lists of (start, duration), empty for a silent speaker; or None if the rules allow only
-        full overlap.
+    Returns C lists of (start, duration), empty for a silent speaker; or None if the rules allow
+    only full overlap, for which nothing is drawn.
     """
     if rules.turns == rules.single_speaker == 0 and rules.overlap[0] == 1:
         return None

@@ -14,13 +14,8 @@ PEAK_Q = (0.5, 2.0)  # range of the peaks' quality: centre by bandwidth
 class Equaliser:
     """Settings of the filters that a source passes.
 
-    Arguments
-    ---------
-    tilt_db : float
-        High frequencies are raised by half of this, low ones lowered by half; the turning point
-        is 1 kHz.
-    peaks : tuple of (float, float, float)
-        Centre in Hz, gain in dB and quality of each peak (or dip).
+    High frequencies are raised by half of `tilt_db`, low ones lowered by half; the turning point is
+    1 kHz. `peaks` holds the centre in Hz, gain in dB and quality of each peak (or dip).
     """
 
     tilt_db: float = 0.0

@@ -24,26 +24,21 @@ STEP_DB = 10 * np.log10(2)
 
 
 def active_speech_level(samples: np.ndarray, sample_rate: int) -> tuple[float, float]:
-    """Measure the mean power of speech while it is active (ITU-T P.56, method B).
+    """Measure the mean power of speech [T] while it is active (ITU-T P.56, method B).
 
     The signal is limited to 200-5500 Hz (only high-passed at rates below 12.1 kHz). Its energy is
     divided by the time in which the envelope exceeded a threshold within the last 0.2 s. The level
-    is the result for the threshold that lies 15.9 dB below the result itself. Thresholds are
-    powers of 2, and the level is interpolated between them. So a gain that is a power of 2 (in
-    power) changes the level by exactly this gain; others do within 0.1 dB for speech.
-
-    Arguments
-    ---------
-    samples : numpy.ndarray
-        [T], float, T >= 0, at `sample_rate` Hz.
+    is the result for the threshold that lies 15.9 dB below the result itself. Thresholds are powers
+    of 2, and the level is interpolated between them. So a gain that is a power of 2 (in power)
+    changes the level by exactly this gain; others do within 0.1 dB for speech.
 
     Returns
     -------
     power : float
         In squared units of `samples`, not dB; 0 for silence.
     activity : float
-        Share of the time in which there is speech, of T samples and the 0.35 s of silence that
-        the measurement appends. 0 for silence.
+        Share of the time in which there is speech, of T samples and the 0.35 s of silence that the
+        measurement appends. 0 for silence.
 
     Example
     -------
@@ -68,9 +63,7 @@ def active_speech_level(samples: np.ndarray, sample_rate: int) -> tuple[float, f
 
 
 def speech_level(samples: np.ndarray, sample_rate: int) -> float:
-    """Measure the active level of samples [T] at 8 kHz, as WSJ0-mix does at every rate.
-
-    It is a power; 0 for silence.
+    """Measure the active level of samples [T] at 8 kHz, as WSJ0-mix does at every rate: a power.
 
     Example
     -------

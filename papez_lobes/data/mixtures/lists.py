@@ -37,8 +37,8 @@ def plan_utterances(
 ) -> MixturePlan:
     """Return the plan of one line of a list, named as in WSJ0-mix.
 
-    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names
-    of the folders that the files lie in, as in WSJ0.
+    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names of
+    the folders that the files lie in, as in WSJ0.
 
     Example
     -------
@@ -59,10 +59,9 @@ def draw_utterances(
 ) -> list[MixturePlan]:
     """Draw mixtures of whole utterances, as lists hold them.
 
-    Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. The
-    first mixtures do not depend on `count`, and no two have the same name. For the arguments see
-    `papez_lobes.data.mixtures.plans.plan_mixtures`. UserError if there are too few speakers, or
-    not as many different mixtures.
+    Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. No two
+    have the same name. See `papez_lobes.data.mixtures.plans.plan_mixtures` for the rest. UserError
+    if there are too few speakers, or not as many different mixtures.
 
     Example
     -------
@@ -93,13 +92,6 @@ def read_list(path: str | Path) -> list[MixturePlan]:
     Empty lines are ignored. UserError if there is no such list, or if a line (named by its number)
     is malformed, of another number of speakers than the others, names a file of WSJ0's second
     microphone, or gives a mixture the name of another.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "mix_2_spk_tt.txt"
-    >>> write_list([plan_utterances(["ann/1.wav", "bob/2.wav"], [0.5, -0.5])], path)
-    >>> path.read_text(), [plan.name for plan in read_list(path)]
-    ('ann/1.wav 0.5 bob/2.wav -0.5\\n', ['1_0.5_2_-0.5'])
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -146,15 +138,15 @@ def _plan(line: str, where: str) -> MixturePlan:
 def write_list(plans: Iterable[MixturePlan], path: str | Path) -> None:
     """Write plans of whole utterances as a list that `read_list` reads.
 
-    The file appears whole or not at all. UserError if a path holds a space, which a list cannot,
-    or if there is another list already.
+    The file appears whole or not at all. UserError if a path holds a space, which a list cannot, or
+    if there is another list already.
 
     Example
     -------
-    >>> path = getfixture("tmp_path") / "list.txt"
+    >>> path = getfixture("tmp_path") / "mix_3_spk_tt.txt"
     >>> write_list([plan_utterances(["a.wav", "b.wav", "c.wav"], [0.60431, -0.60431, 0])], path)
-    >>> path.read_text()
-    'a.wav 0.60431 b.wav -0.60431 c.wav 0\\n'
+    >>> path.read_text(), [plan.name for plan in read_list(path)]
+    ('a.wav 0.60431 b.wav -0.60431 c.wav 0\\n', ['a_0.60431_b_-0.60431_c_0'])
     """
     content = "".join(f"{_line(plan)}\n" for plan in plans).encode()
     if Path(path).exists() and Path(path).read_bytes() != content:

@@ -119,15 +119,13 @@ def _plain(plan):
 def draw_mixture(
     speakers: Speakers, rules: MixingRules, rng: np.random.Generator, index: int
 ) -> MixturePlan:
-    """Draw the plan of one mixture.
+    """Draw the plan of one mixture from speakers, as `scan_speakers` finds them.
 
     First its length is drawn, then different speakers, gains and who speaks when, then for each
     speaker utterances without repetition, unless there are no more of them: an utterance that is
     longer than needed is cropped at a random offset, shorter ones are strung together with short
     pauses. Utterances are drawn in proportion to their duration, so that every second of a speaker
-    is heard about as often as any other.
-
-    Speakers are as from `scan_speakers`; UserError if there are too few. `rng` is as from
+    is heard about as often as any other. UserError if there are too few speakers. `rng` is as from
     `mixture_rng`, and `index` is the mixture's number, for its name.
     """
     length = round(float(rng.uniform(*rules.seconds)), 3)
@@ -159,11 +157,10 @@ def plan_mixtures(
     speakers: Speakers, count: int, num_spks: int, seconds: tuple[float, float] = (4.0, 8.0),
     seed: Seed = 0, **rules,
 ) -> list[MixturePlan]:
-    """Draw plans; mixture i depends on the seed and on i, not on `count`.
+    """Draw plans by the rules of `MixingRules`; mixture i depends on the seed and on i, not on
+    `count`.
 
-    Speakers are as from `scan_speakers`; UserError if there are too few. For `num_spks`, `seconds`
-    and further rules see `MixingRules`. The seed is non-negative; a tuple keeps, for example,
-    splits apart: (seed, split number).
+    The seed is non-negative; a tuple keeps, for example, splits apart: (seed, split number).
 
     Example
     -------
@@ -215,10 +212,9 @@ def string_together(
     utterances: Sequence[Utterance], seconds: float, rng: np.random.Generator, speed: float = 1.0,
     at_most: bool = False,
 ) -> tuple[list[Piece], float]:
-    """Draw pieces of one speaker, see `draw_mixture`.
+    """Draw pieces of one speaker, see `draw_mixture`; returns them and the seconds that are left.
 
     They last at least `seconds` at a speed, or, with `at_most`, hardly ever less and never more.
-    Returns the pieces, and the seconds that are left.
 
     Example
     -------

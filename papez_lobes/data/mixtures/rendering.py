@@ -27,9 +27,8 @@ KINDS = ("speech", "noises", "rooms")  # of recordings
 
 
 class FileRecordings:
-    """Recordings that are read from their files below a folder.
-
-    It has the methods of `papez_lobes.data.store.SpeechStore` that rendering uses.
+    """Recordings of a folder that are read from their files, like a
+    `papez_lobes.data.store.SpeechStore`.
     """
 
     def __init__(self, root: str | Path):
@@ -64,6 +63,7 @@ def render(
     Arguments
     ---------
     plan : MixturePlan
+        What to render.
     sample_rate : int
         In Hz; recordings of another rate are resampled.
     recordings : str, pathlib.Path or Mapping
@@ -107,10 +107,7 @@ def render_source(
     source: SourcePlan, sample_rate: int, recordings: str | Path | Mapping,
     dtype: type = np.float64, frames: int = 0,
 ) -> np.ndarray:
-    """Render one source [T]: its pieces in order, at its gain over an active level of 1.
-
-    Zeros are appended up to `frames` samples. For the other arguments and errors see `render`.
-    """
+    """Render one source [T] at its gain over a level of 1, filled up to `frames` samples."""
     if not source.pieces:
         return np.zeros(frames, dtype)
     recordings = _as_recordings(recordings)

@@ -63,19 +63,19 @@ class MixingRules:
     pause_seconds: tuple[float, float] = (0.2, 1.0)
 
     def __post_init__(self):
-        speed, share, most = self.speed_change, self.turns + self.single_speaker, MAX_EQUALISER_DB
         checks = {
             "num_spks": (self.num_spks >= 1, "1 or more"),
             "seconds": (_is_range(self.seconds, MIN_SECONDS),
                         f"finite and at least {MIN_SECONDS}, shortest first"),
             "max_gain_db": (0 <= self.max_gain_db < math.inf, "0 or more"),
-            "speed_change": (0 <= speed < 0.5, "0 or more and below 0.5"),
+            "speed_change": (0 <= self.speed_change < 0.5, "0 or more and below 0.5"),
             "noise_snr_db": (_is_range(self.noise_snr_db, -math.inf), "finite, least first"),
-            "tilt_db": (0 <= self.tilt_db <= most, f"0 to {most:g}"),
-            "equaliser_db": (0 <= self.equaliser_db <= most, f"0 to {most:g}"),
+            "tilt_db": (0 <= self.tilt_db <= MAX_EQUALISER_DB, f"0 to {MAX_EQUALISER_DB:g}"),
+            "equaliser_db": (0 <= self.equaliser_db <= MAX_EQUALISER_DB,
+                             f"0 to {MAX_EQUALISER_DB:g}"),
             "overlap": (_is_range(self.overlap, 0, 1), "from 0 to 1, least first"),
             "turns": (0 <= self.turns <= 1, "from 0 to 1"),
-            "single_speaker": (0 <= self.single_speaker and share <= 1,
+            "single_speaker": (0 <= self.single_speaker and self.turns + self.single_speaker <= 1,
                                "from 0 to 1, together with turns"),
             "pause_seconds": (_is_range(self.pause_seconds, 0), "finite, shortest first"),
         }

@@ -39,15 +39,10 @@ class Utterance:
 def scan_speakers(
     folder: str | Path, root: str | Path | None = None, tsv: str | None = None
 ) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
-    """Find the utterances of a folder of speakers.
+    """Find the utterances of a folder of speakers, see `find_speech`.
 
-    Arguments
-    ---------
-    folder, tsv
-        See `find_speech`.
-    root : str, pathlib.Path or None
-        Paths are given relative to it; None: to `folder`. Several folders can be scanned under a
-        common root.
+    Paths are given relative to `root`, by default to `folder`, so that several folders can be
+    scanned under a common root.
 
     Returns
     -------
@@ -63,10 +58,8 @@ def scan_speakers(
     >>> write_audio(folder / "ann" / "chapter" / "1.wav", np.zeros(4000), 8000)
     >>> _ = (folder / "ann" / "2.wav").write_text("not audio")
     >>> speakers, skipped = scan_speakers(folder)
-    >>> speakers
-    {'ann': [Utterance(path='ann/chapter/1.wav', seconds=0.5, sample_rate=8000)]}
-    >>> [path for path, reason in skipped]
-    ['ann/2.wav']
+    >>> speakers, [path for path, reason in skipped]
+    ({'ann': [Utterance(path='ann/chapter/1.wav', seconds=0.5, sample_rate=8000)]}, ['ann/2.wav'])
     """
     recordings, passed_over = find_speech(folder, tsv)
     report_passed_over(folder, passed_over)
@@ -168,20 +161,11 @@ def split_utterances(
 ) -> dict[str, dict[str, list[Utterance]]]:
     """Split every speaker's utterances into disjoint sets: all voices in all splits.
 
-    Returns the speakers of each split.
-
     Each speaker's utterances are shuffled by `seed` and name alone, so that a further speaker
     changes nothing for the others. A speaker with fewer utterances than there are splits stays in
-    the first split.
-
-    Arguments
-    ---------
-    speakers : dict[str, list[Utterance]]
-        As from `scan_speakers`.
-    fractions : dict[str, float]
-        Share of each split; ValueError unless they are positive and sum to 1. Every split of a
-        speaker gets one utterance at least.
-    seed : int
+    the first split. `fractions` are the shares of the splits, ValueError unless they are positive
+    and sum to 1. Every split of a speaker gets one utterance at least. Returns the speakers of each
+    split.
 
     Example
     -------

@@ -64,12 +64,6 @@ def draw_plans(
     dict[str, list[MixturePlan]]
         Split -> plans, whose paths are below `speakers_folder`. UserError if an argument is out of
         range, or there are too few speakers or utterances.
-
-    Example
-    -------
-    >>> draw_plans("speakers", {"tr": 10}, num_spks=0)
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: num_spks 0: must be 1 or more
     """
     for split, count in counts.items():
         if split not in SPLITS or count < 1:

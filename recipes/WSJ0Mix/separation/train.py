@@ -21,7 +21,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 
 from papez_lobes.config.experiments import load_experiment
-from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.manifests import SPLITS
 from papez_lobes.errors import one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate, write_examples
@@ -59,7 +59,7 @@ def make_datasets(hparams, manifests):
     options = train_loader_options(
         train_set, hparams["train_dataloader_opts"], hparams["max_batch_seconds"], hparams["seed"]
     )
-    valid_set = separation_dataset(manifests["cv"], hparams["num_spks"], hparams["sample_rate"])
+    valid_set = SeparationDataset(manifests["cv"], hparams["num_spks"], hparams["sample_rate"])
     return train_set, options, valid_set
 
 

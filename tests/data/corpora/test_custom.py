@@ -9,7 +9,7 @@ import soundfile
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.custom import prepare_custom
-from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.errors import UserError
 from tests.trees import write_small_folders
 
@@ -29,7 +29,7 @@ def test_without_mixtures_they_are_the_sums(tree, tmp_path):
     manifests = prepare_custom(tree, tmp_path / "save", 2)
     assert list(manifests) == ["tr", "cv", "tt"]
     for manifest in manifests.values():
-        for item in separation_dataset(manifest, 2, 8000):
+        for item in SeparationDataset(manifest, 2, 8000):
             np.testing.assert_array_equal(item["mix_sig"], item["sources"].sum(dim=-1))
     assert sorted(os.listdir(tmp_path / "save/mixtures")) == ["cv", "tr", "tt"]
     write_audio(tree / "train/s1/m00.wav", soundfile.read(tree / "train/s2/m00.wav")[0], 8000)
@@ -89,7 +89,7 @@ def test_mixtures_and_sources_of_any_format_and_recordings_that_are_passed_over(
             soundfile.write(source.with_suffix(suffix), samples, 8000, format=suffix[1:].upper())
     (tree / "train/s1/m99.doc").touch()
     manifests = prepare_custom(str(tree), str(tmp_path / "save"), 2)
-    assert [len(separation_dataset(path, 2, 8000)) for path in manifests.values()] == [2, 1, 1]
+    assert [len(SeparationDataset(path, 2, 8000)) for path in manifests.values()] == [2, 1, 1]
     assert f"{tree / 'train'}: passed over 1 file(s): 1 .doc, such as s1/m99.doc" in (
         capsys.readouterr().err)
 

@@ -14,7 +14,7 @@ from papez_lobes.cli.main import main
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora import wsj0mix
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
-from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.mixtures import trees
 from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
@@ -170,7 +170,7 @@ def test_one_and_ten_speakers_go_through_mixing_manifests_and_items(tmp_path, nu
         header, *rows = csv.reader(file)
     parts = ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
     assert header == ["ID", "duration", *(f"{part}_wav" for part in parts)]
-    for row, item in zip(rows, separation_dataset(manifest, num_spks, RATE), strict=True):
+    for row, item in zip(rows, SeparationDataset(manifest, num_spks, RATE), strict=True):
         assert [path.split("/")[-2] for path in row[2:]] == parts
         last, _ = soundfile.read(row[-1], dtype="float32")
         np.testing.assert_array_equal(item["sources"][:, -1], last)

@@ -11,7 +11,7 @@ from papez_lobes.cli.main import main
 from papez_lobes.cli.mix import PIECES
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
-from papez_lobes.data.datasets import separation_dataset
+from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.dynamic import dynamic_mixtures
 from papez_lobes.data.mixtures.conversations import draw_stretches
 from papez_lobes.data.mixtures.lists import draw_utterances
@@ -173,7 +173,7 @@ def test_a_tree_of_conversations_is_prepared_and_read(speech, tmp_path, capsys):
     assert main(words) in (0, None)
     manifest = prepare_wsj0mix(tmp_path / "2speakers", tmp_path, 2, splits=["tr"],
                                check_sums="error")["tr"]
-    silent = [not source.any() for item in separation_dataset(manifest, 2, RATE)
+    silent = [not source.any() for item in SeparationDataset(manifest, 2, RATE)
               for source in item["sources"].T]
     assert len(silent) == 12 and 0 < sum(silent) < 6
 
@@ -200,6 +200,7 @@ def test_options_of_the_command_are_those_of_training():
     ({"pause_seconds": (-1, 0)}, "pause_seconds -1 0: must be"),
     ({"pause_seconds": (0, float("inf"))}, "pause_seconds 0 inf: must be"),
     ({"turns": float("nan")}, "turns nan: must be"),
+    ({"num_spks": 0}, "num_spks 0: must be 1 or more"),
 ])
 def test_wrong_options_are_refused_in_one_line(options, said):
     with pytest.raises(UserError, match=said):
