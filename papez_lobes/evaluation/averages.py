@@ -43,8 +43,8 @@ def confidence_interval(values: list[float]) -> tuple[float, float]:
 def counted(rows: list[dict], name: str) -> list[dict]:
     """The rows that the mean of a measure is over, where it is defined in them.
 
-    Failed mixtures are left out. Improvements leave out mixtures of one speaker alone, unless
-    there are no others.
+    Failed mixtures are left out. Improvements leave out mixtures of one speaker alone, unless there
+    are no others.
     """
     rows = [row for row in rows if not row.get("failed")]
     if name.startswith(IMPROVEMENTS):
@@ -73,8 +73,8 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
         A row for each mixture.
     group_by : str, optional
         A regular expression. A row's group is named by the part of its ID that matches (or by the
-        match's groups, joined by '-'), and 'other' if nothing matches. A group that would be
-        called 'all' or 'other' gets quotes.
+        match's groups, joined by '-'), and 'other' if nothing matches. A group that would be called
+        'all' or 'other' gets quotes. UserError if it is no regular expression.
 
     Returns
     -------
@@ -84,11 +84,6 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
         the mixtures that are marked so (see `papez_lobes.evaluation.evaluate.Evaluation`);
         `undefined`: measure -> IDs of other mixtures for which it is not defined, which its mean
         leaves out. Leakage is left out of these: in many mixtures nobody speaks alone.
-
-    Raises
-    ------
-    UserError
-        `group_by` is not a regular expression.
 
     Example
     -------

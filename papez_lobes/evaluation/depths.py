@@ -8,21 +8,9 @@ from papez_lobes.evaluation.leakage import active_frames, frame_of
 
 
 def count_depths(depth: np.ndarray, sources: np.ndarray, sample_rate: int) -> Counter:
-    """Count the tokens of one mixture.
+    """Count the tokens of one mixture: (speakers active in its middle, steps) -> tokens.
 
-    Arguments
-    ---------
-    depth : numpy.ndarray
-        [L], steps of each token.
-    sources : numpy.ndarray
-        [T, C].
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    Counter
-        (speakers active in the middle of the token, steps) -> tokens.
+    `depth` [L] holds the steps of each token, and `sources` are [T, C], of a rate in Hz.
 
     Example
     -------

@@ -34,9 +34,9 @@ def leakage(
 ) -> float:
     """Measure the level of the wrong outputs where one speaker speaks alone.
 
-    Only the frames of 20 ms in which exactly one source is active count, where active means a
-    power above -40 dB relative to the source's loudest frame. The energy of all outputs but that
-    speaker's, summed over these frames, is divided by the energy of the mixture in them.
+    Only the frames in which exactly one source is active count, see `active_frames`. The energy of
+    all outputs but that speaker's, summed over these frames, is divided by the energy of the
+    mixture in them.
 
     Arguments
     ---------
@@ -50,8 +50,8 @@ def leakage(
     Returns
     -------
     float
-        dB relative to the mixture, at least -100; lower is better. NaN if nobody speaks alone,
-        or if there is one output only.
+        dB relative to the mixture, at least -100; lower is better. NaN if nobody speaks alone, or
+        if there is one output only.
 
     Example
     -------

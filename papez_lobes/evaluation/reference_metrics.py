@@ -23,8 +23,7 @@ def available(
 ) -> tuple[str, ...]:
     """Check the names of measures, by default all whose packages are installed.
 
-    Raises UserError if a measure is unknown, its package is missing, or PESQ does not have the
-    sampling rate (Hz).
+    UserError if a measure is unknown, its package is missing, or PESQ does not have the rate (Hz).
 
     Example
     -------
@@ -51,22 +50,10 @@ def measure(
 ) -> dict[str, list[float]]:
     """Measure one mixture.
 
-    Arguments
-    ---------
-    estimates, sources : numpy.ndarray
-        [C, T], in the same order.
-    mixture : numpy.ndarray
-        [T].
-    sample_rate : int
-        Hz.
-    names : sequence of str
-        Measures to compute, as `available` returns them.
-
-    Returns
-    -------
-    dict of str to list of float
-        Name -> [C] values: `sdr` and `sdr_i` (dB; improvement over the mixture), `pesq_nb`,
-        `pesq_wb` (MOS-LQO) and `stoi`. NaN if a measure is not defined, as for silence.
+    `estimates` and `sources` are [C, T], in the same order, and `mixture` is [T]. `names` are those
+    that `available` returns. The result holds C values for each of `sdr` and `sdr_i` (dB;
+    improvement over the mixture), `pesq_nb`, `pesq_wb` (MOS-LQO) and `stoi`. They are NaN where a
+    measure is not defined, as for silence.
 
     Example
     -------

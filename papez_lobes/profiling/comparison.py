@@ -18,31 +18,15 @@ from papez_lobes.training.losses import pit_si_snr_loss
 
 @dataclass
 class Comparison:
-    """Measurements of some models.
+    """Measurements of some models on a device, in interleaved rounds.
 
-    Arguments
-    ---------
-    models : list of papez_lobes.profiling.models.Model
-        What is compared.
-    recordings : sequence of str
-        See `papez_lobes.profiling.mixtures.make_mixture`.
-    device : str
-        Where the models are.
-    rounds : int
-        See `papez_lobes.profiling.timing.time_interleaved`.
-    memory : bool
-        True: measure peaks of memory too.
-    warn : callable
-        Called with one line for a model that cannot be built or run.
-    after_each : callable
-        Called after each measurement.
-    results : list of dict
-        The measurements, which `separate` and `train` append: `model`, `kind`, `task`, `seconds`,
-        `dtype`, `threads`, `device`, `rtf` (real-time factor: median; `rtf_min`, `rtf_max`),
-        `audio_seconds_per_second`, `params`, and for separations `mean_depth`, `depth_sd`,
-        `depth_p10`, `depth_p90`, `halting_bias`, `macs_per_second` and `peak_bytes`.
-    problems : list of str
-        Lines about models that were left out.
+    `recordings` are those of `make_mixture`, and `rounds` of `time_interleaved`. With `memory`,
+    peaks of memory are measured too. `warn` is called with one line for a model that cannot be
+    built or run, which `problems` keeps, and `after_each` after each measurement. `separate` and
+    `train` append to `results`: `model`, `kind`, `task`, `seconds`, `dtype`, `threads`, `device`,
+    `rtf` (real-time factor: median; `rtf_min`, `rtf_max`), `audio_seconds_per_second`, `params`,
+    and for separations `mean_depth`, `depth_sd`, `depth_p10`, `depth_p90`, `halting_bias`,
+    `macs_per_second` and `peak_bytes`.
     """
 
     models: list[Model]

@@ -21,19 +21,10 @@ def count_parameters(modules: Mapping[str, torch.nn.Module]) -> int:
 
 
 def count_macs(function: Callable[[], object]) -> int:
-    """Count the multiply-accumulates (MACs) that a call executes.
+    """Count the multiply-accumulates (MACs) that a call executes, without gradients.
 
-    Those of matrix products, convolutions, attention and recurrent layers are counted. Sums,
-    norms, activations and softmax are not.
-
-    Arguments
-    ---------
-    function : callable
-        Takes no arguments; called once, without gradients.
-
-    Returns
-    -------
-    int
+    Those of matrix products, convolutions, attention and recurrent layers are counted. Sums, norms,
+    activations and softmax are not.
 
     Example
     -------

@@ -14,28 +14,11 @@ LEVEL = 0.1  # root mean square of a voice
 def make_mixture(
     seconds: float, sample_rate: int, recordings: Sequence[str | Path] = ()
 ) -> np.ndarray:
-    """Make a mixture to measure on.
+    """Make a mixture [T] to measure on, float32, of so many seconds at a rate in Hz.
 
-    Arguments
-    ---------
-    seconds : float
-        Duration.
-    sample_rate : int
-        Hz.
-    recordings : sequence of str or pathlib.Path
-        Files that are joined, and repeated if they are too short. Without any, two synthetic
-        voices are mixed. They have levels, onsets and pauses like speech, which decide how many
-        steps a token runs, but no meaning.
-
-    Returns
-    -------
-    numpy.ndarray
-        [T], float32.
-
-    Raises
-    ------
-    UserError
-        A recording cannot be read.
+    Recordings are joined, and repeated if they are too short; UserError if one cannot be read.
+    Without any, two synthetic voices are mixed. They have levels, onsets and pauses like speech,
+    which decide how many steps a token runs, but no meaning.
 
     Example
     -------

@@ -29,20 +29,11 @@ MODULE_RATE = 8000  # Hz; a module of a Python file does not say its own
 class ModelSpec:
     """A row of a comparison, in plain values that can be passed to another process.
 
-    Arguments
-    ---------
-    model : str
-        The row's name.
-    kind : str
-        'mean depth' (halting is set to reach `depth` in the mean), 'same depth' (every token runs
-        `depth` steps), 'all steps', 'own' (as built), 'bundle' (as trained), 'module' (of a Python
-        file) or 'baseline' (such a module, to compare with).
-    source : str
-        A YAML file, a bundle's folder, or FILE.py:CLASS.
-    depth : float, optional
-        Steps.
-    trust : bool
-        True: a bundle or YAML file may run any code.
+    `model` is the row's name, and `source` a YAML file, a bundle's folder, or FILE.py:CLASS. `kind`
+    is 'mean depth' (halting is set to reach `depth` in the mean), 'same depth' (every token runs
+    `depth` steps), 'all steps', 'own' (as built), 'bundle' (as trained), 'module' (of a Python
+    file) or 'baseline' (such a module, to compare with). With `trust`, a bundle or YAML file may
+    run any code.
     """
 
     model: str
@@ -56,8 +47,7 @@ def model_specs(name: str, mean_depth: float, trust: bool = False) -> list[Model
     """The rows of a model: a separator's name or YAML file, a bundle, or FILE.py:CLASS.
 
     A Papez that prunes has three rows: halting at the mean depth, every token at that depth
-    (rounded up), and all steps. Raises UserError if there is no such separator or bundle.
-    `trust` is that of the rows.
+    (rounded up), and all steps. UserError if there is no such separator or bundle.
 
     Example
     -------

@@ -69,8 +69,7 @@ def peak_in_child(
     """Measure the peak bytes of one separation on a CPU, in a process of its own.
 
     The mixture is that of `make_mixture`, and `bias` is the halting bias of a model whose depth is
-    set by it. Raises UserError if the process was ended from outside, for example because memory
-    ran out.
+    set by it. UserError if the process was ended from outside, as where memory ran out.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():  # not on Windows
         context = multiprocessing.get_context("forkserver")

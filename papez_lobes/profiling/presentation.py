@@ -15,8 +15,8 @@ TASKS = {"separate": "Separating", "train": "Training steps"}
 def comparison_tables(results: list[dict]) -> str:
     """Markdown tables of the results of a `papez_lobes.profiling.comparison.Comparison`.
 
-    There is one of speed for each task, dtype, device and number of threads, and one of memory
-    for each dtype.
+    There is one of speed for each task, dtype, device and number of threads, and one of memory for
+    each dtype.
     """
     text = ""
     for (task, dtype, device, threads), rows in _grouped(

@@ -13,14 +13,12 @@ def time_interleaved(
     functions: Mapping[T, Callable[[], object]], rounds: int, threads: int = 1,
     after_each: Callable[[], object] = lambda: None,
 ) -> dict[T, Measurement]:
-    """Time functions in turns.
+    """Time functions, which take no arguments, in turns.
 
     A slow period of the machine then falls on all of them. Every measurement is preceded by a run
-    that does not count, since the one before has left its data in the caches.
-
-    Each of the functions takes no arguments and is measured once in every round, with this number
-    of PyTorch's threads. Work on an accelerator is waited for. `after_each` is called after each
-    measurement. `times` of the results are seconds per call, and `median` is theirs.
+    that does not count, since the one before has left its data in the caches. Each function is
+    measured once in every round, with this number of PyTorch's threads, and `after_each` is called.
+    Work on an accelerator is waited for. `times` of the results are seconds per call.
 
     Example
     -------

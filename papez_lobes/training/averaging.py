@@ -12,17 +12,17 @@ from torch import nn
 class WeightAverage:
     """An exponential moving average (EMA) of the weights over the optimizer's steps.
 
-    The modules hold one of two sets of weights, and this object keeps the other. `swap_in` puts
-    the average into the modules, `swap_out` puts the trained weights back. Checkpoints hold both:
-    their modules are the averaged weights, which were validated, and training resumes exactly.
+    The modules hold one of two sets of weights, and this object keeps the other. `swap_in` puts the
+    average into the modules, `swap_out` puts the trained weights back. Checkpoints hold both: their
+    modules are the averaged weights, which were validated, and training resumes exactly.
 
     Arguments
     ---------
     modules : mapping of str to torch.nn.Module
         Modules whose parameters are averaged.
     decay : float
-        Weight of the old average at each step, in [0, 1). 0: no average is kept. At step n it is
-        at most (1 + n) / (10 + n), so that the initial weights do not stay in the average.
+        Weight of the old average at each step, in [0, 1). 0: no average is kept. At step n it is at
+        most (1 + n) / (10 + n), so that the initial weights do not stay in the average.
 
     Example
     -------

@@ -41,8 +41,8 @@ class Separation(sb.Brain):
     """Train a separator, and validate it after each epoch.
 
     The one module, `separator`, is a `papez_lobes.separator.Separator`. Batches are those of
-    `papez_lobes.data.datasets.SeparationDataset`. These hyperparameters of the experiment file
-    are used: `loss`, `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`,
+    `papez_lobes.data.datasets.SeparationDataset`. These hyperparameters of the experiment file are
+    used: `loss`, `ponder_cost`, `loss_threshold`, `step_schedule`, `average`, `epoch_counter`,
     `lr_scheduler`, `train_logger`, `train_log`, `train_curve`, `tensorboard`, `output_folder`,
     `sample_rate` and `seed`. Testing is left to `papez_lobes.evaluation`.
     """
@@ -61,10 +61,7 @@ class Separation(sb.Brain):
     skipped = 0  # steps without a finite gradient
 
     def _wrap_distributed(self):
-        """Like SpeechBrain's, but buffers are not broadcast at each forward pass.
-
-        No separator has buffers that training changes.
-        """
+        """Like SpeechBrain's, but buffers, which no training changes, are not broadcast."""
         super()._wrap_distributed()
         for module in self.modules.values():
             if isinstance(module, DistributedDataParallel):
@@ -152,14 +149,10 @@ class Separation(sb.Brain):
         torch.manual_seed(self.hparams.seed + self.epoch * STEPS_PER_EPOCH + self.step)
 
     def optimizers_step(self) -> None:
-        """Like `Brain.optimizers_step`, but skip steps whose gradient is NaN or infinite.
+        """Like `Brain.optimizers_step`, but skip steps whose gradient is NaN or infinite, and count
+        them.
 
-        They are skipped as a whole and counted.
-
-        Raises
-        ------
-        UserError
-            More than `nonfinite_patience` steps of an epoch are skipped.
+        UserError if more than `nonfinite_patience` steps of an epoch are skipped.
         """
         if self.scaler.is_enabled():
             scale = self.scaler.get_scale()
@@ -350,9 +343,8 @@ class Separation(sb.Brain):
             logger.warning(f"{folder}: epoch {epoch} is not logged ({error})")
 
     def _speeds(self):
-        """Seconds of audio per second, by the clock and by computing time of this process.
-
-        Other work on the machine slows down the first only.
+        """Seconds of audio per second, by the clock and by this process's time, which others do not
+        slow.
         """
         clock, computing, audio = self.stage_start
         audio = self.audio_seconds - audio
@@ -393,13 +385,7 @@ class Separation(sb.Brain):
             )
 
     def best_checkpoint(self) -> Checkpoint:
-        """The checkpoint with the best validation score.
-
-        Raises
-        ------
-        UserError
-            There is none, or no score was finite.
-        """
+        """The checkpoint with the best validation score; UserError if no score was finite."""
         folder = self.checkpointer.checkpoints_dir
         best = self.checkpointer.find_checkpoint(max_key="si_snr_i")
         if best is None:

@@ -44,13 +44,7 @@ class AtomicCheckpointer(Checkpointer):
         self._damages = {}  # by folder; each is examined once
 
     def save_checkpoint(self, *arguments, **options) -> Checkpoint | None:
-        """Like `Checkpointer.save_checkpoint`, but atomic.
-
-        Raises
-        ------
-        UserError
-            The disk is full, or the folder cannot be written to.
-        """
+        """Like `Checkpointer.save_checkpoint`, but atomic; UserError if the disk is full."""
         self._remove_partial()
         try:
             saved = super().save_checkpoint(*arguments, **options)

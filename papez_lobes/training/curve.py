@@ -27,12 +27,7 @@ COLUMNS = ("hours of audio", "learning rate", "training loss", "validation loss"
 
 
 class TrainingCurve:
-    """The epochs of a training, kept in a JSON file that is never half written.
-
-    Arguments
-    ---------
-    file : str or pathlib.Path
-        The JSON file, a list with one object per epoch. `add` creates it.
+    """The epochs of a training, kept in a JSON file, a list of objects, that is never half written.
 
     Example
     -------

@@ -11,14 +11,8 @@ from speechbrain.utils.epoch_loop import EpochCounter
 class TimedEpochCounter(EpochCounter):
     """SpeechBrain's epoch counter with a time limit: the epoch that exceeds it is the last one.
 
-    Checkpoints hold the time spent, so a resumed training goes on with the time that is left.
-
-    Arguments
-    ---------
-    limit : int
-        Greatest number of epochs.
-    minutes : float, optional
-        Minutes after which no further epoch begins; None: no limit.
+    No further epoch begins after `minutes`; None: no limit. Checkpoints hold the time spent, so a
+    resumed training goes on with the time that is left.
 
     Example
     -------

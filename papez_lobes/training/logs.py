@@ -69,18 +69,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard:
-    """A TensorBoard log whose steps are epochs, so that a resumed training continues it.
-
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        Folder of the log.
-
-    Raises
-    ------
-    UserError
-        TensorBoard is not installed.
-    """
+    """A TensorBoard log whose steps are epochs, so that a resumed training continues it."""
 
     def __init__(self, folder: str | Path):
         check_tensorboard()

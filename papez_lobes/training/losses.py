@@ -18,12 +18,8 @@ LOUDEST = 2.0**20  # peak to which louder signals are scaled, so that no energy 
 class SeparationScores:
     """SI-SNR per source and its improvement over the unprocessed mixture.
 
-    Arguments
-    ---------
-    si_snr, si_snr_i : torch.Tensor
-        [B, C], dB, float64, in the sources' order.
-    permutation : torch.Tensor
-        [B, C], long: the estimate that belongs to each source.
+    Both are [B, C], dB, float64, in the sources' order. `permutation` [B, C], long, is the estimate
+    that belongs to each source.
     """
 
     si_snr: torch.Tensor
@@ -37,18 +33,7 @@ def score(
 ) -> SeparationScores:
     """Score a batch of separated mixtures, in float64 on the CPU.
 
-    Arguments
-    ---------
-    estimates, sources : torch.Tensor
-        [B, T, C].
-    mixture : torch.Tensor
-        [B, T].
-    lengths : torch.Tensor, optional
-        [B], relative.
-
-    Returns
-    -------
-    SeparationScores
+    `estimates` and `sources` are [B, T, C], `mixture` is [B, T], and `lengths` are relative, [B].
 
     Example
     -------

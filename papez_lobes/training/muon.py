@@ -41,9 +41,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon for the weights of linear maps, AdamW for all else, at one learning rate.
 
     Muon (K. Jordan et al., 2024) makes the momentum of a matrix's gradient orthogonal before each
-    step, so that rare directions are learned too. Its steps are scaled to the size of AdamW's
-    (J. Liu et al., "Muon is Scalable for LLM Training", 2025, Sec. 2.2), so that learning rates
-    and schedules of AdamW fit. The groups of parameters are kept as given, so that clipping and
+    step, so that rare directions are learned too. Its steps are scaled to the size of AdamW's (J.
+    Liu et al., "Muon is Scalable for LLM Training", 2025, Sec. 2.2), so that learning rates and
+    schedules of AdamW fit. The groups of parameters are kept as given, so that clipping and
     schedulers reach all of them.
 
     Arguments
@@ -52,10 +52,8 @@ class MuonAdamW(torch.optim.Optimizer):
         All trained parameters, or groups of them.
     modules : mapping of str to torch.nn.Module
         Modules whose `torch.nn.Linear` weights are trained with Muon.
-    lr, weight_decay : float
-        Learning rate and weight decay of both.
-    momentum : float
-        Momentum of Muon.
+    lr, weight_decay, momentum : float
+        Learning rate and weight decay of both, and the momentum of Muon.
 
     Example
     -------

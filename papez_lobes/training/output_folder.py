@@ -36,10 +36,9 @@ def claim_output_folder(
 ) -> None:
     """Claim a folder, which is made if it does not exist, until this process ends.
 
-    `debug` is True for a trial run of a few batches (SpeechBrain's `--debug`), which must not
-    replace a training. `save_folder`, which is claimed too, holds the checkpoints: `save` in the
-    folder by default. Raises UserError if a folder is not free or cannot be written to, or holds
-    files that a training would replace, but no training.
+    A trial run of a few batches (`debug`) must not replace a training. `save_folder`, which is
+    claimed too, holds the checkpoints: `save` in the folder by default. UserError if a folder is
+    not free or cannot be written to, or holds files that a training would replace, but no training.
 
     Example
     -------
@@ -48,7 +47,7 @@ def claim_output_folder(
     >>> claim_output_folder(folder)
     Traceback (most recent call last):
     papez_lobes.errors.UserError: ...: process ... on ... is training in it; wait until it ends, \
-or choose another output_folder
+    or choose another output_folder
     """
     folder = Path(folder)
     save_folder = folder / "save" if save_folder is None else Path(save_folder)
@@ -89,10 +88,10 @@ def _owner(folder):
 def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str | Path) -> None:
     """Copy the last checkpoint of another training, from which the new one then continues.
 
-    The checkpoint holds weights, optimizer, weight average, epoch and hours of audio; the curve up
-    to there is copied too. The trunk is only read, and may be training at the same time. If the
-    new training already has a checkpoint, nothing is done.
-    `trunk` is its output folder, its folder of checkpoints, or one checkpoint.
+    `trunk` is its output folder, its folder of checkpoints, or one checkpoint. The checkpoint holds
+    weights, optimizer, weight average, epoch and hours of audio; the curve up to there is copied
+    too. The trunk is only read, and may be training at the same time. If the new training already
+    has a checkpoint, nothing is done.
 
     Example
     -------
@@ -138,9 +137,8 @@ def _last_checkpoint(folder):
 def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameters: dict) -> None:
     """Save the separator's hyperparameters beside its checkpoints, or check that they are the same.
 
-    SpeechBrain would silently resume with weights that mean something else (another number of
-    slots has the same shapes), or end in a traceback if shapes differ.
-    `separator` is the name of the separator file.
+    SpeechBrain would silently resume with weights that mean something else (another number of slots
+    has the same shapes), or end in a traceback if shapes differ. `separator` names the file.
 
     Example
     -------
@@ -151,7 +149,7 @@ def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameter
     >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
     Traceback (most recent call last):
     papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
-another output_folder
+    another output_folder
     """
     file = Path(save_folder, HYPERPARAMETERS)
     new = {"separator": separator} | {k: v for k, v in hyperparameters.items() if k not in FREE}

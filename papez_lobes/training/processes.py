@@ -15,9 +15,9 @@ def end_at_ctrl_c(program: str) -> None:
 
     A KeyboardInterrupt can be raised anywhere: in a data loader's worker, whose end is then
     reported as a crash, or where exceptions are ignored. So SIGINT is blocked here and in all
-    processes that are started from here, and a thread waits for it. What a training writes is
-    whole at any moment, so it can be resumed. Where signals cannot be blocked (Windows), or are
-    ignored (a background job), nothing changes.
+    processes that are started from here, and a thread waits for it. What a training writes is whole
+    at any moment, so it can be resumed. Where signals cannot be blocked (Windows), or are ignored
+    (a background job), nothing changes.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN or not hasattr(signal, "pthread_sigmask"):
         return

@@ -2,17 +2,10 @@
 
 
 class ExponentialScheduler:
-    """Multiply the learning rate by a factor after each epoch (the authors' training on WSJ0-mix).
+    """Multiply the learning rate by a factor after each epoch (0.99 in the authors' training).
 
     Called as SpeechBrain's `LinearScheduler` is. (Its `StepScheduler` with a drop at each epoch
     begins two factors too low.)
-
-    Arguments
-    ---------
-    initial_value : float
-        Learning rate of the first epoch.
-    factor : float
-        Factor after each epoch; 0.99 in the authors' training.
 
     Example
     -------
@@ -33,23 +26,15 @@ class ExponentialScheduler:
 class WarmupDecay:
     """Scale the learning rate of each step: a linear warm-up, then constant, then a linear decay.
 
-    The decay ends at zero, and so does the training. It is counted in hours of audio trained on,
-    so that it does not depend on the length of epochs. There are three uses:
+    The rate rises over `warmup_steps` optimizer steps. The decay ends at zero, and so does the
+    training. It is counted in hours of audio trained on, so that it does not depend on the length
+    of epochs. There are three uses:
 
     - `train_hours` alone: train for so many hours at a constant rate.
     - `train_hours` and `decay_hours`: the rate falls over the last `decay_hours` of them.
     - `decay_hours` alone: the rate falls from the beginning of training, or from a checkpoint of a
       training without decay. Thus a training at a constant rate (a trunk) can have branches that
       decay, for any budget.
-
-    Arguments
-    ---------
-    warmup_steps : int
-        Optimizer steps over which the rate rises to its full value.
-    train_hours : float, optional
-        Hours of audio after which training ends. None: no such limit.
-    decay_hours : float, optional
-        Hours of audio over which the rate falls to zero. None: it does not fall.
 
     Example
     -------
