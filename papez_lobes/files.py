@@ -5,8 +5,8 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from papez_lobes.errors import UserError
@@ -45,7 +45,7 @@ def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True
     """
     path = Path(path)
     aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "wb") as file:
@@ -56,11 +56,18 @@ def write_bytes(path: str | Path, content: bytes | memoryview, sync: bool = True
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
-        raise UserError(f"{path}: {reason}") from error
     if sync:
         sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: str | Path, option: str = "folder") -> Iterator[None]:
+    """Turn the errors of writing a file into a UserError of one line, which names the option."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another {option} or "
+                        "make room") from error
 
 
 def disk_problem(error: Exception) -> str | None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import sys
 from pathlib import Path
 
 from papez_lobes.cli.options import add_device, add_dtype, add_overwrite, add_trust
@@ -78,9 +79,10 @@ def _report(comparison, arguments):
     machine, speech = describe_machine(arguments.device), "a synthetic mixture (from a seed)"
     if arguments.speech:
         speech = "recordings: " + ", ".join(Path(path).name for path in arguments.speech)
+    command = shlex.join(["papez", *sys.argv[1:]])
     text = (
-        f"    {_command(arguments)}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, "
-        f"in brackets minimum and maximum. On {speech}.\n{comparison_tables(results)}"
+        f"    {command}\n\n{machine}. {arguments.rounds} interleaved rounds; medians, in brackets "
+        f"minimum and maximum. On {speech}.\n{comparison_tables(results)}"
     )
     if comparison.problems:
         text += "\nLeft out:\n\n" + "".join(f"- {line}\n" for line in comparison.problems)
@@ -135,15 +137,3 @@ def _measure(comparison, arguments):
                 bar.set_description(f"{dtype}, training")
                 comparison.train(arguments.train_seconds, dtype, threads)
 
-
-def _command(arguments):
-    """The command line, to be typed again."""
-    words = ["papez", "bench", *arguments.names]
-    for key, value in vars(arguments).items():
-        if key in ("names", "command") or value in (None, False, []):
-            continue
-        words.append("--" + key.replace("_", "-"))
-        if value is not True:
-            values = value if isinstance(value, list) else [value]
-            words += [f"{item:g}" if isinstance(item, float) else str(item) for item in values]
-    return shlex.join(words)

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -340,22 +339,13 @@ def encoding(path: str | Path, subtype: str, sample_rate: int) -> tuple[str, str
     if audio_format in soundfile.available_formats():
         if subtype == "PCM_16" and not soundfile.check_format(audio_format, subtype):
             subtype = soundfile.default_subtype(audio_format)  # of ogg and mp3, which have no PCM
-        if _can_encode(audio_format, subtype, sample_rate):
+        with suppress(soundfile.SoundFileError, ValueError):  # formats differ in their rates
+            trial = soundfile.SoundFile(io.BytesIO(), "w", sample_rate, 1, subtype,
+                                        format=audio_format)
+            trial.close()
             return audio_format, subtype
     raise UserError(f"{path}: cannot write {subtype} at {sample_rate} Hz to this kind of file; use "
                     f"the suffix .wav")
-
-
-@lru_cache
-def _can_encode(audio_format, subtype, sample_rate):
-    """Try it, as formats differ in the rates that they take."""
-    try:
-        soundfile.SoundFile(
-            io.BytesIO(), "w", sample_rate, 1, subtype, format=audio_format
-        ).close()
-    except (soundfile.SoundFileError, ValueError):
-        return False
-    return True
 
 
 def quantise(samples: np.ndarray, subtype: str) -> np.ndarray:

@@ -80,15 +80,9 @@ def describe_content(head: bytes) -> str | None:
         return "a web page, as failed downloads leave; download it again"
     if not head.strip(b"\0"):
         return "zeros, as interrupted downloads leave; download it again"
-    if _is_text(head) and not head.startswith(SPHERE):
-        return "text; leave it out"
-    return None
-
-
-def _is_text(head: bytes) -> bool:
-    """True for printable UTF-8. The last character may be cut."""
-    return not head.translate(None, PRINTABLE) and "\ufffd" not in head.decode(
-        errors="replace").rstrip("\ufffd")
+    text = head.decode(errors="replace").rstrip("\ufffd")  # the last character may be cut
+    printable = not head.translate(None, PRINTABLE) and "\ufffd" not in text
+    return "text; leave it out" if printable and not head.startswith(SPHERE) else None
 
 
 def ffmpeg_kind(head: bytes, suffix: str) -> str | None:
@@ -174,7 +168,10 @@ def mp3_frames(path: str | Path) -> Mp3Frames:
     """Count the frames of an MP3 file."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        position = begin = _after_id3(file.read(10))
+        tag, position = file.read(10), 0
+        if tag.startswith(b"ID3") and len(tag) == 10:  # its size has 7 bits a byte
+            position = 10 + sum(byte << 7 * place for place, byte in enumerate(tag[:5:-1]))
+        begin = position
         file.seek(position)
         head = file.read(256)
         promised = _promised_mp3_frames(head)
@@ -191,16 +188,6 @@ def mp3_frames(path: str | Path) -> Mp3Frames:
         rest = file.read(16)
     strange = bool(rest.strip(b"\0")) and not rest.startswith(MP3_TAGS)
     return Mp3Frames(begin, promised, frames, samples_per_frame, position > size, strange)
-
-
-def _after_id3(head: bytes) -> int:
-    """Where the audio begins: behind an ID3v2 tag, if there is one."""
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    size = 0
-    for byte in head[6:10]:  # 7 bits each
-        size = size * 128 + byte
-    return size + 10
 
 
 def _promised_mp3_frames(frame: bytes) -> int | None:

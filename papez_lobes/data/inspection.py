@@ -79,7 +79,10 @@ def inspect_mixture(
         problems = problems or _write_sum(mixture.files[0], signals, sample_rate)
     elif check_audio or check_sum:
         signals, unreadable = try_each(read_audio, files)
-        sum_error = 0.0 if unreadable else _sum_error(*signals.values())
+        if not unreadable:
+            mixed, *sources = signals.values()
+            error = float(np.abs(mixed - np.sum(sources, axis=0)).max())
+            sum_error = error if error > max(2, len(sources)) * STEP else 0.0  # or it is rounding
         if check_audio:
             expected = () if unreadable or sum_error else files[1:]
             problems = unreadable + _silent(signals, expected)
@@ -136,12 +139,6 @@ def _silent(
     """Return a problem for each file that is silent where this is not expected."""
     return [(file, "is silent; leave it out") for file, samples in signals.items()
             if file not in expected and np.abs(samples).max() <= STEP]
-
-
-def _sum_error(mixture: np.ndarray, *sources: np.ndarray) -> float:
-    """Largest difference between a mixture and the sum of its sources, 0 if it is rounding."""
-    error = float(np.abs(mixture - np.sum(sources, axis=0)).max())
-    return error if error > max(2, len(sources)) * STEP else 0.0
 
 
 def _write_sum(

@@ -35,8 +35,12 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     >>> [[path.name for path in paths] for paths in audio_files(folder)]
     [['a.wav', 'b.flac'], ['notes.txt']]
     """
+    def refuse(error):
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its "
+                        "permissions")
+
     audio, others, suffixes = [], [], readable_suffixes()
-    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if not deep:
             others += [Path(parent, name) for name in folders]
@@ -46,11 +50,6 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
                 path = Path(parent, name)
                 (audio if path.suffix.lower() in suffixes else others).append(path)
     return sorted(audio), sorted(others)
-
-
-def _refuse_folder(error: OSError) -> None:
-    """Raise UserError for a folder that cannot be read."""
-    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 def report_passed_over(folder: str | Path, paths: list[Path]) -> None:

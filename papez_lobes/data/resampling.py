@@ -53,7 +53,8 @@ class Resampler:
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
-        self.up, self.down = _ratio(from_rate, to_rate)
+        common = gcd(from_rate, to_rate)
+        self.up, self.down = to_rate // common, from_rate // common
         self.fed = self.given = 0  # samples
         self.pending = None  # [..., n]: inputs that results to come depend on
 
@@ -103,11 +104,6 @@ def _as_float(samples):
     return samples if samples.dtype == np.float32 else samples.astype(np.float64)
 
 
-def _ratio(from_rate, to_rate):
-    common = gcd(from_rate, to_rate)
-    return to_rate // common, from_rate // common
-
-
 def _block(up, down):
     """The numbers of a block: inputs before it, inputs on which it depends, inputs, results."""
     group = -(-COLUMNS // up)
@@ -142,7 +138,11 @@ def _filter(padded, up, down, blocks):
 def _matrices(up, down, dtype):
     """For each `COLUMNS` results of a block: the first input, and the matrix [inputs, results]."""
     before, _, _, results = _block(up, down)
-    taps, half = up * _low_pass(max(up, down)), ZERO_CROSSINGS * max(up, down)
+    # of a low-pass at the lower rate's band edge, with unit gain at 0 Hz
+    factor = max(up, down)
+    half = ZERO_CROSSINGS * factor
+    taps = np.sinc(np.arange(-half, half + 1) / factor) * np.kaiser(2 * half + 1, KAISER_BETA)
+    taps = up * (taps / taps.sum())
     matrices = []
     for begin in range(0, results, COLUMNS):
         chosen = np.arange(begin, min(begin + COLUMNS, results))
@@ -153,11 +153,3 @@ def _matrices(up, down, dtype):
         matrix = np.where(inside, taps[places.clip(0, len(taps) - 1)], 0)
         matrices.append((int(first), matrix.astype(dtype)))
     return matrices
-
-
-@lru_cache
-def _low_pass(factor: int) -> np.ndarray:
-    """Taps [20 factor + 1] of a low-pass at 1 / `factor` of the band, with unit gain at 0 Hz."""
-    half = ZERO_CROSSINGS * factor
-    taps = np.sinc(np.arange(-half, half + 1) / factor) * np.kaiser(2 * half + 1, KAISER_BETA)
-    return taps / taps.sum()

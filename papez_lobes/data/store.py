@@ -21,7 +21,7 @@ from papez_lobes.data.lookup import audio_files, report_passed_over
 from papez_lobes.data.mixtures.levels import speech_level
 from papez_lobes.data.mixtures.speakers import Recording, Utterance, find_speech, read_headers
 from papez_lobes.errors import UserError
-from papez_lobes.files import fingerprint
+from papez_lobes.files import fingerprint, writing
 
 INDEX, TABLE, SAMPLES = "index.json", "table.npy", "samples.i16"
 FULL_SCALE = 2**15  # of 16-bit samples
@@ -172,20 +172,18 @@ def build_store(
         raise UserError(f"{recordings}: holds no recordings that can be read "
                         f"({len(skipped)} unreadable files); name another folder")
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    seconds = sum(u.seconds for part in speakers.values() for u in part)
+    decoded = seconds * sample_rate * 2 <= gigabytes * 1e9
     try:
-        aside.mkdir(parents=True)
-        seconds = sum(u.seconds for part in speakers.values() for u in part)
-        decoded = seconds * sample_rate * 2 <= gigabytes * 1e9
-        rate = sample_rate if decoded else None
-        spans, skipped = _write(aside, recordings, speakers, skipped, rate)
-        index = {"fingerprint": seen, "root": str(recordings), "decoded": decoded,
-                 "skipped": skipped, "passed_over": len(passed_over), "speakers": spans}
-        (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another "
-                        "output_folder or make room") from error
+        with writing(folder, "output_folder"):
+            aside.mkdir(parents=True)
+            spans, skipped = _write(aside, recordings, speakers, skipped,
+                                    sample_rate if decoded else None)
+            index = {"fingerprint": seen, "root": str(recordings), "decoded": decoded,
+                     "skipped": skipped, "passed_over": len(passed_over), "speakers": spans}
+            (aside / INDEX).write_text(json.dumps(index), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return SpeechStore(folder)

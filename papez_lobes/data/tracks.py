@@ -3,8 +3,8 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import soundfile
 
 from papez_lobes.data.audio import FLOATS, Source, encoding, quantise
 from papez_lobes.errors import UserError
-from papez_lobes.files import sync_folder
+from papez_lobes.files import sync_folder, writing
 
 BLOCK = 2**16  # samples per track that are encoded at a time
 BYTES_PER_SAMPLE = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # others have at most 8
@@ -70,8 +70,10 @@ class TrackWriter:
         self.scale, self.peak, self.frames = 1.0, 0.0, 0
         self._encodings = [encoding(path, subtype, sample_rate) for path in self.paths]
         for path in self.paths:
-            if isinstance(source, (str, os.PathLike)) and _same_file(path, source):
-                raise UserError(f"{path}: is the recording itself; choose another name or folder")
+            with suppress(OSError):  # one of them is not there
+                if isinstance(source, (str, os.PathLike)) and path.samefile(source):
+                    raise UserError(f"{path}: is the recording itself; choose another name or "
+                                    "folder")
             self._check_free(path)
         if len({path.resolve() for path in self.paths}) < len(self.paths):
             raise UserError(f"{self.paths[0]}: two tracks have the same name; give each its own")
@@ -79,7 +81,7 @@ class TrackWriter:
         self._spool = None  # [n, C], float32
 
     def _check_free(self, path):
-        with _writing(path):
+        with writing(path):
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; choose another name")
         if not self.overwrite and os.path.lexists(path):
@@ -88,11 +90,11 @@ class TrackWriter:
     def __enter__(self) -> "TrackWriter":
         try:
             for path in self.paths:
-                with _writing(path):
+                with writing(path):
                     missing = [folder for folder in path.parents if not folder.exists()]
                     self._made += reversed(missing)
                     path.parent.mkdir(parents=True, exist_ok=True)
-            with _writing(self.paths[0]):
+            with writing(self.paths[0]):
                 self._spool = tempfile.TemporaryFile(dir=self.paths[0].parent)
         except BaseException:
             self._clean_up()
@@ -111,7 +113,7 @@ class TrackWriter:
                              f"{list(estimates.shape)}")
         if not np.isfinite(estimates).all():
             raise ValueError(f"{self.paths[0]}: estimates must be finite")
-        with _writing(self.paths[0]):
+        with writing(self.paths[0]):
             self._spool.write(estimates.T.tobytes())
         self.peak = max(self.peak, float(np.abs(estimates).max(initial=0)))
         self.frames += estimates.shape[1]
@@ -139,7 +141,7 @@ class TrackWriter:
                 self._made.append(aside)
                 track = _Track(path, aside, self.sample_rate, audio_format, subtype)
                 tracks.append(stack.enter_context(track))
-            with _writing(self.paths[0]):
+            with writing(self.paths[0]):
                 self._spool.seek(0)
             row = 4 * len(self.paths)
             while content := self._spool.read(row * BLOCK):
@@ -153,7 +155,7 @@ class TrackWriter:
         try:
             for aside, path in zip(asides, self.paths):
                 self._check_free(path)  # another program may have written it
-                with _writing(path):
+                with writing(path):
                     os.replace(aside, path)
                 placed.append(path)
         except BaseException:
@@ -170,13 +172,6 @@ class TrackWriter:
         for path in reversed(self._made):
             with suppress(OSError):  # a folder that is in use by now, or was never made
                 path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _same_file(path: Path, source: str | os.PathLike) -> bool:
-    try:
-        return path.samefile(source)
-    except OSError:  # one of them is not there
-        return False
 
 
 class _GuardedFile:
@@ -222,14 +217,14 @@ class _Track:
         self, path: Path, aside: Path, sample_rate: int, audio_format: str, subtype: str
     ) -> None:
         self.path, self.subtype = path, subtype
-        with _writing(path):
+        with writing(path):
             self.guard = _GuardedFile(aside)
         self.encoder = soundfile.SoundFile(
             self.guard, "w", sample_rate, 1, subtype, format=audio_format
         )
 
     def write(self, samples: np.ndarray) -> None:
-        with _writing(self.path):
+        with writing(self.path):
             self.encoder.write(quantise(samples, self.subtype))
             self.guard.check()
 
@@ -237,18 +232,9 @@ class _Track:
         return self
 
     def __exit__(self, *_) -> None:
-        with _writing(self.path), self.guard.file as file:
+        with writing(self.path), self.guard.file as file:
             self.encoder.close()
             self.guard.check()
             file.flush()
             os.fsync(file.fileno())
 
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn the errors of writing a file into one line."""
-    try:
-        yield
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror}); choose another folder or make room"
-        raise UserError(f"{path}: {reason}") from error

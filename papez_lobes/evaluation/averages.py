@@ -98,16 +98,12 @@ def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
         except re.error as error:
             raise UserError(f"group-by {group_by!r}: no regular expression ({error})") from error
         for row in rows:
-            groups.setdefault(_group_name(pattern, row["snt_id"]), []).append(row)
+            name, found = "other", pattern.search(row["snt_id"])
+            if found:
+                name = "-".join(found.groups("") or (found[0],))
+                name = f"'{name}'" if name in ("all", "other") else name
+            groups.setdefault(name, []).append(row)
     return {"all": _average(rows)} | {name: _average(groups[name]) for name in sorted(groups)}
-
-
-def _group_name(pattern, mixture_id):
-    found = pattern.search(mixture_id)
-    if not found:
-        return "other"
-    name = "-".join(found.groups("") or (found[0],))
-    return f"'{name}'" if name in ("all", "other") else name
 
 
 def _average(rows):

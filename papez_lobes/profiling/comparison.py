@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from papez_lobes.errors import UserError
 from papez_lobes.inference.compute_budget import depth_spread
-from papez_lobes.profiling.cost import count_macs
+from papez_lobes.profiling.cost import count_macs, peak_bytes, peak_in_child
 from papez_lobes.profiling.mixtures import make_mixture
 from papez_lobes.profiling.models import Model, ModelSpec, build_model
-from papez_lobes.profiling.peak_memory import peak_bytes, peak_in_child
 from papez_lobes.profiling.timing import time_interleaved
 from papez_lobes.training.losses import pit_si_snr_loss
 

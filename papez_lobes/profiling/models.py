@@ -18,7 +18,6 @@ from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_modules, missing_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
-from papez_lobes.profiling.cost import count_parameters
 from papez_lobes.separator import Separator
 
 SEED = 0  # of untrained weights
@@ -92,7 +91,7 @@ class Model(torch.nn.Module):
         self.spec = spec
         self.module = module
         self.sample_rate = sample_rate
-        self.params = count_parameters({"module": module})
+        self.params = sum(parameter.numel() for parameter in module.parameters())
 
     def forward(self, mixture):
         """Separate; the trace is that of the recurrence."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from papez_lobes.errors import UserError
-from papez_lobes.files import sync_files, write_bytes
+from papez_lobes.files import sync_files, write_bytes, writing
 from papez_lobes.training.curve import FILE as CURVE
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def claim_output_folder(
     >>> claim_output_folder(folder)
     Traceback (most recent call last):
     papez_lobes.errors.UserError: ...: process ... on ... is training in it; wait until it ends, \
-    or choose another output_folder
+or choose another output_folder
     """
     folder = Path(folder)
     save_folder = folder / "save" if save_folder is None else Path(save_folder)
@@ -65,15 +65,13 @@ def claim_output_folder(
 
 def _claim(folder, option):
     lock = FileLock(folder / LOCK)
-    try:
+    with writing(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: {_owner(folder)} is training in it; wait until it ends, or "
-                        f"choose another {option}") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another "
-                        f"{option}") from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{folder}: {_owner(folder)} is training in it; wait until it ends, "
+                            f"or choose another {option}") from None
     write_bytes(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}".encode())
     _claims.append(lock)
 
@@ -149,7 +147,7 @@ def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameter
     >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
     Traceback (most recent call last):
     papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
-    another output_folder
+another output_folder
     """
     file = Path(save_folder, HYPERPARAMETERS)
     new = {"separator": separator} | {k: v for k, v in hyperparameters.items() if k not in FREE}

@@ -25,12 +25,12 @@ def end_at_ctrl_c(program: str) -> None:
     # multiprocessing may unblock the signal in this thread; forked workers inherit the handler
     signal.signal(signal.SIGINT, lambda *_: os.getpid() == process and _end(program))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    threading.Thread(target=_await_ctrl_c, args=(program,), daemon=True).start()
 
+    def await_signal():
+        signal.sigwait({signal.SIGINT})
+        _end(program)
 
-def _await_ctrl_c(program):
-    signal.sigwait({signal.SIGINT})
-    _end(program)
+    threading.Thread(target=await_signal, daemon=True).start()
 
 
 def _end(program):

@@ -8,8 +8,8 @@ import pytest
 from papez_lobes.cli.main import main
 from papez_lobes.profiling import comparison, timing
 from papez_lobes.profiling.comparison import Comparison
+from papez_lobes.profiling.cost import peak_in_child
 from papez_lobes.profiling.models import model_specs
-from papez_lobes.profiling.peak_memory import peak_in_child
 from tests.tiny import COARSE, tiny_separator_file
 
 KEYS = {

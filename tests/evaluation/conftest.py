@@ -25,5 +25,5 @@ def blank_pictures(monkeypatch):
         path.touch()
         return path
 
-    monkeypatch.setattr("papez_lobes.evaluation.page.draw_separation", blank)
-    monkeypatch.setattr("papez_lobes.evaluation.page.draw_distribution", lambda rows: b"")
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_separation", blank)
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_distribution", lambda rows: b"")

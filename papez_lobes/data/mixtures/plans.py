@@ -15,9 +15,8 @@ from itertools import cycle
 
 import numpy as np
 
-from papez_lobes.data.mixtures.conversations import Stretch, draw_stretches
 from papez_lobes.data.mixtures.equaliser import Equaliser, draw_equaliser
-from papez_lobes.data.mixtures.rules import MixingRules
+from papez_lobes.data.mixtures.rules import MixingRules, Stretch, draw_stretches
 from papez_lobes.data.mixtures.speakers import Utterance
 from papez_lobes.errors import UserError
 

@@ -45,8 +45,7 @@ class FileRecordings:
 
 
 @lru_cache(LEVELS_KEPT)
-def _level_of_file(file: Path) -> float:
-    """Return the active speech level of a file."""
+def _level_of_file(file):
     return speech_level(read_audio(file), audio_info(file).sample_rate)
 
 

@@ -1,4 +1,11 @@
-"""The rules by which mixtures are drawn."""
+"""The rules by which mixtures are drawn, and who speaks when.
+
+Each mixture is of one kind. A share `single_speaker` of the mixtures has one speaker alone, while
+the others are silent. In a share `turns` the speakers alternate with pauses of `pause_seconds`. In
+the rest each speaker speaks once, and the next one begins before the one before has ended:
+`overlap` is the overlapped share of the shorter of these two utterances. An overlap of 1 stands for
+full overlap, in which all speakers speak from the beginning to the end.
+"""
 
 import math
 import sys
@@ -12,6 +19,11 @@ from papez_lobes.errors import UserError
 
 MIN_SECONDS = 0.1  # of a mixture
 MAX_EQUALISER_DB = 40.0  # beyond it, nothing of the recording is left
+TURN_SECONDS = (1.0, 4.0)  # range of a turn; no longer than the mixture's length by C
+MIN_TURN_SECONDS = 0.5  # what is left of the mixture for a last turn
+SHORTEST = 0.5  # relative length of the shortest of overlapping utterances, the longest having 1
+
+Stretch = tuple[float, float]  # start and duration in a mixture, in seconds
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,7 @@ class MixingRules:
         Largest spectral tilt and largest gain of the two peaks of a random equaliser for each
         source, in dB, see `papez_lobes.data.mixtures.equaliser`; 0: as recorded.
     overlap, turns, single_speaker, pause_seconds
-        Who speaks when, see `papez_lobes.data.mixtures.conversations`. By default all speakers
-        speak all the time.
+        Who speaks when, see above. By default all speakers speak all the time.
 
     Example
     -------
@@ -89,3 +100,50 @@ class MixingRules:
 def _is_range(value: Sequence[float], least: float, most: float = sys.float_info.max) -> bool:
     """True if a value is a least and a greatest number within bounds."""
     return len(value) == 2 and least <= value[0] <= value[1] <= most
+
+
+def draw_stretches(
+    rules: MixingRules, seconds: float, rng: np.random.Generator
+) -> list[list[Stretch]] | None:
+    """Draw in which stretches of a mixture of so many seconds each speaker speaks.
+
+    Returns C lists of (start, duration), empty for a silent speaker; or None if the rules allow
+    only full overlap, for which nothing is drawn.
+    """
+    if rules.turns == rules.single_speaker == 0 and rules.overlap[0] == 1:
+        return None
+    kind = rng.random()
+    order = rng.permutation(rules.num_spks).tolist()
+    stretches = [[] for _ in order]
+    if kind < rules.single_speaker:
+        stretches[order[0]].append((0.0, seconds))
+    elif kind < rules.single_speaker + rules.turns:
+        for turn, stretch in enumerate(_draw_turns(rules, seconds, rng)):
+            stretches[order[turn % len(order)]].append(stretch)
+    else:
+        for speaker, stretch in zip(order, _draw_overlapped(rules, seconds, rng)):
+            stretches[speaker].append(stretch)
+    return stretches
+
+
+def _draw_turns(rules, seconds, rng):
+    """Draw turns with pauses between them, until the mixture ends."""
+    turns, start = [], 0.0
+    while not turns or seconds - start >= MIN_TURN_SECONDS:
+        duration = min(rng.uniform(*TURN_SECONDS), seconds / rules.num_spks, seconds - start)
+        turns.append((start, duration))
+        start += duration + rng.uniform(*rules.pause_seconds)
+    return turns
+
+
+def _draw_overlapped(rules, seconds, rng):
+    """Draw one stretch for each speaker; each overlaps the one before by the same share."""
+    share = rng.uniform(*rules.overlap)
+    if share == 1:
+        return [(0.0, seconds)] * rules.num_spks
+    durations = rng.uniform(SHORTEST, 1, rules.num_spks)
+    shared = share * np.minimum(durations[:-1], durations[1:])  # by neighbours
+    starts = np.concatenate([[0], np.cumsum(durations[:-1] - shared)])
+    scale = seconds / (starts[-1] + durations[-1])
+    return [(float(scale * start), float(scale * duration))
+            for start, duration in zip(starts, durations)]

@@ -13,7 +13,6 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.dynamic import dynamic_mixtures
-from papez_lobes.data.mixtures.conversations import draw_stretches
 from papez_lobes.data.mixtures.lists import draw_utterances
 from papez_lobes.data.mixtures.plans import (
     MixturePlan,
@@ -22,7 +21,7 @@ from papez_lobes.data.mixtures.plans import (
     plan_mixtures,
 )
 from papez_lobes.data.mixtures.rendering import render
-from papez_lobes.data.mixtures.rules import MixingRules
+from papez_lobes.data.mixtures.rules import MixingRules, draw_stretches
 from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.errors import UserError
 
