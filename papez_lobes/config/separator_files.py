@@ -11,20 +11,9 @@ from pathlib import Path
 
 from torch import nn
 
+from papez_lobes.config import yaml_files
 from papez_lobes.config.checks import check_heads, check_known, find_option
 from papez_lobes.config.trust import build_lobes, check_trust
-from papez_lobes.config.yaml_files import (
-    NO_VALUE,
-    build,
-    dump,
-    fill_in,
-    is_plain,
-    one_line,
-    plain,
-    read_tree,
-    tag_of,
-    value_of,
-)
 from papez_lobes.errors import UserError
 from papez_lobes.resources import resource_folder
 
@@ -72,16 +61,16 @@ def read_hyperparameters(path: str | Path) -> dict:
     >>> hyperparameters["num_steps"], hyperparameters["max_depth"], "Encoder" in hyperparameters
     (16, 16, False)
     """
-    return hyperparameters_of(read_tree(path))
+    return hyperparameters_of(yaml_files.read_tree(path))
 
 
 def hyperparameters_of(tree: Mapping) -> dict:
     """Like `read_hyperparameters`, from the nodes of a file."""
     values = {}
     for key, node in tree.items():
-        with suppress(*NO_VALUE):
-            value = value_of(node, tree)
-            if is_plain(value) and key != BUNDLE_FORMAT:
+        with suppress(*yaml_files.NO_VALUE):
+            value = yaml_files.value_of(node, tree)
+            if yaml_files.is_plain(value) and key != BUNDLE_FORMAT:
                 values[key] = value
     return values
 
@@ -112,7 +101,7 @@ def set_hyperparameters(
     >>> [line.split(" # ")[0].strip() for line in text.splitlines() if line.startswith("max_")]
     ['max_depth: !ref <num_steps>']
     """
-    tree = read_tree(path)
+    tree = yaml_files.read_tree(path)
     known = hyperparameters_of(tree)
     _check_needed(tree, path)
     for key in hyperparameters:
@@ -120,14 +109,14 @@ def set_hyperparameters(
     for key in drop:
         tree.pop(key, None)
     # plain values first: a reference is compared with what it then gives
-    for key in sorted(hyperparameters, key=lambda key: tag_of(tree[key]) == "!ref"):
-        value, now = plain(hyperparameters[key]), value_of(tree[key], tree)
-        if not is_plain(value):
+    for key in sorted(hyperparameters, key=lambda key: yaml_files.tag_of(tree[key]) == "!ref"):
+        value, now = yaml_files.plain(hyperparameters[key]), yaml_files.value_of(tree[key], tree)
+        if not yaml_files.is_plain(value):
             raise UserError(f"{path}: {key} is {value!r}: it must be a number, text, True, False, "
                             "null or a list")
         if (type(now), now) != (type(value), value):
             tree[key] = value
-    return dump(tree)
+    return yaml_files.dump(tree)
 
 
 def set_options(tree: dict, path: str | Path, options: Mapping | None = None) -> None:
@@ -139,8 +128,8 @@ def set_options(tree: dict, path: str | Path, options: Mapping | None = None) ->
     for name in options:
         check_known(name, known, str(path))
     tree.update(options)
-    fill_in(tree)
-    values = {name: plain(tree[name]) for name in known}
+    yaml_files.fill_in(tree)
+    values = {name: yaml_files.plain(tree[name]) for name in known}
     width = values.get("bottleneck_dim", values.get("N_encoder_out"))
     try:
         for name, value in values.items():
@@ -185,18 +174,18 @@ def load_hparams(
     path: str | Path, hyperparameters: Mapping | None = None, trust: bool = False
 ) -> dict:
     """Like `build_modules`, but returns all that the file holds, except `FOR_SPEECHBRAIN`."""
-    tree = read_tree(path)
+    tree = yaml_files.read_tree(path)
     danger = check_trust(tree, path, trust)
     for key in FOR_SPEECHBRAIN:  # importing its loader takes seconds
         tree.pop(key, None)
     set_options(tree, path, hyperparameters)
     _check_needed(tree, path)
     if danger:
-        return build(tree, path)
+        return yaml_files.build(tree, path)
     try:
         return build_lobes(tree)
     except Exception as error:  # a module raises nearly anything
-        raise UserError(f"{path}: {one_line(error)}") from error
+        raise UserError(f"{path}: {yaml_files.one_line(error)}") from error
 
 
 def _separators():

@@ -23,14 +23,8 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from papez_lobes.data.containers import (
-    SPHERE,
-    describe_content,
-    ffmpeg_kind,
-    mp3_frames,
-    ogg_flaw,
-    truncated,
-)
+from papez_lobes.data import containers
+from papez_lobes.data.containers import truncated
 from papez_lobes.data.ffmpeg import FfmpegFile
 from papez_lobes.data.resampling import Resampler, resample
 from papez_lobes.errors import UserError
@@ -425,7 +419,7 @@ def _open(
     """
     name = str(path) if name is None else name
     size, head = _first_bytes(path, name)
-    content = describe_content(head)
+    content = containers.describe_content(head)
     if content:
         raise UserError(f"{name}: not an audio file but {content}")
     with ExitStack() as stack:
@@ -438,9 +432,9 @@ def _open(
         if decoder.format == "FLAC" and decoder.frames >= UNKNOWN_FRAMES:
             wrong_length = "does not state its length, as flac written to a pipe"
         elif decoder.format == "OGG" and check_end:
-            flaw = flaw or ogg_flaw(path)
+            flaw = flaw or containers.ogg_flaw(path)
         elif decoder.format == "MP3" and check_end:
-            mp3 = mp3_frames(path)
+            mp3 = containers.mp3_frames(path)
             flaw = flaw or mp3.flaw(decoder.samplerate)
             if mp3.exceeds(decoder.frames):
                 total = mp3.frames * mp3.samples_per_frame
@@ -455,7 +449,7 @@ def _open(
 
 def _decoder(path, name, head):
     """Open a file with libsndfile, or with ffmpeg."""
-    kind = ffmpeg_kind(head, Path(path).suffix)
+    kind = containers.ffmpeg_kind(head, Path(path).suffix)
     if kind:
         return FfmpegFile(Path(path), name, kind)
     if _is_gsm(path):
@@ -542,7 +536,7 @@ def _header_flaw(file: soundfile.SoundFile, sphere: dict[str, str]) -> str | Non
 
 def _sphere_fields(name: str, head: bytes) -> dict[str, str]:
     """The fields of a SPHERE header, {} for another file. Refuses compressed speech."""
-    if not head.startswith(SPHERE):
+    if not head.startswith(containers.SPHERE):
         return {}
     lines = head.decode("ascii", errors="replace").splitlines()
     fields = {words[0]: words[-1] for words in map(str.split, lines) if len(words) == 3}

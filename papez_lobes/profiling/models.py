@@ -8,12 +8,7 @@ from pathlib import Path
 
 import torch
 
-from papez_lobes.config.separator_files import (
-    PARTS,
-    load_hparams,
-    read_hyperparameters,
-    separator_file,
-)
+from papez_lobes.config import separator_files
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_modules, missing_bundle
@@ -63,8 +58,8 @@ def model_specs(name: str, mean_depth: float, trust: bool = False) -> list[Model
         return [ModelSpec(f"{label} (bundle)", "bundle", str(folder), trust=trust)]
     if folder.is_dir():
         raise missing_bundle(folder)
-    path = separator_file(name)
-    known, source = read_hyperparameters(path), str(path)
+    path = separator_files.separator_file(name)
+    known, source = separator_files.read_hyperparameters(path), str(path)
     if "pruning" not in known:
         return [ModelSpec(path.stem, "own", source, trust=trust)]
     dense = ModelSpec(
@@ -136,8 +131,8 @@ def build_model(spec: ModelSpec, device: str) -> Model:
     if spec.kind in ("baseline", "module"):
         return Model(spec, _load_module(spec.source), MODULE_RATE).eval().to(device)
     depth = {"max_depth": spec.depth} if spec.kind == "same depth" else {}
-    hparams = load_hparams(spec.source, depth, spec.trust)
-    separator = Separator(**{part: hparams[node] for part, node in PARTS.items()})
+    hparams = separator_files.load_hparams(spec.source, depth, spec.trust)
+    separator = Separator(**{part: hparams[node] for part, node in separator_files.PARTS.items()})
     model = Model(spec, separator, hparams["sample_rate"]).eval().to(device)
     if spec.kind in ("same depth", "all steps") and has_recurrence(separator):
         model.set_bias(LOWEST)  # nothing halts before the last step

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from matplotlib.figure import Figure
 
-from papez_lobes.evaluation.pictures import png_bytes
+from papez_lobes.files import png_bytes
 from papez_lobes.tables import format_number, markdown_table
 
 REFERENCE_SECONDS = 4  # the length whose depth and operations are shown, if measured

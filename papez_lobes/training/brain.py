@@ -10,14 +10,7 @@ import yaml
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, update_learning_rate
-from speechbrain.utils.checkpoints import (
-    DEFAULT_SAVE_HOOKS,
-    Checkpoint,
-    get_default_hook,
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
+from speechbrain.utils import checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 from torch.nn.parallel import DistributedDataParallel
@@ -36,7 +29,7 @@ STEPS_PER_EPOCH = 10**9  # more than any epoch has, so that no two steps share a
 KEPT = ("depths", "counted", "skipped", "audio_seconds", "decay_start")
 
 
-@register_checkpoint_hooks
+@checkpoints.register_checkpoint_hooks
 class Separation(sb.Brain):
     """Train a separator, and validate it after each epoch.
 
@@ -102,7 +95,8 @@ class Separation(sb.Brain):
         removed from the logs.
         """
         scheduler = self.hparams.lr_scheduler
-        if self.checkpointer is not None and get_default_hook(scheduler, DEFAULT_SAVE_HOOKS):
+        saved = checkpoints.get_default_hook(scheduler, checkpoints.DEFAULT_SAVE_HOOKS)
+        if self.checkpointer is not None and saved:
             self.checkpointer.add_recoverable("lr_scheduler", scheduler, optional_load=True)
         super().on_fit_start()
         self._check_batches()
@@ -351,7 +345,7 @@ class Separation(sb.Brain):
         return {"audio_per_second": audio / (time.perf_counter() - clock),
                 "audio_per_cpu_second": audio / (time.process_time() - computing)}
 
-    @mark_as_saver
+    @checkpoints.mark_as_saver
     def _save(self, path):
         super()._save(path)
         with open(path, "a", encoding="utf-8") as stream:
@@ -359,7 +353,7 @@ class Separation(sb.Brain):
             own = {"optimizer": self._optimizer_name, "batches": self._batches}
             yaml.safe_dump(kept | own, stream)
 
-    @mark_as_loader
+    @checkpoints.mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         with open(path, encoding="utf-8") as stream:
@@ -384,7 +378,7 @@ class Separation(sb.Brain):
                 "with that one, or in a new output_folder with --start_from its bundle"
             )
 
-    def best_checkpoint(self) -> Checkpoint:
+    def best_checkpoint(self) -> checkpoints.Checkpoint:
         """The checkpoint with the best validation score; UserError if no score was finite."""
         folder = self.checkpointer.checkpoints_dir
         best = self.checkpointer.find_checkpoint(max_key="si_snr_i")

@@ -73,9 +73,7 @@ def pit_si_snr_loss(
 
 
 def pit_si_snr(
-    estimates: torch.Tensor,
-    sources: torch.Tensor,
-    lengths: torch.Tensor | None = None,
+    estimates: torch.Tensor, sources: torch.Tensor, lengths: torch.Tensor | None = None,
     eps: float = EPS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SI-SNR under the best permutation of speakers.

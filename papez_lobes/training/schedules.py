@@ -46,12 +46,8 @@ class WarmupDecay:
     [1.0, 0.2, 0.0]
     """
 
-    def __init__(
-        self,
-        warmup_steps: int = 0,
-        train_hours: float | None = None,
-        decay_hours: float | None = None,
-    ):
+    def __init__(self, warmup_steps: int = 0, train_hours: float | None = None,
+                 decay_hours: float | None = None):
         if None not in (train_hours, decay_hours) and decay_hours > train_hours:
             raise ValueError(f"decay_hours is {decay_hours}: it must be at most train_hours, "
                              f"{train_hours}")

@@ -1,4 +1,4 @@
-"""Lists of mixtures in WSJ0-mix's format: reading, writing and drawing.
+"""Lists of mixtures in WSJ0-mix's format.
 
 A list is a text file, `mix_<C>_spk_<split>.txt`, with a line for each mixture: `path gain path gain
 ...`. Paths are below one root. Each source is a whole utterance, and its gain is in dB over a level
@@ -6,7 +6,7 @@ that all sources share.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,76 +14,9 @@ from tqdm import tqdm
 from papez_lobes.data.audio import audio_info
 from papez_lobes.data.inspection import try_each
 from papez_lobes.data.lookup import find_audio, refuse_second_microphone
-from papez_lobes.data.mixtures.plans import (
-    MixturePlan,
-    Piece,
-    Seed,
-    SourcePlan,
-    Speakers,
-    draw_gains,
-    draw_speakers,
-    file_stem,
-    gain_name,
-    mixture_rng,
-)
+from papez_lobes.data.mixtures.plans import MixturePlan, Piece, plan_utterances
 from papez_lobes.errors import UserError
 from papez_lobes.files import write_bytes
-
-DRAWS = 100  # for a mixture that is not there yet
-
-
-def plan_utterances(
-    paths: Sequence[str], gains_db: Sequence[float], speakers: Sequence[str] | None = None
-) -> MixturePlan:
-    """Return the plan of one line of a list, named as in WSJ0-mix.
-
-    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names of
-    the folders that the files lie in, as in WSJ0.
-
-    Example
-    -------
-    >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.604314, -0.604314])
-    >>> plan.name, plan.sources[0].speaker, plan.sources[0].pieces
-    ('1_0.60431_2_-0.60431', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
-    """
-    speakers = [Path(path).parent.name for path in paths] if speakers is None else speakers
-    sources, name = [], []
-    for speaker, path, gain in zip(speakers, paths, gains_db):
-        sources.append(SourcePlan(speaker, float(gain), (Piece(path),)))
-        name += [Path(path).stem, gain_name(gain)]
-    return MixturePlan(file_stem("_".join(name)), None, tuple(sources))
-
-
-def draw_utterances(
-    speakers: Speakers, count: int, num_spks: int, max_gain_db: float = 2.5, seed: Seed = 0,
-) -> list[MixturePlan]:
-    """Draw mixtures of whole utterances, as lists hold them.
-
-    Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. No two
-    have the same name. See `papez_lobes.data.mixtures.plans.plan_mixtures` for the rest. UserError
-    if there are too few speakers, or not as many different mixtures.
-
-    Example
-    -------
-    >>> from papez_lobes.data.mixtures.speakers import Utterance
-    >>> speakers = {name: [Utterance(f"{name}/{name}1.wav", 6.0, 8000)] for name in ("ann", "bob")}
-    >>> [plan.name for plan in draw_utterances(speakers, count=2, num_spks=2)]
-    ['ann1_0.67447_bob1_-0.67447', 'ann1_1.3928_bob1_-1.3928']
-    """
-    plans = {}
-    for index in range(count):
-        rng = mixture_rng(seed, index)
-        for _ in range(DRAWS):
-            chosen = draw_speakers(speakers, num_spks, rng)
-            paths = [speakers[name][rng.integers(len(speakers[name]))].path for name in chosen]
-            plan = plan_utterances(paths, draw_gains(num_spks, max_gain_db, rng), chosen)
-            if plan.name not in plans:
-                break
-        else:
-            raise UserError(f"{count} mixtures: there are not as many different ones of "
-                            f"{len(speakers)} speaker(s); add speech, or ask for fewer")
-        plans[plan.name] = plan
-    return list(plans.values())
 
 
 def read_list(path: str | Path) -> list[MixturePlan]:

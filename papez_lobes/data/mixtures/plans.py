@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,7 @@ Seed = int | tuple[int, ...]
 
 PAUSE_SECONDS = (0.1, 0.3)  # between two utterances that are strung together
 MIN_PIECE_SECONDS = 0.2  # a shorter piece would be a click rather than speech
+DRAWS = 100  # for a mixture that is not there yet
 MAX_NAME_BYTES = 240  # file systems take 255, of which suffixes need some
 
 
@@ -171,6 +173,59 @@ def plan_mixtures(
     rules = MixingRules(num_spks, seconds, **rules)
     return [draw_mixture(speakers, rules, mixture_rng(seed, index), index)
             for index in range(count)]
+
+
+def plan_utterances(
+    paths: Sequence[str], gains_db: Sequence[float], speakers: Sequence[str] | None = None
+) -> MixturePlan:
+    """Return the plan of one line of a list, named as in WSJ0-mix.
+
+    Paths, gains in dB and speakers are those of the C sources. By default speakers are the names of
+    the folders that the files lie in, as in WSJ0.
+
+    Example
+    -------
+    >>> plan = plan_utterances(["ann/1.wav", "bob/2.wav"], [0.604314, -0.604314])
+    >>> plan.name, plan.sources[0].speaker, plan.sources[0].pieces
+    ('1_0.60431_2_-0.60431', 'ann', (Piece(path='ann/1.wav', start=0, frames=None, pause=0.0),))
+    """
+    speakers = [Path(path).parent.name for path in paths] if speakers is None else speakers
+    sources, name = [], []
+    for speaker, path, gain in zip(speakers, paths, gains_db):
+        sources.append(SourcePlan(speaker, float(gain), (Piece(path),)))
+        name += [Path(path).stem, gain_name(gain)]
+    return MixturePlan(file_stem("_".join(name)), None, tuple(sources))
+
+
+def draw_utterances(
+    speakers: Speakers, count: int, num_spks: int, max_gain_db: float = 2.5, seed: Seed = 0,
+) -> list[MixturePlan]:
+    """Draw mixtures of whole utterances, as lists hold them.
+
+    Each mixture has different speakers, one utterance of each, and gains from `draw_gains`. No two
+    have the same name. See `plan_mixtures` for the rest. UserError
+    if there are too few speakers, or not as many different mixtures.
+
+    Example
+    -------
+    >>> speakers = {name: [Utterance(f"{name}/{name}1.wav", 6.0, 8000)] for name in ("ann", "bob")}
+    >>> [plan.name for plan in draw_utterances(speakers, count=2, num_spks=2)]
+    ['ann1_0.67447_bob1_-0.67447', 'ann1_1.3928_bob1_-1.3928']
+    """
+    plans = {}
+    for index in range(count):
+        rng = mixture_rng(seed, index)
+        for _ in range(DRAWS):
+            chosen = draw_speakers(speakers, num_spks, rng)
+            paths = [speakers[name][rng.integers(len(speakers[name]))].path for name in chosen]
+            plan = plan_utterances(paths, draw_gains(num_spks, max_gain_db, rng), chosen)
+            if plan.name not in plans:
+                break
+        else:
+            raise UserError(f"{count} mixtures: there are not as many different ones of "
+                            f"{len(speakers)} speaker(s); add speech, or ask for fewer")
+        plans[plan.name] = plan
+    return list(plans.values())
 
 
 def mixture_rng(seed: Seed, index: int) -> np.random.Generator:

@@ -30,27 +30,7 @@ Stretch = tuple[float, float]  # start and duration in a mixture, in seconds
 class MixingRules:
     """How mixtures are drawn. The defaults are WSJ0-mix's rules. UserError if a value is wrong.
 
-    Arguments
-    ---------
-    num_spks : int
-        Speakers C of a mixture, all different.
-    seconds : tuple[float, float]
-        Shortest and longest mixture; uniform between them.
-    max_gain_db : float
-        The largest gain g, see `papez_lobes.data.mixtures.plans.draw_gains`; 0: all at one level.
-    speed_change : float
-        A source's speed is drawn from 1 - this to 1 + this, in whole percents; 0: as recorded.
-    noises : tuple[Utterance, ...]
-        Files of noise; empty: none is added.
-    noise_snr_db : tuple[float, float]
-        Least and greatest ratio of the sources' sum to the noise, in dB; uniform between them.
-    rooms : tuple[Utterance, ...]
-        Impulse responses of rooms, one of which is drawn for each source; empty: as recorded.
-    tilt_db, equaliser_db : float
-        Largest spectral tilt and largest gain of the two peaks of a random equaliser for each
-        source, in dB, see `papez_lobes.data.mixtures.equaliser`; 0: as recorded.
-    overlap, turns, single_speaker, pause_seconds
-        Who speaks when, see above. By default all speakers speak all the time.
+    Who speaks when is said above. By default all speakers speak all the time.
 
     Example
     -------
@@ -59,15 +39,15 @@ class MixingRules:
     papez_lobes.errors.UserError: speed_change 2: must be 0 or more and below 0.5
     """
 
-    num_spks: int = 2
-    seconds: tuple[float, float] = (4.0, 8.0)
-    max_gain_db: float = 2.5
-    speed_change: float = 0.0
-    noises: tuple[Utterance, ...] = ()
-    noise_snr_db: tuple[float, float] = (0.0, 15.0)
-    rooms: tuple[Utterance, ...] = ()
-    tilt_db: float = 0.0
-    equaliser_db: float = 0.0
+    num_spks: int = 2  # speakers C of a mixture, all different
+    seconds: tuple[float, float] = (4.0, 8.0)  # shortest and longest mixture; uniform between them
+    max_gain_db: float = 2.5  # see `draw_gains` of plans.py; 0: all at one level
+    speed_change: float = 0.0  # speeds are from 1 - this to 1 + this, in whole percents
+    noises: tuple[Utterance, ...] = ()  # files of noise; empty: none is added
+    noise_snr_db: tuple[float, float] = (0.0, 15.0)  # of the sources' sum to the noise; uniform
+    rooms: tuple[Utterance, ...] = ()  # impulse responses, one for each source; empty: as recorded
+    tilt_db: float = 0.0  # largest spectral tilt of an equaliser for each source
+    equaliser_db: float = 0.0  # and largest gain of its two peaks; 0: as recorded
     overlap: tuple[float, float] = (1.0, 1.0)
     turns: float = 0.0
     single_speaker: float = 0.0

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -154,6 +154,32 @@ def _second_microphones(audio: list[Path], others: list[Path]) -> set[Path]:
                 refuse_second_microphone(path)
             duplicates.add(path)
     return duplicates
+
+
+def split_speech(
+    speakers: dict[str, list[Utterance]], splits: Iterable[str], num_spks: int, seed: int = 0,
+    split_by: str = "utterance",
+) -> dict[str, dict[str, list[Utterance]]]:
+    """Divide speech among some of tr, cv and tt, so that each has enough for a mixture.
+
+    `split_by` is "utterance" (see `split_utterances`) or "speaker" (see `split_speakers`).
+    UserError if there are too few speakers, or utterances of them.
+    """
+    asked = {split: share for split, share in FRACTIONS.items() if split in splits}
+    fractions = {split: share / sum(asked.values()) for split, share in asked.items()}
+    if split_by == "speaker":
+        return split_speakers(speakers, fractions, seed, min_speakers=num_spks)
+    parts = split_utterances(speakers, fractions, seed)
+    for split, part in parts.items():
+        if len(part) < num_spks <= len(speakers):
+            hint = "add utterances, or ask for fewer splits (--count)"
+            if len(speakers) >= num_spks * len(parts):
+                hint = "divide by voices (--split-by speaker), or add utterances"
+            raise UserError(
+                f"{split}: only {len(part)} of {len(speakers)} speakers have enough utterances "
+                f"for every split ({len(parts)}, one for each of {', '.join(parts)}); {hint}"
+            )
+    return parts
 
 
 def split_utterances(

@@ -16,16 +16,11 @@ from tqdm import tqdm
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import mixture_files, split_folder
 from papez_lobes.data.manifests import SPLITS
-from papez_lobes.data.mixtures.lists import draw_utterances, read_list, unusable_files, write_list
-from papez_lobes.data.mixtures.plans import MixturePlan, Speakers, plan_mixtures
+from papez_lobes.data.mixtures.lists import read_list, unusable_files, write_list
+from papez_lobes.data.mixtures.plans import MixturePlan, draw_utterances, plan_mixtures
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
-from papez_lobes.data.mixtures.speakers import (
-    FRACTIONS,
-    scan_speakers,
-    split_speakers,
-    split_utterances,
-)
+from papez_lobes.data.mixtures.speakers import scan_speakers, split_speech
 from papez_lobes.errors import UserError
 from papez_lobes.files import has_content, write_bytes
 
@@ -76,7 +71,7 @@ def draw_plans(
         path, reason = skipped[0]
         print(f"{speakers_folder}: {len(skipped)} unreadable file(s) left out, {path} ({reason})")
     plans = {}
-    for split, part in _split(speakers, counts, num_spks, seed, split_by).items():
+    for split, part in split_speech(speakers, counts, num_spks, seed, split_by).items():
         # The split's number keeps its draws apart from the other splits', whichever are made.
         key = (seed, SPLITS.index(split))
         if seconds is None:
@@ -85,27 +80,6 @@ def draw_plans(
             plans[split] = plan_mixtures(part, counts[split], num_spks, seconds, key,
                                          **conversation)
     return plans
-
-
-def _split(
-    speakers: Speakers, counts: dict[str, int], num_spks: int, seed: int, split_by: str
-) -> dict[str, Speakers]:
-    """Divide speakers among splits, each of which gets enough of them for a mixture."""
-    asked = {split: FRACTIONS[split] for split in SPLITS if split in counts}
-    fractions = {split: share / sum(asked.values()) for split, share in asked.items()}
-    if split_by == "speaker":
-        return split_speakers(speakers, fractions, seed, min_speakers=num_spks)
-    parts = split_utterances(speakers, fractions, seed)
-    for split, part in parts.items():
-        if len(part) < num_spks <= len(speakers):
-            hint = "add utterances, or ask for fewer splits (--count)"
-            if len(speakers) >= num_spks * len(parts):
-                hint = "divide by voices (--split-by speaker), or add utterances"
-            raise UserError(
-                f"{split}: only {len(part)} of {len(speakers)} speakers have enough utterances "
-                f"for every split ({len(parts)}, one for each of {', '.join(parts)}); {hint}"
-            )
-    return parts
 
 
 def read_lists(lists: dict[str, str | Path], root: str | Path) -> Plans:

@@ -13,10 +13,10 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.dynamic import dynamic_mixtures
-from papez_lobes.data.mixtures.lists import draw_utterances
 from papez_lobes.data.mixtures.plans import (
     MixturePlan,
     draw_mixture,
+    draw_utterances,
     mixture_rng,
     plan_mixtures,
 )

@@ -6,14 +6,13 @@ import soundfile
 
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.lookup import find_audio
-from papez_lobes.data.mixtures.lists import (
+from papez_lobes.data.mixtures.lists import read_list, unusable_files, write_list
+from papez_lobes.data.mixtures.plans import (
+    MixturePlan,
     draw_utterances,
+    plan_mixtures,
     plan_utterances,
-    read_list,
-    unusable_files,
-    write_list,
 )
-from papez_lobes.data.mixtures.plans import MixturePlan, plan_mixtures
 from papez_lobes.data.mixtures.speakers import Utterance, split_speakers
 from papez_lobes.errors import UserError
 
