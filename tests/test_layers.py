@@ -63,7 +63,7 @@ def test_rooms_import_only_the_rooms_below_them():
         "export": {"export", "runtime", "inference", "config", "errors", "files", *LOBES},
         "profiling": {
             "profiling", "evaluation", "inference", "training", "data", "fast", "errors", "config",
-            "separator", "tables",
+            "files", "separator", "tables",
         },
     }
     for room, rooms in allowed.items():

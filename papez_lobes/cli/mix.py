@@ -108,23 +108,15 @@ def _flags(names):
 
 def _count(text):
     """Read 'tr=100' as ('tr', 100)."""
-    split, count = _split_and_value(text)
-    if split is None or not count.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: write it as tr=20000, for tr, cv or tt")
+    split, count = _list(text, "20000", str.isdecimal)
     return split, int(count)
 
 
-def _list(text):
-    """Read 'tr=mix_2_spk_tr.txt' as ('tr', 'mix_2_spk_tr.txt')."""
-    split, path = _split_and_value(text)
-    if split is None or not path:
-        raise argparse.ArgumentTypeError(f"{text!r}: write it as tr=FILE, for tr, cv or tt")
-    return split, path
-
-
-def _split_and_value(text):
-    """Read 'tr=VALUE' as ('tr', 'VALUE'); the split is None if it is unknown."""
+def _list(text, example="FILE", holds=bool):
+    """Read 'tr=mix_2_spk_tr.txt' as ('tr', 'mix_2_spk_tr.txt'), if the value holds."""
     from papez_lobes.data.manifests import SPLITS
 
     split, _, value = text.partition("=")
-    return split if split in SPLITS else None, value
+    if split not in SPLITS or not holds(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as tr={example}, for tr, cv or tt")
+    return split, value

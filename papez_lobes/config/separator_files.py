@@ -23,8 +23,7 @@ FOR_SPEECHBRAIN = ("modules", "pretrainer")  # nodes of a bundle that its loader
 
 
 def separator_file(name_or_path: str | Path) -> Path:
-    """The YAML file of a separator: of a name, such as 'papez' (in the project's `hparams`), or a
-    path.
+    """The YAML file of a separator, by its path or a name such as 'papez' (in `hparams`).
 
     Raises UserError, which names the separators that there are, if there is no such file.
 

@@ -72,13 +72,12 @@ class DynamicMixtures(EpochAware, Dataset):
 
     def _make(self, plan: MixturePlan) -> dict:
         """Render the item of a plan."""
-        mixture, sources = render(plan, self.sample_rate, self.stores, dtype=np.float32)
-        noise = (mixture - sources.sum(axis=1)) if plan.noise else None
-        sources = torch.from_numpy(np.ascontiguousarray(sources))
-        mixture = sources.sum(dim=-1)
-        if noise is not None:
-            mixture = mixture + torch.from_numpy(noise)
-        return {"id": plan.name, "mix_sig": mixture, "sources": sources}
+        rendered, sources = render(plan, self.sample_rate, self.stores, dtype=np.float32)
+        speech = torch.from_numpy(np.ascontiguousarray(sources))
+        mixture = speech.sum(dim=-1)
+        if plan.noise:
+            mixture = mixture + torch.from_numpy(rendered - sources.sum(axis=1))
+        return {"id": plan.name, "mix_sig": mixture, "sources": speech}
 
 
 def dynamic_mixtures(

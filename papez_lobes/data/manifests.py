@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -154,7 +155,11 @@ def _check_names(mixtures: list[Mixture]) -> list[Mixture]:
 def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tuple[str, str]]:
     """Make one manifest unless it is up to date. Returns the problems that prevent it."""
     record_file, problems_file = manifest.with_suffix(".json"), _problems_file(manifest)
-    key = _fingerprint(mixtures, settings)
+    # what the corpus states about the mixtures, and the files' states
+    stated = [[mixture.name, mixture.frames, mixture.flaw] for mixture in mixtures]
+    files = [file for mixture in mixtures
+             for file in (mixture.files[1:] if mixture.summed else mixture.files)]
+    key = fingerprint([settings, stated], files)
     kept = _read_record(manifest, key, mixtures)
     if kept is not None:
         for note in kept["notes"]:
@@ -191,7 +196,11 @@ def _prepare(manifest: Path, mixtures: list[Mixture], settings: dict) -> list[tu
         record["notes"].append(f"{manifest}: {record['left_out']} of {len(mixtures)} mixtures left "
                                f"out, listed in {problems_file.name}")
     if sum_errors and settings["check_sums"] == "warn":
-        record["notes"].append(_sum_warning(manifest, sum_errors))
+        worst = max(sum_errors, key=sum_errors.get)
+        record["notes"].append(
+            f"{manifest}: {len(sum_errors)} mixture(s) are not the sum of their sources; the worst "
+            f"is {worst}, off by up to {sum_errors[worst]:.2g} of full scale. Check its sources, "
+            "or, if they are meant to hold more, set check_sums: off")
     write_bytes(record_file, f"{json.dumps(record, indent=2)}\n".encode())
     for note in record["notes"]:
         print(note)
@@ -213,14 +222,6 @@ def _inspect(mixtures: list[Mixture], settings: dict, description: str) -> Itera
         executor.shutdown(cancel_futures=True)
 
 
-def _sum_warning(manifest: Path, sum_errors: dict[str, float]) -> str:
-    """Return the line about mixtures that are not the sums of their sources."""
-    worst = max(sum_errors, key=sum_errors.get)
-    return (f"{manifest}: {len(sum_errors)} mixture(s) are not the sum of their sources; the worst "
-            f"is {worst}, off by up to {sum_errors[worst]:.2g} of full scale. Check its sources, "
-            "or, if they are meant to hold more, set check_sums: off")
-
-
 def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
     """List all problems in a file, which exists only if there are any, and print the first."""
     if not problems:
@@ -232,14 +233,6 @@ def _list_problems(path: Path, problems: list[tuple[str, str]]) -> None:
         print(line, file=sys.stderr)
     if len(lines) > SHOWN:
         print("...", file=sys.stderr)
-
-
-def _fingerprint(mixtures: list[Mixture], settings: dict) -> str:
-    """Hash the settings, the files' states, and what the corpus states about the mixtures."""
-    stated = [[mixture.name, mixture.frames, mixture.flaw] for mixture in mixtures]
-    files = [file for mixture in mixtures
-             for file in (mixture.files[1:] if mixture.summed else mixture.files)]
-    return fingerprint([settings, stated], files)
 
 
 def _read_record(manifest: Path, key: str, mixtures: list[Mixture]) -> dict | None:
@@ -259,38 +252,32 @@ def _read_record(manifest: Path, key: str, mixtures: list[Mixture]) -> dict | No
 
 def _check_kept(manifest: Path, settings: dict) -> None:
     """Refuse a manifest that is not there, holds nothing, or is of other settings."""
-    again = "run once without skip_prep"
+    def refusal(reason):
+        return UserError(f"{manifest}: {reason}; run once without skip_prep")
+
     try:
         with open(manifest, newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
     except OSError as error:
-        raise UserError(f"{manifest}: no such manifest; {again}") from error
+        raise refusal("no such manifest") from error
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{manifest}: is not a manifest; {again}") from error
+        raise refusal("is not a manifest") from error
     if header != _columns(settings["num_spks"]):
-        raise UserError(f"{manifest}: is not a manifest of {settings['num_spks']} speaker(s); "
-                        f"{again}")
+        raise refusal(f"is not a manifest of {settings['num_spks']} speaker(s)")
     if not rows:
-        raise UserError(f"{manifest}: holds no mixtures, only a header; {again}")
+        raise refusal("holds no mixtures, only a header")
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(header) or not _is_number(row[1]):
-            raise UserError(f"{manifest}: is damaged in line {number}; {again}")
+        with suppress(ValueError):
+            if len(row) == len(header) and math.isfinite(float(row[1])):
+                continue
+        raise refusal(f"is damaged in line {number}")
     try:
         record = json.loads(manifest.with_suffix(".json").read_bytes())
     except (OSError, ValueError):
         return  # a manifest that the user wrote
     for name, value in settings.items():
         if record.get(name, value) != value:
-            raise UserError(f"{manifest}: was made with {name} {record[name]}, not {value}; "
-                            f"{again}")
-
-
-def _is_number(text: str) -> bool:
-    """True if a text is a finite number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+            raise refusal(f"was made with {name} {record[name]}, not {value}")
 
 
 def _columns(num_spks: int) -> list[str]:

@@ -143,10 +143,9 @@ class Separation(sb.Brain):
         torch.manual_seed(self.hparams.seed + self.epoch * STEPS_PER_EPOCH + self.step)
 
     def optimizers_step(self) -> None:
-        """Like `Brain.optimizers_step`, but skip steps whose gradient is NaN or infinite, and count
-        them.
+        """Like `Brain.optimizers_step`, but steps with a NaN or infinite gradient are skipped.
 
-        UserError if more than `nonfinite_patience` steps of an epoch are skipped.
+        UserError if there are more than `nonfinite_patience` of them in an epoch.
         """
         if self.scaler.is_enabled():
             scale = self.scaler.get_scale()
@@ -337,9 +336,7 @@ class Separation(sb.Brain):
             logger.warning(f"{folder}: epoch {epoch} is not logged ({error})")
 
     def _speeds(self):
-        """Seconds of audio per second, by the clock and by this process's time, which others do not
-        slow.
-        """
+        """Seconds of audio per second, by the clock and by this process's computing time."""
         clock, computing, audio = self.stage_start
         audio = self.audio_seconds - audio
         return {"audio_per_second": audio / (time.perf_counter() - clock),

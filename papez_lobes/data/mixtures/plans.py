@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
@@ -97,9 +97,8 @@ class MixturePlan:
                     part[key] = tuple(Piece(**piece) for piece in part[key])
         for source in plan["sources"]:
             if "equaliser" in source:
-                settings = source["equaliser"]
-                peaks = tuple(tuple(peak) for peak in settings.get("peaks", ()))
-                source["equaliser"] = Equaliser(settings.get("tilt_db", 0.0), peaks)
+                peaks = map(tuple, source["equaliser"].pop("peaks", ()))
+                source["equaliser"] = Equaliser(**source["equaliser"], peaks=tuple(peaks))
         plan["sources"] = tuple(SourcePlan(**source) for source in plan["sources"])
         return cls(**plan)
 
@@ -112,9 +111,8 @@ def _plain(plan):
         return [_plain(item) for item in plan]
     if not is_dataclass(plan):
         return plan
-    values = {field: getattr(plan, field.name) for field in fields(plan)}
-    return {field.name: _plain(value) for field, value in values.items()
-            if field.default is MISSING or value != field.default}
+    return {field.name: _plain(value) for field in fields(plan)
+            if (value := getattr(plan, field.name)) != field.default}
 
 
 def draw_mixture(
@@ -158,8 +156,7 @@ def plan_mixtures(
     speakers: Speakers, count: int, num_spks: int, seconds: tuple[float, float] = (4.0, 8.0),
     seed: Seed = 0, **rules,
 ) -> list[MixturePlan]:
-    """Draw plans by the rules of `MixingRules`; mixture i depends on the seed and on i, not on
-    `count`.
+    """Draw plans by the rules of `MixingRules`; mixture i depends on the seed and on i alone.
 
     The seed is non-negative; a tuple keeps, for example, splits apart: (seed, split number).
 

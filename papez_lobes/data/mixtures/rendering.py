@@ -27,9 +27,7 @@ KINDS = ("speech", "noises", "rooms")  # of recordings
 
 
 class FileRecordings:
-    """Recordings of a folder that are read from their files, like a
-    `papez_lobes.data.store.SpeechStore`.
-    """
+    """Recordings of a folder, read from their files; see `papez_lobes.data.store.SpeechStore`."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)

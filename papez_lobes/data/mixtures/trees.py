@@ -210,9 +210,7 @@ def _keep_plans(plans: list[MixturePlan], split: str, tree: Path) -> None:
     """
     kept = tree / "plans" / f"{split}.jsonl"
     lines = [plan.to_json() for plan in plans]
-    old = []
-    if kept.exists():
-        old = os.fsdecode(kept.read_bytes()).splitlines()
+    old = os.fsdecode(kept.read_bytes()).splitlines() if kept.exists() else []
     made = any(tree.glob(f"wav*/*/{split}/*/*.wav"))  # at any rate
     if made and (not old or old != lines[: len(old)]):
         raise UserError(
