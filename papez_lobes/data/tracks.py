@@ -3,9 +3,10 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -130,25 +131,32 @@ class TrackWriter:
         """Write the files beside their places."""
         if self.clip == "rescale" and self.peak > 1:
             self.scale = 1 / self.peak
-        with ExitStack() as stack:
-            tracks, asides, scale = [], [], np.float32(self.scale)
-            for path, (audio_format, subtype) in zip(self.paths, self._encodings):
-                size = self.frames * BYTES_PER_SAMPLE.get(subtype, 8)
-                if audio_format == "WAV" and size > LARGEST_WAV:
-                    audio_format = "RF64"
-                aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-                asides.append(aside)
-                self._made.append(aside)
-                track = _Track(path, aside, self.sample_rate, audio_format, subtype)
-                tracks.append(stack.enter_context(track))
-            with writing(self.paths[0]):
-                self._spool.seek(0)
-            row = 4 * len(self.paths)
-            while content := self._spool.read(row * BLOCK):
-                samples = np.frombuffer(content, np.float32).reshape(-1, len(self.paths))
-                for track, column in zip(tracks, samples.T):
-                    track.write(column if track.subtype in FLOATS else column * scale)
+        asides = []
+        for track, (path, (audio_format, subtype)) in enumerate(zip(self.paths, self._encodings)):
+            size = self.frames * BYTES_PER_SAMPLE.get(subtype, 8)
+            if audio_format == "WAV" and size > LARGEST_WAV:
+                audio_format = "RF64"
+            scale = np.float32(1 if subtype in FLOATS else self.scale)
+            asides.append(path.with_name(f".{secrets.token_hex(8)}.tmp"))
+            self._made.append(asides[-1])
+            with writing(path), open(asides[-1], "w+b") as file:
+                guard = _GuardedFile(file)
+                with soundfile.SoundFile(
+                    guard, "w", self.sample_rate, 1, subtype, format=audio_format
+                ) as encoder:
+                    for samples in self._written(track):
+                        encoder.write(quantise(samples * scale, subtype))
+                        guard.check()
+                guard.check()
+                file.flush()
+                os.fsync(file.fileno())
         return asides
+
+    def _written(self, track: int) -> Iterator[np.ndarray]:
+        """The samples of a track in blocks."""
+        self._spool.seek(0)
+        while content := self._spool.read(4 * len(self.paths) * BLOCK):
+            yield np.frombuffer(content, np.float32).reshape(-1, len(self.paths))[:, track]
 
     def _publish(self, asides):
         placed = []
@@ -181,8 +189,8 @@ class _GuardedFile:
     returned, which is told that all went well.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file, self.error = open(path, "w+b"), None
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.error = file, None
 
     def write(self, content) -> int:
         return self._try(self.file.write, content) or len(content)
@@ -208,33 +216,3 @@ class _GuardedFile:
         """Raise what was kept."""
         if self.error is not None:
             raise self.error
-
-
-class _Track:
-    """One file that is being encoded, beside its place."""
-
-    def __init__(
-        self, path: Path, aside: Path, sample_rate: int, audio_format: str, subtype: str
-    ) -> None:
-        self.path, self.subtype = path, subtype
-        with writing(path):
-            self.guard = _GuardedFile(aside)
-        self.encoder = soundfile.SoundFile(
-            self.guard, "w", sample_rate, 1, subtype, format=audio_format
-        )
-
-    def write(self, samples: np.ndarray) -> None:
-        with writing(self.path):
-            self.encoder.write(quantise(samples, self.subtype))
-            self.guard.check()
-
-    def __enter__(self) -> "_Track":
-        return self
-
-    def __exit__(self, *_) -> None:
-        with writing(self.path), self.guard.file as file:
-            self.encoder.close()
-            self.guard.check()
-            file.flush()
-            os.fsync(file.fileno())
-

@@ -76,6 +76,9 @@ def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.2 * len(PANELS)), layout="constrained")
+    kind = Path(file).suffix[1:].lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise UserError(f"{file}: no kind of picture ends so; name it .png, .pdf or .svg")
     panels = figure.subplots(len(PANELS), 1, sharex=True)
     for panel, (title, (unit, lines)) in zip(panels, PANELS.items()):
         for color, (name, records) in enumerate(curves.items()):
@@ -91,9 +94,7 @@ def plot_curves(curves: dict[str, list[dict]], file: str | Path) -> None:
         if any(panel.get_legend_handles_labels()[1]):
             panel.legend(fontsize=7)
     panels[-1].set_xlabel("hours of audio trained on")
-    picture, kind = io.BytesIO(), Path(file).suffix[1:].lower() or "png"
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"{file}: no kind of picture ends so; name it .png, .pdf or .svg")
+    picture = io.BytesIO()
     figure.savefig(picture, dpi=110, format=kind)
     write_bytes(file, picture.getvalue())
 
