@@ -22,16 +22,6 @@ class EpochAware:
     The epoch is kept in shared memory, so that the workers of a data loader see it change, also
     those that persist from epoch to epoch. Name this class before the data set's own base class,
     and call `super().__init__()`.
-
-    Example
-    -------
-    >>> class Squares(EpochAware, torch.utils.data.Dataset):
-    ...     def __getitem__(self, index):
-    ...         return self.epoch**2
-    >>> squares = Squares()
-    >>> squares.set_epoch(3)
-    >>> squares[0]
-    9
     """
 
     def __init__(self, *arguments, **options):

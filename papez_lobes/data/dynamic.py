@@ -26,19 +26,6 @@ class DynamicMixtures(EpochAware, Dataset):
     processes, nor on where a training was resumed. Items are like those of
     `papez_lobes.data.datasets.SeparationDataset`. The mixture is exactly the sum, in float32, of
     the sources and of the noise, if there is any. `speech`, `noises` and `rooms` are stores.
-
-    Example
-    -------
-    >>> from papez_lobes.data.audio import write_audio
-    >>> folder, noise = getfixture("tmp_path"), np.random.default_rng(0).normal(0, 0.1, 16000)
-    >>> for name in ("ann", "bob"):
-    ...     write_audio(folder / "speech" / name / "1.wav", noise, 8000)
-    >>> speech = build_store(folder / "speech", folder / "store", sample_rate=8000)
-    >>> mixtures = DynamicMixtures(speech, MixingRules(seconds=(1, 1)), 100, 8000)
-    >>> first = mixtures[7]
-    >>> mixtures.set_epoch(2)
-    >>> first["sources"].shape, bool((mixtures[7]["mix_sig"] == first["mix_sig"]).all())
-    (torch.Size([8000, 2]), False)
     """
 
     def __init__(

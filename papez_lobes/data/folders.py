@@ -96,17 +96,6 @@ def paired_files(folder: Path, parts: Sequence[str]) -> list[Mixture]:
     There is a mixture for each file name, without suffix, that any of the parts (mixtures, source
     1, ..., source C) holds. Files that a part lacks are named as `.wav` files there. What is not
     audio is counted and named in one line on stderr.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("mix/a.wav", "mix/.b.wav", "s1/c.flac"):
-    ...     (folder / name).parent.mkdir(exist_ok=True)
-    ...     (folder / name).touch()
-    >>> for mixture in paired_files(folder, ["mix", "s1"]):
-    ...     print(mixture.name, [file.relative_to(folder).as_posix() for file in mixture.files])
-    a ['mix/a.wav', 's1/a.wav']
-    c ['mix/c.wav', 's1/c.flac']
     """
     files_by_part, passed_over = [], []
     for part in parts:

@@ -26,14 +26,6 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
     Audio files are those with `readable_suffixes`. Subfolders are searched if `deep`; otherwise
     they count as other files. Hidden files and folders are ignored, and links to folders are not
     followed. UserError if a folder cannot be read.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("b.flac", "a.wav", ".c.wav", "notes.txt"):
-    ...     (folder / name).touch()
-    >>> [[path.name for path in paths] for paths in audio_files(folder)]
-    [['a.wav', 'b.flac'], ['notes.txt']]
     """
     def refuse(error):
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its "
@@ -53,15 +45,7 @@ def audio_files(folder: str | Path, deep: bool = True) -> tuple[list[Path], list
 
 
 def report_passed_over(folder: str | Path, paths: list[Path]) -> None:
-    """Print one line to stderr about the files of a folder that are not used, if there are any.
-
-    Example
-    -------
-    >>> from contextlib import redirect_stderr
-    >>> with redirect_stderr(sys.stdout):
-    ...     report_passed_over("speech", [Path("speech/ann/1.doc"), Path("speech/ann/2.doc")])
-    speech: passed over 2 file(s): 2 .doc, such as ann/1.doc
-    """
+    """Print one line to stderr about the files of a folder that are not used, if there are any."""
     if not paths:
         return
     counts = Counter(path.suffix.lower() or "without suffix" for path in paths).most_common()
@@ -79,13 +63,6 @@ def find_audio(root: str | Path, listed: str) -> Path:
     WSJ0-mix's lists say `wsj0/si_et_05/445/445c0206.wav`; the distributed file ends in `.wv1`, and
     others keep it as `.flac`. A file of exactly the listed name comes first. UserError if there is
     none, or only the second microphone's (`.wv2`).
-
-    Example
-    -------
-    >>> root = getfixture("tmp_path")
-    >>> (root / "445c0206.wv1").touch()
-    >>> find_audio(root, "445c0206.wav").name
-    '445c0206.wv1'
     """
     path = Path(root, listed)
     refuse_second_microphone(path)
@@ -101,15 +78,7 @@ def find_audio(root: str | Path, listed: str) -> Path:
 
 
 def refuse_second_microphone(path: str | Path) -> None:
-    """Raise UserError for a file of WSJ0's second microphone.
-
-    Example
-    -------
-    >>> refuse_second_microphone("445c0206.wv2")
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: 445c0206.wv2: is WSJ0's second microphone, which costs 1 to 2 dB \
-of separation; take the first one's file, 445c0206.wv1
-    """
+    """Raise UserError for a file of WSJ0's second microphone."""
     path = Path(path)
     if SECOND_MICROPHONE.search(path.name):
         first = SECOND_MICROPHONE.sub(r".wv1\1", path.name)

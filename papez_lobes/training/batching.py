@@ -15,11 +15,6 @@ class ShareOfBatches(DistributedSamplerWrapper):
 
     SpeechBrain's wrapper fails if the share is a single batch, since it takes the batch's first
     index for the batch.
-
-    Example
-    -------
-    >>> list(ShareOfBatches([[0, 1], [2, 3]], num_replicas=2, rank=1, shuffle=False))
-    [[2, 3]]
     """
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -23,20 +23,7 @@ UNIMPORTANT = ("torchvision is not available", "Saving an empty state_dict")
 
 
 class ConsoleFilter(logging.Filter):
-    """Show a training's results and warnings on the console, and leave the rest to log.txt.
-
-    Example
-    -------
-    >>> def record(name, level):
-    ...     return logging.LogRecord(name, level, "", 0, "text", (), None)
-    >>> shown = ConsoleFilter()
-    >>> shown.filter(record("speechbrain.utils.train_logger", logging.INFO))
-    True
-    >>> shown.filter(record("speechbrain.utils.checkpoints", logging.INFO))
-    False
-    >>> shown.filter(record("speechbrain.utils.checkpoints", logging.WARNING))
-    True
-    """
+    """Show a training's results and warnings on the console, and leave the rest to log.txt."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True if a record is shown."""
@@ -94,16 +81,7 @@ class TensorBoard:
 
 
 def drop_epochs_after(file: str | Path, epoch: int) -> None:
-    """Remove the lines of later epochs from a text log; other lines stay.
-
-    Example
-    -------
-    >>> log = getfixture("tmp_path") / "train_log.txt"
-    >>> _ = log.write_text("epoch: 1, lr: 1\\nepoch loaded: 1\\nepoch: 2, lr: 1\\n")
-    >>> drop_epochs_after(log, 1)
-    >>> log.read_text()
-    'epoch: 1, lr: 1\\nepoch loaded: 1\\n'
-    """
+    """Remove the lines of later epochs from a text log; other lines stay."""
     if not Path(file).is_file():
         return
     # a power cut can leave any bytes at its end
@@ -138,15 +116,6 @@ def summary(
 
     `minutes` and `audio_hours` are of all its runs, `best` is its best checkpoint, and `files` are
     results by name, of which those that do not exist are left out.
-
-    Example
-    -------
-    >>> from collections import namedtuple
-    >>> best = namedtuple("Checkpoint", "meta")({"epoch": 3, "si_snr_i": 6.2})
-    >>> for line in summary(5, 90.0, 30.0, best, {}):
-    ...     print(line)
-    trained 5 epochs in 90.0 minutes on 30.00 hours of audio: 20.0 s of audio a second
-    best epoch: 3, si_snr_i 6.20 dB on the validation mixtures
     """
     speed = 60 * audio_hours / minutes if minutes else 0.0
     return [

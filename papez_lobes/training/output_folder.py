@@ -39,15 +39,6 @@ def claim_output_folder(
     A trial run of a few batches (`debug`) must not replace a training. `save_folder`, which is
     claimed too, holds the checkpoints: `save` in the folder by default. UserError if a folder is
     not free or cannot be written to, or holds files that a training would replace, but no training.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "out"
-    >>> claim_output_folder(folder)
-    >>> claim_output_folder(folder)
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: ...: process ... on ... is training in it; wait until it ends, \
-or choose another output_folder
     """
     folder = Path(folder)
     save_folder = folder / "save" if save_folder is None else Path(save_folder)
@@ -90,14 +81,6 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
     weights, optimizer, weight average, epoch and hours of audio; the curve up to there is copied
     too. The trunk is only read, and may be training at the same time. If the new training already
     has a checkpoint, nothing is done.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "trunk/save/CKPT+2026").mkdir(parents=True)
-    >>> branch_from(folder / "trunk", folder / "new/save", folder / "new")
-    >>> [path.name for path in (folder / "new/save").iterdir()]
-    ['CKPT+2026']
     """
     save_folder, output_folder = Path(save_folder), Path(output_folder)
     if any(save_folder.glob(CHECKPOINTS)):
@@ -137,17 +120,6 @@ def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameter
 
     SpeechBrain would silently resume with weights that mean something else (another number of slots
     has the same shapes), or end in a traceback if shapes differ. `separator` names the file.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 16})
-    >>> (folder / "CKPT+1").mkdir()
-    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 10, "max_depth": 8})
-    >>> keep_hyperparameters(folder, "papez.yaml", {"num_slots": 4, "max_depth": 8})
-    Traceback (most recent call last):
-    papez_lobes.errors.UserError: ...: holds checkpoints of num_slots 10, not 4; take that, or \
-another output_folder
     """
     file = Path(save_folder, HYPERPARAMETERS)
     new = {"separator": separator} | {k: v for k, v in hyperparameters.items() if k not in FREE}

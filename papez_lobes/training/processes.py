@@ -48,11 +48,6 @@ def on_main(function: Callable, *args: object, **kwargs: object) -> object:
 
     If it raises a `UserError`, all processes end, and only the main one prints the message. With
     SpeechBrain's `run_on_main` the others would end with a traceback of a broken connection.
-
-    Example
-    -------
-    >>> on_main(max, 1, 2)
-    2
     """
     from speechbrain.utils.distributed import if_main_process, run_on_main  # takes seconds
 

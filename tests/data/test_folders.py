@@ -203,6 +203,15 @@ def test_a_store_names_what_it_passes_over_once_and_counts_it_always(tmp_path, c
         assert str(store).endswith("in 1 recordings, 1 other file(s) passed over")
 
 
+def test_mixtures_are_paired_by_name_and_what_a_part_lacks_is_named(tmp_path):
+    for name in ("mix/a.wav", "s1/c.flac"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert {mixture.name: [file.relative_to(tmp_path).as_posix() for file in mixture.files]
+            for mixture in paired_files(tmp_path, ["mix", "s1"])} == {
+        "a": ["mix/a.wav", "s1/a.wav"], "c": ["mix/c.wav", "s1/c.flac"]}
+
+
 def test_what_is_passed_over_in_a_corpus_folder_is_counted_and_named(tmp_path, capsys, no_ffmpeg):
     for name in ("mix/a.WAV", "s1/a.aiff", "s2/a.caf", "mix/b.m4a", "s1/b.m4a", "s2/b.m4a",
                  "mix/readme", "mix/deeper/c.wav", "mix/.hidden.m4a"):

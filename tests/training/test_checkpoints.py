@@ -108,9 +108,9 @@ def test_what_is_wrong_with_the_model_is_not_blamed_on_the_disk(tmp_path, monkey
 
 def test_a_log_that_a_power_cut_has_damaged_is_still_corrected(tmp_path):
     log = tmp_path / "train_log.txt"
-    log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch: 2, lr: 1\n")
+    log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch loaded: 1\nepoch: 2, lr: 1\n")
     drop_epochs_after(log, 1)
-    assert log.read_bytes() == b"epoch: 1, lr: 1\n\xff\x00\xfe\n"
+    assert log.read_bytes() == b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch loaded: 1\n"
 
 
 @pytest.mark.parametrize("size", [100, 2000, 20_000])

@@ -7,7 +7,11 @@ import sys
 import pytest
 
 from papez_lobes.errors import UserError
-from papez_lobes.training.output_folder import WRITTEN, claim_output_folder
+from papez_lobes.training.output_folder import (
+    WRITTEN,
+    claim_output_folder,
+    keep_hyperparameters,
+)
 
 HOLD = """
 import sys, time
@@ -63,3 +67,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         claim_output_folder(tmp_path / "file/out")
+
+
+def test_a_training_goes_on_with_its_own_hyperparameters_alone(tmp_path):
+    keep_hyperparameters(tmp_path, "papez.yaml", {"num_slots": 10, "max_depth": 16})
+    (tmp_path / "CKPT+1").mkdir()
+    keep_hyperparameters(tmp_path, "papez.yaml", {"num_slots": 10, "max_depth": 8})
+    with pytest.raises(UserError, match=r": holds checkpoints of num_slots 10, not 4; take that"):
+        keep_hyperparameters(tmp_path, "papez.yaml", {"num_slots": 4, "max_depth": 8})
