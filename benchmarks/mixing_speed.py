@@ -8,7 +8,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from papez_lobes.data.dynamic import dynamic_mixtures
+from papez_lobes.data.dynamic import DynamicMixtures
 from papez_lobes.errors import one_line_errors
 from papez_lobes.profiling.timing import time_interleaved
 from papez_lobes.tables import markdown_table
@@ -42,13 +42,13 @@ def mixing_table(speech_folder: str | Path, seconds: float, rounds: int) -> str:
     Raises
     ------
     UserError
-        See `papez_lobes.data.dynamic.dynamic_mixtures`.
+        See `papez_lobes.data.dynamic.DynamicMixtures`.
     """
     with tempfile.TemporaryDirectory() as folder:
         functions = {}
         for number, (name, options) in enumerate(SETTINGS.items()):
-            dataset = dynamic_mixtures(speech_folder, f"{folder}/{number}", NUM_SPKS, SAMPLE_RATE,
-                                       COUNT, seconds, **options)
+            dataset = DynamicMixtures(speech_folder, f"{folder}/{number}", NUM_SPKS, SAMPLE_RATE,
+                                      COUNT, seconds, **options)
             functions[name] = Epochs(dataset)
         measured = time_interleaved(functions, rounds)
     rows = []

@@ -119,21 +119,11 @@ def _specs(arguments):
 
 
 def _measure(comparison, arguments):
-    from tqdm import tqdm
-
     from papez_lobes.profiling.machine import usable_processors
 
     threads = arguments.threads or sorted({1, usable_processors()})
-    tasks = len(arguments.seconds) + arguments.train  # int8 is not trained: at most
-    total = (len(comparison.models) * arguments.rounds * len(threads) * len(arguments.dtype)
-             * tasks)
-    with tqdm(total=total, desc="measuring", unit="run", disable=None) as bar:
-        comparison.after_each = bar.update
-        for dtype in arguments.dtype:
-            for seconds in sorted(arguments.seconds):
-                bar.set_description(f"{dtype}, {seconds:g} s")
-                comparison.separate(seconds, dtype, threads)
-            if arguments.train and dtype != "int8":  # int8 is for inference
-                bar.set_description(f"{dtype}, training")
-                comparison.train(arguments.train_seconds, dtype, threads)
-
+    for dtype in arguments.dtype:
+        for seconds in sorted(arguments.seconds):
+            comparison.separate(seconds, dtype, threads)
+        if arguments.train and dtype != "int8":  # int8 is for inference
+            comparison.train(arguments.train_seconds, dtype, threads)

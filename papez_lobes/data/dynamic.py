@@ -12,7 +12,7 @@ from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_r
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import find_speech
-from papez_lobes.data.store import SpeechStore, build_store, find_files
+from papez_lobes.data.store import build_store, find_files
 from papez_lobes.errors import UserError
 
 ATTEMPTS = 10  # at a mixture whose speech turns out to be silent
@@ -20,27 +20,58 @@ TRAINING = 2**20  # keeps these draws apart from those of `papez mix`, whose spl
 
 
 class DynamicMixtures(EpochAware, Dataset):
-    """Mixtures that are drawn when they are asked for; see `dynamic_mixtures`, which makes them.
+    """Mixtures of the recordings in a folder, which are drawn when they are asked for.
 
     A mixture depends on the seed, the epoch and its index alone: not on the number of workers and
     processes, nor on where a training was resumed. Items are like those of
     `papez_lobes.data.datasets.SeparationDataset`. The mixture is exactly the sum, in float32, of
-    the sources and of the noise, if there is any. `speech`, `noises` and `rooms` are stores.
+    the sources and of the noise, if there is any.
+
+    Arguments
+    ---------
+    speech_folder : str or pathlib.Path
+        One subfolder per speaker.
+    store_folder : str or pathlib.Path
+        Where recordings are kept that are decoded, if they take no more than `memory_gigabytes`;
+        see `papez_lobes.data.store.build_store`.
+    num_spks, sample_rate, seed : int
+        Speakers C and rate in Hz of the mixtures; seed, not negative.
+    count : int
+        Mixtures per epoch.
+    segment_seconds : float
+        Length of each mixture; UserError if it is None or too short.
+    noise_folder, room_folder : str or pathlib.Path, optional
+        Recordings of noise, and impulse responses of rooms (the mean of their channels is used).
+    **rules
+        Further fields of `papez_lobes.data.mixtures.rules.MixingRules`.
     """
 
     def __init__(
-        self, speech: SpeechStore, rules: MixingRules, count: int, sample_rate: int, seed: int = 0,
-        noises: SpeechStore | None = None, rooms: SpeechStore | None = None,
+        self, speech_folder: str | Path, store_folder: str | Path, num_spks: int, sample_rate: int,
+        count: int, segment_seconds: float | None, seed: int = 0,
+        noise_folder: str | Path | None = None, room_folder: str | Path | None = None,
+        memory_gigabytes: float = 4.0, **rules,
     ):
+        super().__init__()
+        if segment_seconds is None:
+            raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
+        check_segment(segment_seconds)
         if count < 1:
             raise ValueError(f"mixtures per epoch is {count}: it must be at least 1")
-        if len(speech) < rules.num_spks:
-            raise UserError(f"{speech.root}: holds {len(speech)} speaker(s), too few for mixtures "
-                            f"of {rules.num_spks}; add a folder for each further speaker")
-        super().__init__()
-        self.speech = speech
-        self.stores = {"speech": speech, "noises": noises, "rooms": rooms}
-        self.rules, self.count, self.sample_rate, self.seed = rules, count, sample_rate, seed
+        self.count, self.sample_rate, self.seed = count, sample_rate, seed
+        self.rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
+        self.speech = build_store(speech_folder, Path(store_folder, "speech"), sample_rate,
+                                  memory_gigabytes, find_speech)
+        self.stores = {"speech": self.speech}
+        for kind, folder in (("noises", noise_folder), ("rooms", room_folder)):
+            if folder is not None:
+                store = build_store(folder, Path(store_folder, kind), sample_rate,
+                                    memory_gigabytes, find_files)
+                self.stores[kind] = store
+                self.rules = replace(self.rules, **{kind: tuple(store.utterances)})
+        if len(self.speech) < num_spks:
+            raise UserError(f"{self.speech.root}: holds {len(self.speech)} speaker(s), too few for "
+                            f"mixtures of {num_spks}; add a folder for each further speaker")
 
     def __len__(self) -> int:
         return self.count
@@ -67,55 +98,15 @@ class DynamicMixtures(EpochAware, Dataset):
         return {"id": plan.name, "mix_sig": mixture, "sources": speech}
 
 
-def dynamic_mixtures(
-    speech_folder: str | Path, store_folder: str | Path, num_spks: int, sample_rate: int,
-    count: int, segment_seconds: float | None, seed: int = 0,
-    noise_folder: str | Path | None = None, room_folder: str | Path | None = None,
-    memory_gigabytes: float = 4.0, **rules,
-) -> DynamicMixtures:
-    """Find and decode the recordings of folders, and mix them on the fly.
-
-    Arguments
-    ---------
-    speech_folder : str or pathlib.Path
-        One subfolder per speaker.
-    store_folder : str or pathlib.Path
-        Where recordings are kept that are decoded, if they take no more than `memory_gigabytes`;
-        see `papez_lobes.data.store.build_store`.
-    num_spks, sample_rate, seed : int
-        Speakers C and rate in Hz of the mixtures; seed, not negative.
-    count : int
-        Mixtures per epoch.
-    segment_seconds : float
-        Length of each mixture; UserError if it is None or too short.
-    noise_folder, room_folder : str or pathlib.Path, optional
-        Recordings of noise, and impulse responses of rooms (the mean of their channels is used).
-    **rules
-        Further fields of `papez_lobes.data.mixtures.rules.MixingRules`.
-    """
-    if segment_seconds is None:
-        raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
-    check_segment(segment_seconds)
-    rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
-    stores = {"speech": build_store(speech_folder, Path(store_folder, "speech"), sample_rate,
-                                    memory_gigabytes, find_speech)}
-    for kind, folder in (("noises", noise_folder), ("rooms", room_folder)):
-        if folder is not None:
-            stores[kind] = build_store(folder, Path(store_folder, kind), sample_rate,
-                                       memory_gigabytes, find_files)
-            rules = replace(rules, **{kind: tuple(stores[kind].utterances)})
-    return DynamicMixtures(rules=rules, count=count, sample_rate=sample_rate, seed=seed, **stores)
-
-
 def training_set(
     manifest: str | Path | None, speech_folder: str | Path | None, num_spks: int, sample_rate: int,
     segment_seconds: float | None, seed: int = 0, **mixing,
 ) -> SeparationDataset | DynamicMixtures:
-    """The training set of an experiment: with a `speech_folder`, `dynamic_mixtures` of it.
+    """The training set of an experiment: with a `speech_folder`, `DynamicMixtures` of it.
 
     `mixing` are further arguments of that. Otherwise it is a `SeparationDataset` of the manifest.
     """
     if speech_folder is None:
         return SeparationDataset(manifest, num_spks, sample_rate, segment_seconds, seed)
-    return dynamic_mixtures(speech_folder, num_spks=num_spks, sample_rate=sample_rate,
-                            segment_seconds=segment_seconds, seed=seed, **mixing)
+    return DynamicMixtures(speech_folder, num_spks=num_spks, sample_rate=sample_rate,
+                           segment_seconds=segment_seconds, seed=seed, **mixing)

@@ -21,11 +21,10 @@ class Comparison:
 
     `recordings` are those of `make_mixture`, and `rounds` of `time_interleaved`. With `memory`,
     peaks of memory are measured too. `warn` is called with one line for a model that cannot be
-    built or run, which `problems` keeps, and `after_each` after each measurement. `separate` and
-    `train` append to `results`: `model`, `kind`, `task`, `seconds`, `dtype`, `threads`, `device`,
-    `rtf` (real-time factor: median; `rtf_min`, `rtf_max`), `audio_seconds_per_second`, `params`,
-    and for separations `mean_depth`, `depth_sd`, `depth_p10`, `depth_p90`, `halting_bias`,
-    `macs_per_second` and `peak_bytes`.
+    built or run, which `problems` keeps. `separate` and `train` append to `results`: `model`,
+    `kind`, `task`, `seconds`, `dtype`, `threads`, `device`, `rtf` (real-time factor: median;
+    `rtf_min`, `rtf_max`), `audio_seconds_per_second`, `params`, and for separations `mean_depth`,
+    `depth_sd`, `depth_p10`, `depth_p90`, `halting_bias`, `macs_per_second` and `peak_bytes`.
     """
 
     models: list[Model]
@@ -34,7 +33,6 @@ class Comparison:
     rounds: int = 5
     memory: bool = True
     warn: Callable[[str], object] = tqdm.write
-    after_each: Callable[[], object] = lambda: None
     results: list[dict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -84,7 +82,7 @@ class Comparison:
     def _time(self, runs, task, seconds, dtype, threads, costs):
         """Time functions of models with each number of threads, and append their results."""
         for count in threads:
-            times = time_interleaved(runs, self.rounds, count, self.after_each)
+            times = time_interleaved(runs, self.rounds, count)
             for model, measured in times.items():
                 self.results.append({
                     "model": model.spec.model, "kind": model.spec.kind, "task": task,

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.datasets import SeparationDataset
-from papez_lobes.data.dynamic import dynamic_mixtures
+from papez_lobes.data.dynamic import DynamicMixtures
 from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory):
 
 
 def mixtures(corpus, tmp_path, count=6, **options):
-    return dynamic_mixtures(corpus / "speech", tmp_path, 2, RATE, count, 1.0, **options)
+    return DynamicMixtures(corpus / "speech", tmp_path, 2, RATE, count, 1.0, **options)
 
 
 EVERYTHING = {"speed_change": 0.05, "noise_snr_db": (3, 3)}
@@ -197,14 +197,14 @@ def test_sixteen_bit_steps_keep_what_the_file_holds(tmp_path):
 
 def test_mistakes_are_one_line(corpus, tmp_path):
     with pytest.raises(UserError, match="too few for mixtures of 5"):
-        dynamic_mixtures(corpus / "speech", tmp_path, 5, RATE, 3, 1.0)
+        DynamicMixtures(corpus / "speech", tmp_path, 5, RATE, 3, 1.0)
     with pytest.raises(UserError, match="no such folder"):
-        dynamic_mixtures(corpus / "missing", tmp_path, 2, RATE, 3, 1.0)
+        DynamicMixtures(corpus / "missing", tmp_path, 2, RATE, 3, 1.0)
     with pytest.raises(UserError, match="segment_seconds is null"):
-        dynamic_mixtures(corpus / "speech", tmp_path, 2, RATE, 3, None)
+        DynamicMixtures(corpus / "speech", tmp_path, 2, RATE, 3, None)
     for name in ("ann", "bob"):
         write_audio(tmp_path / "silent" / name / "1.wav", np.zeros(RATE), RATE)
-    silent = dynamic_mixtures(tmp_path / "silent", tmp_path, 2, RATE, 3, 1.0)
+    silent = DynamicMixtures(tmp_path / "silent", tmp_path, 2, RATE, 3, 1.0)
     with pytest.raises(UserError, match=r"silent.*in a row"):
         silent[0]
 

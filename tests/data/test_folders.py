@@ -92,7 +92,7 @@ def test_vctk_is_heard_through_its_first_microphone(tmp_path, below):
                           ("p280", "p280_002_mic1"), ("s5", "s5_003_mic2")):
         speak(tmp_path / "wav48_silence_trimmed" / speaker / f"{name}.flac")
     (tmp_path / "txt" / "p225").mkdir(parents=True)
-    speakers, _ = scan_speakers(tmp_path / below, root=tmp_path)
+    speakers, _ = scan_speakers(tmp_path / below)
     assert {name: [u.path.split("/")[-1] for u in part] for name, part in speakers.items()} == {
         "p225": ["p225_001_mic1.flac"], "p280": ["p280_002_mic1.flac"],
         "s5": ["s5_003_mic2.flac"],  # better than nothing

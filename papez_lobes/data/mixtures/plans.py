@@ -195,7 +195,7 @@ def plan_utterances(
 
 
 def draw_utterances(
-    speakers: Speakers, count: int, num_spks: int, max_gain_db: float = 2.5, seed: Seed = 0,
+    speakers: Speakers, count: int, num_spks: int, seed: Seed = 0
 ) -> list[MixturePlan]:
     """Draw mixtures of whole utterances, as lists hold them.
 
@@ -215,7 +215,8 @@ def draw_utterances(
         for _ in range(DRAWS):
             chosen = draw_speakers(speakers, num_spks, rng)
             paths = [speakers[name][rng.integers(len(speakers[name]))].path for name in chosen]
-            plan = plan_utterances(paths, draw_gains(num_spks, max_gain_db, rng), chosen)
+            gains = draw_gains(num_spks, MixingRules.max_gain_db, rng)
+            plan = plan_utterances(paths, gains, chosen)
             if plan.name not in plans:
                 break
         else:

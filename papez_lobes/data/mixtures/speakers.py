@@ -37,12 +37,9 @@ class Utterance:
 
 
 def scan_speakers(
-    folder: str | Path, root: str | Path | None = None, tsv: str | None = None
+    folder: str | Path, tsv: str | None = None
 ) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
     """Find the utterances of a folder of speakers, see `find_speech`.
-
-    Paths are given relative to `root`, by default to `folder`, so that several folders can be
-    scanned under a common root.
 
     Returns
     -------
@@ -63,7 +60,7 @@ def scan_speakers(
     """
     recordings, passed_over = find_speech(folder, tsv)
     report_passed_over(folder, passed_over)
-    speakers, skipped = read_headers(recordings, folder if root is None else root)
+    speakers, skipped = read_headers(recordings, folder)
     if not speakers:
         raise UserError(
             f"{folder}: holds no speech ({len(skipped)} unreadable files); name a folder with one "

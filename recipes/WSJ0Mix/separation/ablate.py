@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
-from tqdm import tqdm
 
 from papez_lobes.config.separator_files import (
     read_hyperparameters,
@@ -225,12 +224,11 @@ def collect(names: list[str], out: Path) -> tuple[list[dict], dict]:
     recordings = next(filter(None, mixtures), ())
     specs = [ModelSpec(name, "bundle", str(Path(out, name, "bundle"))) for name in names]
     threads = torch.get_num_threads()
-    with tqdm(total=len(specs) * ROUNDS, desc="measuring", unit="run", disable=None) as bar:
-        comparison = Comparison(
-            [build_model(spec, "cpu") for spec in specs], recordings, rounds=ROUNDS, memory=False,
-            warn=lambda line: print(line, file=sys.stderr), after_each=bar.update,
-        )
-        comparison.separate(SECONDS, "float32", [threads])
+    comparison = Comparison(
+        [build_model(spec, "cpu") for spec in specs], recordings, rounds=ROUNDS, memory=False,
+        warn=lambda line: print(line, file=sys.stderr),
+    )
+    comparison.separate(SECONDS, "float32", [threads])
     costs, rows = {row["model"]: row for row in comparison.results}, []
     for name in names:
         scores, cost = _summary(out / name)["results"]["all"], costs.get(name, {})

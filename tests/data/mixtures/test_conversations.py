@@ -12,7 +12,7 @@ from papez_lobes.cli.mix import PIECES
 from papez_lobes.data.audio import write_audio
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.data.datasets import SeparationDataset
-from papez_lobes.data.dynamic import dynamic_mixtures
+from papez_lobes.data.dynamic import DynamicMixtures
 from papez_lobes.data.mixtures.plans import (
     MixturePlan,
     draw_mixture,
@@ -146,7 +146,7 @@ def test_sources_last_as_long_as_the_mixture_and_are_zero_where_silent(
 
 def test_a_room_and_an_equaliser_leave_a_silent_source_silent(speech, speakers, tmp_path):
     write_audio(tmp_path / "rooms/a.wav", np.eye(1, 400, 30)[0] * 0.9, RATE)
-    dataset = dynamic_mixtures(
+    dataset = DynamicMixtures(
         speech, tmp_path / "store", 2, RATE, 8, 2.0, room_folder=tmp_path / "rooms", tilt_db=6.0,
         single_speaker=1.0,
     )
@@ -158,7 +158,7 @@ def test_a_room_and_an_equaliser_leave_a_silent_source_silent(speech, speakers, 
 
 def test_mixing_on_the_fly_draws_conversations_from_lists_of_yaml(speech, tmp_path):
     options = {"overlap": [0.0, 0.0], "turns": 0.5, "pause_seconds": [0.1, 0.2]}
-    dataset, again = (dynamic_mixtures(speech, tmp_path, 2, RATE, 6, 3.0, **options) for _ in "ab")
+    dataset, again = (DynamicMixtures(speech, tmp_path, 2, RATE, 6, 3.0, **options) for _ in "ab")
     for index in range(6):
         sources = dataset[index]["sources"]
         assert (sources != 0).all(dim=1).float().mean() < 0.05
@@ -208,7 +208,7 @@ def test_wrong_options_are_refused_in_one_line(options, said):
 
 def test_wrong_options_are_refused_before_speech_is_decoded(speech, tmp_path):
     with pytest.raises(UserError, match="turns 2: must be"):
-        dynamic_mixtures(speech, tmp_path / "store", 2, RATE, 6, 3.0, turns=2)
+        DynamicMixtures(speech, tmp_path / "store", 2, RATE, 6, 3.0, turns=2)
     assert not (tmp_path / "store").exists()
 
 

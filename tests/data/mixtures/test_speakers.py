@@ -51,12 +51,6 @@ def test_scan_reports_unreadable_files(tmp_path):
     assert skipped[0][1].startswith("is empty") and "no samples" in skipped[1][1]
 
 
-def test_a_common_root_puts_folders_together(tmp_path):
-    write_audio(tmp_path / "corpus" / "ann" / "1.wav", np.zeros(800), 8000)
-    speakers, _ = scan_speakers(tmp_path / "corpus", root=tmp_path)
-    assert speakers["ann"][0].path == "corpus/ann/1.wav"
-
-
 def test_of_two_microphones_the_first_is_taken(tmp_path):
     for name in ("a.wv1", "a.wv2", "b.wv1", "b.wv2", "b.wav"):
         path = tmp_path / "445" / name
