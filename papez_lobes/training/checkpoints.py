@@ -63,6 +63,10 @@ class AtomicCheckpointer(Checkpointer):
         ddp_barrier()  # no process looks for it before it is renamed
         return saved
 
+    def save_and_keep_only(self, *arguments, **options) -> None:
+        """Like `Checkpointer.save_and_keep_only`, whose default list of keys grows at each call."""
+        super().save_and_keep_only(*arguments, **{"importance_keys": [], **options})
+
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Like `Checkpointer.load_checkpoint`, with one line for files that hold something else.
 

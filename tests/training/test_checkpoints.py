@@ -106,6 +106,18 @@ def test_what_is_wrong_with_the_model_is_not_blamed_on_the_disk(tmp_path, monkey
         assert checkpointer.find_checkpoint() is None
 
 
+def test_keeping_a_checkpoint_takes_no_longer_the_more_there_were(tmp_path, monkeypatch):
+    """SpeechBrain looks at all checkpoints twice for each call that there has been."""
+    checkpointer = AtomicCheckpointer(tmp_path, {"model": torch.nn.Linear(2, 2)})
+    looked = []
+    look = AtomicCheckpointer.list_checkpoints
+    monkeypatch.setattr(AtomicCheckpointer, "list_checkpoints",
+                        lambda self: looked.append(1) or look(self))
+    for _ in range(3):
+        checkpointer.save_and_keep_only(meta={"score": 1.0}, max_keys=["score"])
+    assert len(looked) == 3 * 4 and len(checkpointer.list_checkpoints()) == 1
+
+
 def test_a_log_that_a_power_cut_has_damaged_is_still_corrected(tmp_path):
     log = tmp_path / "train_log.txt"
     log.write_bytes(b"epoch: 1, lr: 1\n\xff\x00\xfe\nepoch loaded: 1\nepoch: 2, lr: 1\n")
