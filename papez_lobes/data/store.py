@@ -129,22 +129,10 @@ def build_store(
     It is made again if a file was added, removed or changed since. It appears whole or not at all.
     In distributed training call this on the main process first.
 
-    Arguments
-    ---------
-    recordings, folder : str or pathlib.Path
-        Folder of the recordings, and the store to make.
-    sample_rate : int
-        In Hz, of decoded samples.
-    gigabytes : float
-        Samples are decoded and kept if they take no more than that (2 bytes each); otherwise each
-        piece is read from its file when it is needed.
-    find : callable
-        Lists the recordings: `find_files`, or `find_speech` of mixtures/speakers.py.
-
-    Returns
-    -------
-    SpeechStore
-        UserError if no recording can be read, or nothing can be written to `folder`.
+    Samples are decoded at a rate in Hz and kept in `folder` if they take no more than so many
+    gigabytes (2 bytes each); otherwise each piece is read from its file when it is needed. `find`
+    lists the recordings: `find_files`, or `find_speech` of mixtures/speakers.py. UserError if no
+    recording can be read, or nothing can be written.
 
     Example
     -------

@@ -67,14 +67,9 @@ def mean_of(rows: list[dict], name: str) -> float:
 def summarise(rows: list[dict], group_by: str | None = None) -> dict[str, dict]:
     """Average all rows of an Evaluation, and each group of rows.
 
-    Arguments
-    ---------
-    rows : list of dict
-        A row for each mixture.
-    group_by : str, optional
-        A regular expression. A row's group is named by the part of its ID that matches (or by the
-        match's groups, joined by '-'), and 'other' if nothing matches. A group that would be called
-        'all' or 'other' gets quotes. UserError if it is no regular expression.
+    A row's group is named by the part of its ID that the regular expression `group_by` matches (or
+    by the match's groups, joined by '-'), and 'other' if nothing matches. A group that would be
+    called 'all' or 'other' gets quotes. UserError if it is no regular expression.
 
     Returns
     -------

@@ -36,16 +36,8 @@ def leakage(
 
     Only the frames in which exactly one source is active count, see `active_frames`. The energy of
     all outputs but that speaker's, summed over these frames, is divided by the energy of the
-    mixture in them.
-
-    Arguments
-    ---------
-    estimates, sources : numpy.ndarray
-        [T, C], in the same order. Estimates have the scale of the mixture.
-    mixture : numpy.ndarray
-        [T].
-    sample_rate : int
-        Hz.
+    mixture in them. Estimates and sources are [T, C], in the same order, and on the scale of the
+    mixture [T], of a rate in Hz.
 
     Returns
     -------

@@ -21,13 +21,9 @@ def prepare_custom(
     If a split has no `mix`, its mixtures are the sums of their sources. They are written to
     `save_folder/mixtures` as float samples, and again whenever the sources have changed.
 
-    Arguments
-    ---------
-    data_folder : str or pathlib.Path
-        Holds a folder for each split (tr or train; cv, valid or dev; tt or test), with `mix`, `s1`,
-        ..., `sC` in it. Any audio format, one channel.
-    save_folder, num_spks, sample_rate, **options
-        See `papez_lobes.data.manifests.prepare_manifests`, as for the result and the errors.
+    `data_folder` holds a folder for each split (tr or train; cv, valid or dev; tt or test), with
+    `mix`, `s1`, ..., `sC` in it. Any audio format, one channel. For the rest see
+    `papez_lobes.data.manifests.prepare_manifests`, also for the result and the errors.
     """
     def find(split: str) -> list[Mixture]:
         root = folders.corpus_folder(data_folder, LAYOUT)

@@ -32,13 +32,9 @@ def active_speech_level(samples: np.ndarray, sample_rate: int) -> tuple[float, f
     of 2, and the level is interpolated between them. So a gain that is a power of 2 (in power)
     changes the level by exactly this gain; others do within 0.1 dB for speech.
 
-    Returns
-    -------
-    power : float
-        In squared units of `samples`, not dB; 0 for silence.
-    activity : float
-        Share of the time in which there is speech, of T samples and the 0.35 s of silence that the
-        measurement appends. 0 for silence.
+    Returns the power, in squared units of `samples`, and the activity, the share of the time in
+    which there is speech, of T samples and the 0.35 s of silence that the measurement appends. Both
+    are 0 for silence.
 
     Example
     -------

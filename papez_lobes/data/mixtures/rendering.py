@@ -51,11 +51,13 @@ def render(
     plan: MixturePlan, sample_rate: int, recordings: str | Path | Mapping, version: str = "min",
     dtype: type = np.float64,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the samples of a plan.
+    """Make the samples of a plan: the mixture [T] and its sources [T, C].
 
     Each piece of speech is set to the source's gain over the active level of the whole recording
     that it is from (ITU-T P.56, measured at 8 kHz), as WSJ0-mix does with whole recordings. So
     gains are the same at every rate, and a recording is measured once however often it is mixed.
+    The mixture is the sum of the sources, and of the noise if there is any. The largest absolute
+    sample of mixture and sources together is 0.9.
 
     Arguments
     ---------
@@ -65,19 +67,12 @@ def render(
         In Hz; recordings of another rate are resampled.
     recordings : str, pathlib.Path or Mapping
         The folder that the plan's paths are below; or, for "speech", "noises" and "rooms", a
-        `FileRecordings` or `papez_lobes.data.store.SpeechStore`.
+        `FileRecordings` or `papez_lobes.data.store.SpeechStore`. UserError if a file cannot be
+        read, or a source is silent that should speak.
     version : "min" or "max"
         Cut to the shortest source, or fill up with zeros to the longest.
     dtype : numpy dtype
         Of the arithmetic and the result. float32 is for training, where speed matters.
-
-    Returns
-    -------
-    mixture : numpy.ndarray
-        [T]: the sum of the sources, and of the noise if there is any.
-    sources : numpy.ndarray
-        [T, C]. The largest absolute sample of mixture and sources together is 0.9. UserError if a
-        file cannot be read, or a source is silent that should speak.
     """
     recordings = _as_recordings(recordings)
     longest = None if plan.seconds is None else round(plan.seconds * sample_rate)

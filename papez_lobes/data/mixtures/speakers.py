@@ -41,12 +41,8 @@ def scan_speakers(
 ) -> tuple[dict[str, list[Utterance]], list[tuple[str, str]]]:
     """Find the utterances of a folder of speakers, see `find_speech`.
 
-    Returns
-    -------
-    speakers : dict[str, list[Utterance]]
-        Sorted by speaker, then path. A speaker without any readable file is left out.
-    skipped : list[tuple[str, str]]
-        (path, reason) of every audio file that cannot be read; UserError if none can.
+    Returns those of each speaker, sorted by speaker, then path, and (path, reason) of every audio
+    file that cannot be read. A speaker without any other is left out; UserError if there is none.
 
     Example
     -------
@@ -72,27 +68,17 @@ def scan_speakers(
 def find_speech(
     folder: str | Path, tsv: str | None = None
 ) -> tuple[list[Recording], list[Path]]:
-    """List the speech in a folder that has one subfolder per speaker.
+    """List the speech in a folder that has one subfolder per speaker: (speaker, file), sorted.
 
     Files are searched at any depth below a speaker's folder, as in LibriSpeech's
     speaker/chapter/utterance.flac. Of WSJ0's two microphones (`.wv1`, `.wv2`) and of VCTK's
     (`_mic1`, `_mic2`) the first is taken, and a `.wv1` file gives way to its conversion.
 
-    Arguments
-    ---------
-    folder : str or pathlib.Path
-        The folder of speakers' folders; VCTK's own; or that of a language of Common Voice, which
-        holds `clips` and tables that name the speakers.
-    tsv : str or None
-        Table of Common Voice, below `folder`; None: `train.tsv` or else `validated.tsv`.
-
-    Returns
-    -------
-    recordings : list[tuple[str, pathlib.Path]]
-        (speaker, file), sorted. UserError if there is no such folder, or an utterance of WSJ0's
-        second microphone alone.
-    passed_over : list[pathlib.Path]
-        Files that are not audio by their suffix, or lie in no speaker's folder.
+    The folder may also be VCTK's own; or that of a language of Common Voice, which holds `clips`
+    and tables that name the speakers, of which `tsv` is read, by default `train.tsv` or else
+    `validated.tsv`. Also returns the files that are passed over: not audio by their suffix, or in
+    no speaker's folder. UserError if there is no such folder, or an utterance of WSJ0's second
+    microphone alone.
     """
     folder = Path(folder)
     if not folder.is_dir():

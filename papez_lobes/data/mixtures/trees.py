@@ -33,32 +33,17 @@ def draw_plans(
     seconds: tuple[float, float] | None = (4.0, 8.0), seed: int = 0, split_by: str = "utterance",
     tsv: str | None = None, **conversation,
 ) -> Plans:
-    """Draw the mixtures of each split from a folder of speakers.
+    """Draw the mixtures of each split, as many as `counts` says, from a folder of speakers.
 
     Speech is divided 8 : 1 : 1 among those of tr, cv and tt that are asked for. A single split
     gets all of it, so that a corpus with a test folder of its own can be mixed folder by folder.
+    `split_by` is "utterance" or "speaker", which the splits do not share. `seconds` are those of
+    the shortest and longest mixture; None: of whole utterances, as in WSJ0-mix, on which
+    `conversation` (overlap, turns, single_speaker and pause_seconds of `MixingRules`) has no
+    effect. For the folder and `tsv` see `papez_lobes.data.mixtures.speakers.find_speech`.
 
-    Arguments
-    ---------
-    speakers_folder, tsv
-        See `papez_lobes.data.mixtures.speakers.find_speech`.
-    counts : dict[str, int]
-        Mixtures of each split.
-    num_spks, seed
-        See `papez_lobes.data.mixtures.plans.plan_mixtures`.
-    seconds : tuple[float, float] or None
-        Shortest and longest mixture; None: of whole utterances, as in WSJ0-mix.
-    split_by : "utterance" or "speaker"
-        What the splits do not share.
-    **conversation
-        overlap, turns, single_speaker and pause_seconds of
-        `papez_lobes.data.mixtures.rules.MixingRules`; without effect on whole utterances.
-
-    Returns
-    -------
-    dict[str, list[MixturePlan]]
-        Split -> plans, whose paths are below `speakers_folder`. UserError if an argument is out of
-        range, or there are too few speakers or utterances.
+    The plans' paths are below the folder. UserError if an argument is out of range, or there are
+    too few speakers or utterances.
     """
     for split, count in counts.items():
         if split not in SPLITS or count < 1:
@@ -120,30 +105,17 @@ def render_plans(
     """Render the plans of each split, at each rate and in each version, to `out/<C>speakers`.
 
     Every file is rounded to 16 bit by itself, as in WSJ0-mix. The files of the sources thus sum to
-    the file of the mixture to within (C + 1) / 2 steps of 16 bit.
+    the file of the mixture to within (C + 1) / 2 steps of 16 bit. They do not depend on `jobs`, the
+    number of processes.
 
     An interrupted call can be repeated. A mixture is done when all its files have content; its mix
     is written last. The plans are kept as `plans/<split>.jsonl` in the tree, for all rates and
     versions. A tree is only continued with the same plans, or with further ones after them.
 
-    Arguments
-    ---------
-    plans : dict[str, list[MixturePlan]]
-        Split -> plans.
-    out, root : str or pathlib.Path
-        Where to, and the folder that the plans' paths are below.
-    sample_rates : sequence of int
-        In Hz, multiples of 1000.
-    versions : sequence of "min" or "max"
-        See `papez_lobes.data.mixtures.rendering.render`.
-    jobs : int
-        Processes to render in; the files do not depend on it.
-
-    Returns
-    -------
-    pathlib.Path
-        The tree, a `data_folder` for `prepare_wsj0mix`. UserError if a rate is wrong, the tree
-        holds other mixtures, a source cannot be read, or nothing can be written.
+    The plans' paths are below `root`. Rates are in Hz, multiples of 1000, and versions those of
+    `papez_lobes.data.mixtures.rendering.render`. Returns the tree, a `data_folder` for
+    `prepare_wsj0mix`. UserError if a rate is wrong, the tree holds other mixtures, a source cannot
+    be read, or nothing can be written.
     """
     check_rates(sample_rates)
     num_spks = len(next(iter(plans.values()))[0].sources)
