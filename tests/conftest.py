@@ -33,6 +33,14 @@ def each_yaml_text_is_parsed_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk():
+    """No power cut is tested: that files are synced is, where it matters (tests/test_files.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def tiny():
     """The builder of tiny separators, as a fixture."""
