@@ -65,12 +65,8 @@ class Option:
 
     def _bounds(self):
         """The bounds that are set: (words, bound, comparison) of each."""
-        bounds = (
-            ("of at least", self.least, operator.ge),
-            ("above", self.above, operator.gt),
-            ("at most", self.most, operator.le),
-            ("below", self.below, operator.lt),
-        )
+        bounds = (("of at least", self.least, operator.ge), ("above", self.above, operator.gt),
+                  ("at most", self.most, operator.le), ("below", self.below, operator.lt))
         return [bound for bound in bounds if bound[1] is not None]
 
     def takes(self, value) -> bool:

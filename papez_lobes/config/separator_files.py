@@ -33,7 +33,7 @@ def separator_file(name_or_path: str | Path) -> Path:
     'papez.yaml'
     """
     path = Path(name_or_path)
-    separators = _separators()
+    separators = separator_names()
     if str(name_or_path) in separators:
         return separators[str(name_or_path)]
     if path.suffix not in (".yaml", ".yml"):
@@ -43,9 +43,12 @@ def separator_file(name_or_path: str | Path) -> Path:
     return path
 
 
-def separator_names() -> list[str]:
-    """The names that `separator_file` knows, sorted."""
-    return list(_separators())
+def separator_names() -> dict[str, Path]:
+    """The names that `separator_file` knows, sorted, and their files."""
+    return {
+        path.stem: path for path in sorted(resource_folder("hparams").glob("*.yaml"))
+        if re.search("^Encoder:", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
 
 
 def read_hyperparameters(path: str | Path) -> dict:
@@ -185,15 +188,6 @@ def load_hparams(
         return build_lobes(tree)
     except Exception as error:  # a module raises nearly anything
         raise UserError(f"{path}: {yaml_files.one_line(error)}") from error
-
-
-def _separators():
-    """Name to path of the project's separator files."""
-    files = sorted(resource_folder("hparams").glob("*.yaml"))
-    return {
-        path.stem: path for path in files
-        if re.search("^Encoder:", path.read_text(encoding="utf-8"), re.MULTILINE)
-    }
 
 
 def _check_needed(keys, path):

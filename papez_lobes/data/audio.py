@@ -151,10 +151,10 @@ class AudioReader:
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Read to the end, `frames` samples at a time, at the recording's own rate.
 
-        By default these are about 65,000 of all channels together. Yields arrays [n], float32, n >
-        0, at `sample_rate`. In a row they equal `read_audio` of the whole recording, to 1e-6 of its
-        peak where the rate changes. Raises UserError if the recording holds NaN or infinite
-        samples, or none, or is truncated or damaged.
+        By default these are about 65,000 of all channels together. Yields arrays [n], float32 and
+        not empty, at `sample_rate`. In a row they equal `read_audio` of the whole recording, to
+        1e-6 of its peak where the rate changes. Raises UserError if the recording holds NaN or
+        infinite samples, or none, or is truncated or damaged.
         """
         resampler = Resampler(self.info.sample_rate, self.sample_rate)
         for piece in self._pieces(frames):

@@ -38,14 +38,12 @@ def quiet_speechbrain() -> None:
 
     A log.txt on a full disk is passed over, without the tracebacks that Python would print.
     """
+    def is_shown(record):
+        return bool(logging.getLogger().handlers) or ConsoleFilter().filter(record)
+
     logging.raiseExceptions = False
     for name in ("speechbrain.utils.quirks", "speechbrain.utils.train_logger"):
-        logging.getLogger(name).addFilter(_before_set_up)
-
-
-def _before_set_up(record):
-    """Before logging is set up, show what `ConsoleFilter` shows."""
-    return bool(logging.getLogger().handlers) or ConsoleFilter().filter(record)
+        logging.getLogger(name).addFilter(is_shown)
 
 
 def check_tensorboard() -> None:
