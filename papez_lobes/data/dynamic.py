@@ -56,8 +56,6 @@ class DynamicMixtures(EpochAware, Dataset):
         if segment_seconds is None:
             raise UserError("segment_seconds is null: mixing on the fly needs a length; try 4.0")
         check_segment(segment_seconds)
-        if count < 1:
-            raise ValueError(f"mixtures per epoch is {count}: it must be at least 1")
         self.count, self.sample_rate, self.seed = count, sample_rate, seed
         self.rules = MixingRules(num_spks, (segment_seconds, segment_seconds), **rules)
         self.speech = build_store(speech_folder, Path(store_folder, "speech"), sample_rate,
