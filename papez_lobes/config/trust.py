@@ -58,8 +58,9 @@ def find_danger(tree: dict) -> str | None:
                 return f"{where} is a YAML alias, which can be of unlimited size"
             seen.add(id(node))
         if isinstance(node, dict):
-            waiting += [(f"{where}.{key}".lstrip("."), part) for pair in node.items()
-                        for key, part in zip((pair[0], pair[0]), pair)]
+            for key, value in node.items():
+                name = f"{where}.{key}".lstrip(".")
+                waiting += [(name, key), (name, value)]
         elif isinstance(node, list):
             waiting += [(f"{where}.{index}", item) for index, item in enumerate(node)]
     return None

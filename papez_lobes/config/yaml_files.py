@@ -55,7 +55,7 @@ def build(tree: dict, path: str | Path) -> dict:
     return _call(load_hyperpyyaml, tree, path)
 
 
-def fill_in(tree: dict) -> dict:
+def fill_in(node, tree: dict | None = None):
     """Replace references to plain values by these values, in place; return the tree.
 
     HyperPyYAML is left with references to what is built. It would take names of folders for
@@ -67,7 +67,25 @@ def fill_in(tree: dict) -> dict:
     >>> dict(fill_in(tree))
     {'a': -1e-05, 'b': -2e-05, 'c': [-2e-05], 'd': 'out/-1e-05'}
     """
-    return _fill_in(tree, tree)
+    tree = node if tree is None else tree
+    if isinstance(node, dict):
+        for key in node:
+            node[key] = fill_in(node[key], tree)
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            node[index] = fill_in(item, tree)
+    elif tag_of(node) == "!ref":
+        try:
+            return value_of(node, tree)
+        except NO_VALUE:
+            return node  # of something that is built, or wrong: HyperPyYAML says so
+    elif tag_of(node) == "!tuple":
+        # HyperPyYAML reads it by YAML 1.1, where 1e-5 is text and 1.0e-05 a number
+        with suppress(YAMLError):  # HyperPyYAML says what is wrong
+            items = ruamel.yaml.YAML(typ="safe").load(f"[{node.value[1:-1]}]")
+            text = yaml.safe_dump(items, default_flow_style=True, width=4096).strip()
+            node.value = f"({text[1:-1]})"
+    return node
 
 
 def value_of(node, tree: dict):
@@ -137,27 +155,6 @@ def _call(function, tree, path):
         return function(stream)
     except Exception as error:  # HyperPyYAML hands on whatever a constructor raises
         raise UserError(f"{path}: {one_line(error)}") from error
-
-
-def _fill_in(node, tree):
-    if isinstance(node, dict):
-        for key in node:
-            node[key] = _fill_in(node[key], tree)
-    elif isinstance(node, list):
-        for index, item in enumerate(node):
-            node[index] = _fill_in(item, tree)
-    elif tag_of(node) == "!ref":
-        try:
-            return value_of(node, tree)
-        except NO_VALUE:
-            return node  # of something that is built, or wrong: HyperPyYAML says so
-    elif tag_of(node) == "!tuple":
-        # HyperPyYAML reads it by YAML 1.1, where 1e-5 is text and 1.0e-05 a number
-        with suppress(YAMLError):  # HyperPyYAML says what is wrong
-            items = ruamel.yaml.YAML(typ="safe").load(f"[{node.value[1:-1]}]")
-            text = yaml.safe_dump(items, default_flow_style=True, width=4096).strip()
-            node.value = f"({text[1:-1]})"
-    return node
 
 
 def _calculate(text):
