@@ -32,9 +32,17 @@ def corpus_folder(data_folder: str | Path, corpus: str) -> Path:
     return folder
 
 
-def rate_folder(data_folder: str | Path, sample_rate: int, version: str) -> Path:
-    """The folder of a rate and a version, such as 'wav16k/max', of WSJ0-mix, LibriMix and WHAM!."""
-    return Path(data_folder, f"wav{sample_rate // 1000}k", version)
+def split_folder(
+    data_folder: str | Path, split: str, sample_rate: int = 8000, version: str = "min"
+) -> Path:
+    """Return the folder of a split, as WSJ0-mix, LibriMix and WHAM! name it.
+
+    Example
+    -------
+    >>> split_folder("2speakers", "tt", 16000, "max").as_posix()
+    '2speakers/wav16k/max/tt'
+    """
+    return Path(data_folder, f"wav{sample_rate // 1000}k", version, split)
 
 
 def source_names(num_spks: int, ending: str = "") -> list[str]:

@@ -46,7 +46,7 @@ def prepare_librimix(
 
     def find(split: str) -> list[Mixture]:
         root = folders.corpus_folder(data_folder, f"Libri{num_spks}Mix")
-        folder = folders.rate_folder(root, sample_rate, version) / names[split]
+        folder = folders.split_folder(root, names[split], sample_rate, version)
         parts = folders.check_split(folder, mixture_type, num_spks, root, "a LibriMix folder", HINT)
         metadata = folder.parent / "metadata" / f"mixture_{folder.name}_{mixture_type}.csv"
         if not metadata.exists():

@@ -38,7 +38,7 @@ def prepare_wham(
 
     def find(split: str) -> list[Mixture]:
         root = folders.corpus_folder(data_folder, CORPUS)
-        folder = folders.rate_folder(root, sample_rate, version) / split
+        folder = folders.split_folder(root, split, sample_rate, version)
         ending = "_reverb" if reverberant else ""
         if not reverberant and (folder / f"{mixture_type}_anechoic").is_dir():
             ending = "_anechoic"  # WHAMR!, which has WHAM!'s mixtures under this name

@@ -6,22 +6,10 @@
 from pathlib import Path
 
 from papez_lobes.data import folders
+from papez_lobes.data.folders import split_folder
 from papez_lobes.data.inspection import Mixture
 from papez_lobes.data.manifests import prepare_manifests
 from papez_lobes.errors import UserError
-
-
-def split_folder(
-    data_folder: str | Path, split: str, sample_rate: int = 8000, version: str = "min"
-) -> Path:
-    """Return the folder with `mix`, `s1`, ... of a split.
-
-    Example
-    -------
-    >>> split_folder("2speakers", "tt", 16000, "max").as_posix()
-    '2speakers/wav16k/max/tt'
-    """
-    return folders.rate_folder(data_folder, sample_rate, version) / split
 
 
 def mixture_files(folder: str | Path, name: str, num_spks: int) -> list[Path]:
