@@ -31,10 +31,14 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     >>> [len(resample(np.ones(count), 48000, 8000)) for count in (1, 6, 7, 48000)]
     [1, 1, 2, 8000]
     """
+    samples = _as_float(samples)
     if from_rate == to_rate:
-        return _as_float(samples)
+        return samples
     resampler = Resampler(from_rate, to_rate)
-    return np.concatenate([resampler.feed(samples), resampler.flush()], axis=-1)
+    before, *_ = _block(resampler.up, resampler.down)
+    resampler.pending = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(before, 0)])
+    resampler.fed = samples.shape[-1]
+    return resampler.flush()  # all at once
 
 
 class Resampler:
