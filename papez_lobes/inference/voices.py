@@ -11,13 +11,13 @@ import numpy as np
 FRAME, BLOCK = 0.032, 4  # seconds of a frame; frames in a block
 MEL_BANDS, CEPSTRA, VOICE_DIMENSIONS = 20, 18, 16
 SPEECH_DB = 20.0  # frames this far below the loud ones tell nothing of a voice
-CLEAN_DB = 3.0  # an output tells of a voice in full where it is alone, not at all at this share
+CLEAN_DB = 6.0  # an output tells of a voice in full where it is alone, not at all at this share
 PAUSE_DB = 30.0  # blocks this far below the loud ones are pauses, where a change costs least
-SWITCH_COST = 10.0  # of a change of the permutation where one speaks
+SWITCH_COST = 40.0  # of a change of the permutation where one speaks
 OVERLAP_COST = 100.0  # in addition where several do: the separator hardly confuses them then
 AGREEMENT = 20.0  # of a block with itself
 VOICE = 0.12  # of a frame with a squared distance of one
-SMOOTHING = 5  # blocks on either side that a voice print takes in
+SMOOTHING = 10  # blocks on either side that a voice print takes in
 SWITCH_FADE = 0.016  # seconds
 HISTORY, HISTORY_BLOCK = 600, 8  # blocks of about a second; BLOCKs in one of them
 LEARN_EVERY = 5.0  # seconds of speech
