@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure how much of a training loop is its forward and backward pass.
+"""Measure a training loop: its forward and backward pass alone, and several processes.
 
     cd recipes/WSJ0Mix/separation
     OMP_NUM_THREADS=1 python ../../../benchmarks/training_speed.py hparams/papez_small.yaml \
@@ -10,8 +10,16 @@ loss, backward pass, clipping, optimizer and weight average. After each of its s
 forward and backward pass (separation, mean square of the estimates) of the same batch is timed
 too, so that both meet the same conditions. Printed are medians, in seconds of audio per second of
 the clock and of computing.
+
+With `--processes 2` as the first argument, the same training is timed with one process and with
+two, which share each batch. Between them, two trainings of one process and half the batch run side
+by side. What they lack to twice the speed of one, the machine does not give. What two processes of
+one training lack to them is the price of training together.
 """
 
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,17 +29,20 @@ import speechbrain as sb
 import torch
 
 from papez_lobes.config.experiments import load_experiment
+from papez_lobes.tables import markdown_table
 from papez_lobes.training.brain import Separation
 
 WARM_UP, STEPS = 3, 20
+ROUNDS = 3  # of `--processes`, interleaved; the best of each is reported
+AS_JSON = "PAPEZ_TRAINING_SPEED"  # environment: print the loop's speed alone, as JSON
 
 
 class Timed(Separation):
     """The project's Brain, which times its steps and the bare passes in between."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments, with_bare=True, **options):
         super().__init__(*arguments, **options)
-        self.times = {"loop": [], "bare": []}
+        self.times = {"loop": [], "bare": []} if with_bare else {"loop": []}
         self.last = None
 
     def fit_batch(self, batch):
@@ -39,12 +50,13 @@ class Timed(Separation):
         loss = super().fit_batch(batch)
         if self.last is not None:
             self.times["loop"].append([now - then for now, then in zip(_clocks(), self.last)])
-        before = _clocks()
-        with self.training_ctx:
-            estimates, _ = self.compute_forward(batch, sb.Stage.TRAIN)
-        estimates.float().square().mean().backward()
-        self.times["bare"].append([now - then for now, then in zip(_clocks(), before)])
-        self.zero_grad(set_to_none=True)
+        if "bare" in self.times:
+            before = _clocks()
+            with self.training_ctx:
+                estimates, _ = self.compute_forward(batch, sb.Stage.TRAIN)
+            estimates.float().square().mean().backward()
+            self.times["bare"].append([now - then for now, then in zip(_clocks(), before)])
+            self.zero_grad(set_to_none=True)
         self.last = _clocks()
         return loss
 
@@ -53,27 +65,101 @@ def _clocks():
     return time.perf_counter(), time.process_time()
 
 
-def main() -> None:
-    """Run the measurement; arguments are those of train.py."""
+def train(argv: list[str], with_bare: bool = True) -> tuple[Timed, dict]:
+    """Train some steps, in this process or in those of torchrun.
+
+    Arguments
+    ---------
+    argv : list of str
+        Arguments of train.py.
+    with_bare : bool
+        Also run the bare passes.
+
+    Returns
+    -------
+    brain : Timed
+        With the times.
+    rates : dict
+        "loop", "bare": audio-s/s by the clock and by computing, of all processes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
     with tempfile.TemporaryDirectory() as folder:
-        argv = [*sys.argv[1:], "--data_folder", folder, "--output_folder", folder,
-                "--num_workers", "0"]
+        argv = [*argv, "--data_folder", folder, "--output_folder", folder, "--num_workers", "0"]
         experiment = load_experiment(argv)
         hparams = experiment.hparams
+        sb.utils.distributed.ddp_init_group(experiment.run_opts)
         data = hparams["train_set"](None)
-        data.count = hparams["batch_size"] * (WARM_UP + STEPS)
-        brain = Timed(hparams["modules"], hparams["optimizer"], hparams, experiment.run_opts)
+        data.count = hparams["batch_size"] * processes * (WARM_UP + STEPS)
+        brain = Timed(hparams["modules"], hparams["optimizer"], hparams, experiment.run_opts,
+                      with_bare=with_bare)
         brain.fit(range(1, 2), data, progressbar=False,
                   train_loader_kwargs=hparams["train_dataloader_opts"])
-        audio = hparams["batch_size"] * hparams["segment_seconds"]
-    print(f"{Path(argv[0]).name}, {hparams['batch_size']} x {hparams['segment_seconds']:g} s, "
-          f"{brain.precision}, {torch.get_num_threads()} thread(s)\n")
-    print("| | audio-s/s, clock | audio-s/s, computing |\n| --- | --: | --: |")
+        audio = hparams["batch_size"] * processes * hparams["segment_seconds"]
     rates = {}
     for name, times in brain.times.items():
         medians = torch.tensor(times[WARM_UP:], dtype=torch.float64).median(dim=0).values
         rates[name] = (audio / medians).tolist()
-        print(f"| {name} | {rates[name][0]:.0f} | {rates[name][1]:.0f} |")
+    return brain, rates
+
+
+def compare_processes(argv: list[str], processes: int) -> str:
+    """Time a training with one process and with several; returns a Markdown table."""
+    whole, share = _batch_size(argv, 1), _batch_size(argv, processes)
+    plain = [sys.executable, __file__]
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                f"--nproc_per_node={processes}", __file__]
+    launches = {
+        "one process": [[*plain, *whole]],
+        f"{processes} trainings side by side": [[*plain, *share]] * processes,
+        f"{processes} processes of one training": [[*together, *share]],
+    }
+    best = dict.fromkeys(launches, 0.0)
+    for _ in range(ROUNDS):
+        for name, commands in launches.items():
+            best[name] = max(best[name], _run(commands))
+    one = best["one process"]
+    rows = [[name, f"{rate:.0f}", f"{rate / one:.2f}"] for name, rate in best.items()]
+    return markdown_table(["", "audio-s/s", "of one"], rows)
+
+
+def _batch_size(argv, processes):
+    """The arguments, with each process's share of the batch."""
+    size = load_experiment([*argv, "--data_folder", ".", "--output_folder", "."]).hparams[
+        "batch_size"]
+    if size % processes:
+        sys.exit(f"training_speed.py: batch_size {size}: must be a multiple of {processes}")
+    return [*argv, "--batch_size", str(size // processes)]
+
+
+def _run(commands):
+    """Run commands at the same time; returns the sum of their speeds."""
+    environment = os.environ | {AS_JSON: "1", "OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+               for command in commands]
+    printed = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        sys.exit("training_speed.py: a training has failed, see above")
+    return sum(json.loads(text.splitlines()[-1])["loop"][0] for text in printed)
+
+
+def main() -> None:
+    """Run the measurement; arguments are those of train.py."""
+    argv = sys.argv[1:]
+    if argv[:1] == ["--processes"]:
+        print(compare_processes(argv[2:], int(argv[1])), end="")
+        return
+    if AS_JSON in os.environ:
+        _, rates = train(argv, with_bare=False)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(rates))
+        return
+    brain, rates = train(argv)
+    hparams = brain.hparams
+    print(f"{Path(argv[0]).name}, {hparams.batch_size} x {hparams.segment_seconds:g} s, "
+          f"{brain.precision}, {torch.get_num_threads()} thread(s)\n")
+    print("| | audio-s/s, clock | audio-s/s, computing |\n| --- | --: | --: |")
+    for name, (clock, computing) in rates.items():
+        print(f"| {name} | {clock:.0f} | {computing:.0f} |")
     share = [f"{loop / bare:.0%}" for loop, bare in zip(rates["loop"], rates["bare"])]
     print(f"| loop by bare | {share[0]} | {share[1]} |")
 

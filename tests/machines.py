@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -28,17 +29,25 @@ class Machine:
     name : str
         By which the other machine reaches it.
     prefix : tuple of str
-        What to write before a command that it is to run. If the process of a command is killed, so
-        are all those that it has started.
+        What to write before a command that it is to run.
+    space : str or None
+        Its network namespace.
     """
 
     name: str
-    prefix: tuple
+    prefix: tuple = ()
+    space: str | None = None
 
     def start(self, command, **options):
         """Start a command, whose output is one stream of text."""
         return subprocess.Popen([*self.prefix, *map(str, command)], stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True, **options)
+
+    def die(self):
+        """Kill all of its processes."""
+        listed = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True)
+        for process in map(int, listed.stdout.split()):
+            os.kill(process, signal.SIGKILL)
 
 
 @contextmanager
@@ -65,9 +74,9 @@ def two_machines(folder):
         lines = ["127.0.0.1 localhost", *map(" ".join, zip(addresses, NAMES))]
         hosts.write_text("\n".join(lines) + "\n")
         yield [Machine(name, (
-            "ip", "netns", "exec", space, "unshare", "--uts", "--mount", "--mount-proc", "--pid",
-            "--fork", "--kill-child", "sh", "-c", INSIDE, "sh", name, str(hosts),
-        )) for name, space in zip(NAMES, spaces)]
+            "ip", "netns", "exec", space, "unshare", "--uts", "--mount", "sh", "-c", INSIDE, "sh",
+            name, str(hosts),
+        ), space) for name, space in zip(NAMES, spaces)]
     finally:
         for space in spaces:
             _ip("netns", "del", space)
@@ -82,15 +91,17 @@ def _ip(*words, check=False):
     return done.returncode == 0
 
 
-def launch_line(host):
+def launch_line(endpoint):
     """The README's command that starts a training on one of two machines, up to train.py."""
-    line = re.search(r"^torchrun --nnodes=2 (?:.*\\\n)*.*$", README.read_text("utf-8"), re.M)[0]
-    assert line.endswith(TRAINING)
-    words = shlex.split(line.removesuffix(TRAINING).replace("\\\n", " "))
-    own = {"torchrun": [sys.executable, "-m", "torch.distributed.run"],
-           "--nproc_per_node=4": ["--nproc_per_node=1"]}
-    assert own.keys() <= set(words) and "HOST" in line
-    return [changed.replace("HOST", host) for word in words for changed in own.get(word, [word])]
+    line = re.search(r"^.*torchrun --nnodes=2 (?:.*\\\n)*.*$", README.read_text("utf-8"), re.M)[0]
+    line = line.removesuffix(TRAINING).replace("\\\n", " ")
+    for documented, here in {
+        "torchrun": f"{shlex.quote(sys.executable)} -m torch.distributed.run",
+        "--nproc_per_node=4": "--nproc_per_node=1", "HOST:29500": endpoint,
+    }.items():
+        assert line.count(documented) == 1
+        line = line.replace(documented, here)
+    return ["env", *shlex.split(line)]
 
 
 def slurm_script(training):

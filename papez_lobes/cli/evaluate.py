@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from papez_lobes.cli.options import add_device, add_dtype, add_overwrite, add_trust
@@ -31,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--group-by", metavar="REGEX", help="also report groups of mixtures, named by what this "
         "expression matches in an ID")
     add("--limit", type=int, metavar="N", help="evaluate only the first N mixtures")
-    add("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), metavar="N",
-        help="processes that compute measures (default: one less than there are processors)")
+    add("--jobs", type=int, metavar="N", help="processes that compute measures (default: one less "
+        "than there are processors; with --ray as many as there are cores)")
+    add("--ray", metavar="local|ADDRESS", help="compute measures on a Ray cluster, see "
+        "docs/scale.md; needs `pip install papez-lobes[ray]`")
     add_device(parser)
     add_dtype(parser)
     add_trust(parser)
@@ -55,20 +58,34 @@ def run(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out or Path("results/evaluation", Path(arguments.bundle).resolve().name))
     check_folder(out, arguments.overwrite)
     overrides, device = _parse_overrides(arguments.overrides), checked_device(arguments.device)
-    separator, num_spks, sample_rate = load_model(
-        arguments.bundle, overrides, device, arguments.dtype, arguments.trust)
-    measures = available(arguments.measures, sample_rate)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _open_pool(arguments) as pool:
+        separator, num_spks, sample_rate = load_model(
+            arguments.bundle, overrides, device, arguments.dtype, arguments.trust)
+        measures = available(arguments.measures, sample_rate)
+        jobs = arguments.jobs or max(1, (os.cpu_count() or 2) - 1) if pool is None else pool.size
         manifest = find_manifest(arguments.data, folder, num_spks, sample_rate, arguments.split,
                                  arguments.version)
-        evaluation = evaluate(separator, manifest, num_spks, sample_rate, device, measures,
-                              arguments.jobs, arguments.limit)
+        evaluation = evaluate(separator, manifest, num_spks, sample_rate, device, measures, jobs,
+                              arguments.limit, pool=pool)
     about = provenance(
         bundle_folder(arguments.bundle), command=shlex.join(["papez", *sys.argv[1:]]),
         overrides=arguments.overrides, data=str(arguments.data), device=device,
-        dtype=arguments.dtype, jobs=arguments.jobs,
+        dtype=arguments.dtype, jobs=jobs,
     )
     print(write_evaluation(evaluation, about, out, arguments.group_by))
+
+
+@contextmanager
+def _open_pool(arguments):
+    """The pool of --ray; None without it."""
+    if arguments.ray is None:
+        yield None
+        return
+    from papez_lobes.inference.ray_pool import open_pool
+
+    # Ray prints messages of its own
+    with redirect_stdout(sys.stderr), open_pool(arguments.ray, arguments.jobs) as pool:
+        yield pool
 
 
 def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32",

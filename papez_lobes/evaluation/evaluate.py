@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def evaluate(
     separator: Separator, manifest: str | Path, num_spks: int, sample_rate: int,
     device: str | torch.device = "cpu", measures: Sequence[str] = ("sdr",), jobs: int = 1,
     limit: int | None = None, examples: int = 0,
-    context: Callable[[], AbstractContextManager] = nullcontext,
+    context: Callable[[], AbstractContextManager] = nullcontext, pool: Executor | None = None,
 ) -> Evaluation:
     """Separate and score mixtures one at a time, while worker processes compute measures.
 
@@ -158,6 +158,8 @@ def evaluate(
         Number of mixtures, from the beginning, whose signals are kept.
     context : callable
         Makes the context in which mixtures are separated, e.g. an autocast.
+    pool : concurrent.futures.Executor, optional
+        Of `jobs` workers, whose `submit` is used. Default: processes of this machine.
 
     Returns
     -------
@@ -178,7 +180,8 @@ def evaluate(
     rows, worst, first, gains = [], [], [], []
     depths, pending = Counter(), deque()
     bar = tqdm(total=len(mixtures), desc="evaluating", unit="mixture", disable=None)
-    with bar, _workers(jobs if measures else 0) as pool:
+    workers = _workers(jobs if measures else 0) if pool is None else nullcontext(pool)
+    with bar, workers as pool:
         for number, (name, paths) in enumerate(mixtures):
             with torch.inference_mode(), context():
                 example = _separate(separator, name, *_read(paths), sample_rate, device)

@@ -1,16 +1,19 @@
-"""Separation of many recordings by the machines of a Ray cluster.
+"""Pools of Ray's actors, which work on the machines of a cluster.
 
-Ray's actors are used, and not Ray Data. Ray Data repeats what a killed worker did without end, so
-that one recording that takes too much memory would stop all others. It also hands out results by
-blocks of recordings, all of which it does again where one was lost.
+They separate many recordings (`papez separate --ray`) or measure estimates (`papez evaluate
+--ray`). Ray's actors are used, and not Ray Data. Ray Data repeats what a killed worker did without
+end, so that one recording that takes too much memory would stop all others. It also hands out
+results by blocks of recordings, all of which it does again where one was lost.
 """
 
 import os
 import socket
 import sys
 import tempfile
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +29,206 @@ from papez_lobes.inference.recordings import Recording
 from papez_lobes.inference.remote import STANDARD_INPUT, is_url, list_files
 
 LOCAL = "local"  # the address of a cluster that is started here, for this command alone
-TRIES = 3  # of a recording whose worker is killed
+TRIES = 3  # of a task whose worker is killed
 START_TRIES = 3  # of workers in a row that cannot start
+
+
+@contextmanager
+def open_pool(
+    address: str = LOCAL, jobs: int | None = None, kind: str = "CPU",
+    initializer: Callable | None = None, *initargs: object,
+) -> Iterator["ActorPool"]:
+    """Connect to a Ray cluster, and make a pool of actors, until the context ends.
+
+    Arguments
+    ---------
+    address : str
+        Of the cluster's head, as `ray.init` takes it, or "local" to use this machine alone.
+    jobs : int, optional
+        Greatest number of actors. Default: one for each core or GPU that the cluster has now.
+    kind : str
+        "CPU" or "GPU": what an actor needs one of.
+    initializer : callable, optional
+        A function of this package that each actor calls once, before its first task.
+    *initargs : object
+        Its arguments, which are sent to a machine once.
+
+    Raises
+    ------
+    UserError
+        Ray is not installed, the cluster cannot be reached, or it has no such core or GPU.
+    """
+    ray = _connect(address)
+    try:
+        available = int(ray.cluster_resources().get(kind, 0))
+        if not available:
+            raise UserError(f"--ray {address}: this cluster has no {kind}; add machines or name "
+                            "another --device")
+        yield ActorPool(ray, jobs or available, kind, initializer, *initargs)
+    finally:
+        ray.shutdown()
+
+
+def _connect(address):
+    """Ray, connected to a cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f"--ray {address}: needs ray: `pip install papez-lobes[ray]`") from error
+    try:
+        if ":" in address:  # Ray itself would wait for minutes
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(
+            address=address, log_to_driver=False, logging_level="error",
+            **({"include_dashboard": False} if address == LOCAL else {}),
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--ray {address}: no cluster answers ({reason}); start one by `ray start "
+                        "--head`, or use --ray local") from error
+    return ray
+
+
+class KilledTask(UserError):
+    """A task's worker was killed `TRIES` times."""
+
+
+class Task(Future):
+    """The future of a task; waiting for its result keeps the pool at work."""
+
+    def __init__(self, pool: "ActorPool", work: tuple):
+        super().__init__()
+        self.pool, self.work = pool, work
+        self.tries = 0
+
+    def result(self) -> object:
+        """What the function returned; raises what it raised, or `KilledTask`."""
+        while not self.done():
+            self.pool.advance()
+        return super().result()
+
+
+class ActorPool:
+    """Like `concurrent.futures.ProcessPoolExecutor`, with Ray's actors as processes.
+
+    Each actor does one task at a time. If it is killed, another does its task, at most three times
+    in all. The pool works while `submit`, `advance` or a task's `result` is called.
+
+    Arguments
+    ---------
+    ray : module
+        Ray, connected.
+    size : int
+        Greatest number of actors.
+    kind, initializer, *initargs
+        See `open_pool`.
+    """
+
+    def __init__(self, ray, size: int, kind: str = "CPU", initializer: Callable | None = None,
+                 *initargs: object):
+        # Ray's own retries have no limit for a task; `Task.tries` counts them
+        resources = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
+        worker = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Worker)
+        initargs = [ray.put(argument) for argument in initargs]
+        self._start_actor = lambda: worker.remote(initializer, *initargs)
+        self.ray, self.size = ray, size
+        self.waiting = deque()  # tasks
+        self.idle = []  # actors
+        self.busy = {}  # what an actor promised -> (the actor, its task or None: it starts)
+        self.failed_starts = 0
+
+    def submit(self, function: Callable, *arguments: object) -> Task:
+        """Let an actor call a function of this package, without waiting for it."""
+        task = self.add(function, *arguments)
+        self.advance(timeout=0)
+        return task
+
+    def add(self, function: Callable, *arguments: object) -> Task:
+        """Like `submit`, but the task is handed out by the next call of `advance`."""
+        self.waiting.append(Task(self, (function, *arguments)))
+        return self.waiting[-1]
+
+    def advance(self, timeout: float | None = None) -> list[Task]:
+        """Hand out tasks, and wait until an actor has started, is done or lost.
+
+        At least one task must be unfinished. Returns the tasks that became done, at most one.
+        Raises UserError if no actor can start.
+        """
+        self._hand_out()
+        done = []
+        for promise in self.ray.wait([*self.busy], timeout=timeout)[0]:
+            actor, task = self.busy.pop(promise)
+            self._receive(promise, actor, task)
+            if task is not None and task.done():
+                done.append(task)
+        self._hand_out()
+        return done
+
+    def _hand_out(self):
+        """Give tasks to idle actors, and start actors for the others."""
+        while self.waiting and self.idle:
+            actor, task = self.idle.pop(), self.waiting.popleft()
+            self.busy[actor.work.remote(*task.work)] = actor, task
+        starting = sum(task is None for _, task in self.busy.values())
+        for _ in range(min(len(self.waiting) - starting, self.size - len(self.busy))):
+            actor = self._start_actor()
+            self.busy[actor.start.remote()] = actor, None
+
+    def _receive(self, promise, actor, task):
+        """Take what an actor has promised, or note why there is nothing."""
+        errors = self.ray.exceptions
+        try:
+            result = self.ray.get(promise)
+        except errors.RayTaskError as error:
+            if task is None:
+                self._lose(actor, task, f"{error.cause}")
+            else:  # the function has raised it, and the actor goes on
+                self.idle.append(actor)
+                task.set_exception(error.cause)
+        except errors.RayError as error:
+            self._lose(actor, task, str(error).strip().splitlines()[0])
+        else:
+            self.failed_starts = 0
+            self.idle.append(actor)
+            if task is not None:
+                task.set_result(result)
+
+    def _lose(self, actor, task, reason):
+        """Let another actor do the task of one that is lost, unless that happens too often."""
+        self.ray.kill(actor)  # it may be alive, and unreachable
+        if task is None:
+            self.failed_starts += 1
+            if self.failed_starts >= START_TRIES:
+                raise UserError(f"no worker of Ray's can start ({reason}); use fewer --jobs if "
+                                "memory is short")
+            return
+        task.tries += 1
+        if task.tries < TRIES:
+            self.waiting.appendleft(task)
+        else:
+            task.set_exception(KilledTask(f"its worker was killed {TRIES} times, perhaps for want "
+                                          "of memory"))
+
+
+class _Worker:
+    """The actor: a process that does one task at a time."""
+
+    def __init__(self, initializer, *initargs):
+        self.initializer, self.initargs = initializer, initargs
+
+    def start(self):
+        """Call the initializer."""
+        if self.initializer is not None:
+            self.initializer(*self.initargs)
+        del self.initargs
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+
+    def work(self, function, *arguments):
+        """Do a task."""
+        return function(*arguments)
 
 
 def separate_on_ray(
@@ -62,46 +263,20 @@ def separate_on_ray(
     UserError
         Ray is not installed, the cluster cannot be reached, or no actor can start.
     """
-    ray = _connect(address)
-    try:
-        waiting = deque()
+    kind = "GPU" if str(options.model.get("device")).startswith("cuda") else "CPU"
+    bundle = Path(options.model["bundle"])
+    in_worker = replace(options, out=_absolute(options.out), existing=OVERWRITE)
+    loading = (_load_separator, in_worker, bundle.name, _read_bundle(bundle))
+    with open_pool(address, jobs, kind, *loading) as pool:
+        tasks = {}
         for recording, outcome in _left_out(recordings, options, num_speakers):
             if outcome is not None:
                 yield outcome
             else:
-                waiting.append(recording)
-        kind = "GPU" if str(options.model.get("device")).startswith("cuda") else "CPU"
-        available = int(ray.cluster_resources().get(kind, 0))
-        if not available:
-            raise UserError(f"--ray {address}: this cluster has no {kind}; add machines or name "
-                            "another --device")
-        size = min(jobs or available, len(waiting))
-        pool = _Pool(ray, replace(options, existing=OVERWRITE), kind)
-        yield from pool.run(waiting, size)
-    finally:
-        ray.shutdown()
-
-
-def _connect(address):
-    """Ray, connected to a cluster."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(f"--ray {address}: needs ray: `pip install papez-lobes[ray]`") from error
-    try:
-        if ":" in address:  # Ray itself would wait for minutes
-            host, _, port = address.rpartition("/")[2].rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(
-            address=address, log_to_driver=False, logging_level="error",
-            **({"include_dashboard": False} if address == LOCAL else {}),
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--ray {address}: no cluster answers ({reason}); start one by `ray start "
-                        "--head`, or use --ray local") from error
-    return ray
+                tasks[pool.add(_separate, _absolute_recording(recording))] = recording
+        while tasks:
+            for task in pool.advance():
+                yield _outcome(tasks.pop(task), task)
 
 
 def _left_out(recordings, options, num_speakers):
@@ -121,132 +296,34 @@ def _left_out(recordings, options, num_speakers):
         yield recording, outcome
 
 
-class _Pool:
-    """Actors that separate, each one recording at a time.
+def _outcome(recording, task):
+    """The outcome of a recording whose task is done."""
+    error = task.exception()
+    if error is None:
+        return replace(task.result(), recording=recording)
+    reason = error if isinstance(error, KilledTask) else repr(error)
+    return Outcome(recording, "failed", reason=f"{recording.source}: {reason}")
 
-    Arguments
-    ---------
-    ray : module
-        Ray, connected.
-    options : BatchOptions
-        Of the actors.
-    kind : str
-        "CPU" or "GPU": what an actor needs one of.
+
+def _load_separator(options, name, files):
+    """Load the separator in a worker.
+
+    `name` is that of the bundle's folder or file, and `files` what `_read_bundle` gives.
     """
-
-    def __init__(self, ray, options, kind):
-        bundle = Path(options.model["bundle"])
-        options = replace(options, out=_absolute(options.out))
-        # Ray's own retries have no limit for a recording; `run` counts them
-        resources = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
-        worker = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Worker)
-        files = ray.put(_read_bundle(bundle))
-        self._start_actor = lambda: worker.remote(options, bundle.name, files)
-        self.ray = ray
-        self.busy = {}  # what an actor promised -> (the actor, its recording or None: it starts)
-        self.tries = Counter()
-        self.failed_starts = 0
-
-    def run(self, waiting: deque, size: int) -> Iterator[Outcome]:
-        """Separate recordings with `size` actors."""
-        unfinished = len(waiting)
-        for _ in range(size):
-            self._start()
-        while unfinished:
-            promise = self.ray.wait([*self.busy])[0][0]
-            actor, recording = self.busy.pop(promise)
-            try:
-                outcome = self._result(promise, recording)
-            except _LostActor as lost:
-                self._replace(actor, recording, lost)
-                if recording is None:
-                    continue
-                if self.tries[recording] < TRIES:
-                    waiting.appendleft(recording)
-                    continue
-                unfinished -= 1
-                reason = (f"{recording.source}: its worker was killed {TRIES} times, perhaps for "
-                          "want of memory")
-                yield Outcome(recording, "failed", reason=reason)
-                continue
-            if waiting:
-                following = waiting.popleft()
-                task = _absolute_recording(following)
-                self.busy[actor.separate.remote(task)] = actor, following
-            else:  # makes room for the actor that takes the place of a lost one
-                self.ray.kill(actor)
-            if outcome is not None:
-                unfinished -= 1
-                yield replace(outcome, recording=recording)
-
-    def _start(self):
-        actor = self._start_actor()
-        self.busy[actor.start.remote()] = actor, None
-
-    def _result(self, promise, recording):
-        """The outcome of a recording; None of an actor that has started."""
-        errors = self.ray.exceptions
-        try:
-            outcome = self.ray.get(promise)
-        except errors.RayTaskError as error:
-            if recording is None:
-                raise _LostActor(f"{error.cause}") from error
-            return Outcome(recording, "failed", reason=f"{recording.source}: {error.cause!r}")
-        except errors.RayError as error:
-            raise _LostActor(str(error).strip().splitlines()[0]) from error
-        self.failed_starts = 0
-        return outcome
-
-    def _replace(self, actor, recording, lost):
-        """Start another actor in the place of a lost one; UserError if that keeps failing."""
-        self.ray.kill(actor)  # it may be alive, and unreachable
-        if recording is None:
-            self.failed_starts += 1
-        else:
-            self.tries[recording] += 1
-        if self.failed_starts >= START_TRIES:
-            raise UserError(f"no worker of Ray's can start ({lost}); use fewer --jobs if memory "
-                            "is short")
-        self._start()
+    global _batch_separator
+    with tempfile.TemporaryDirectory(prefix="papez-") as folder:
+        for place, content in (files or {}).items():
+            path = Path(folder, name, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        bundle = name if files is None else str(Path(folder, name))
+        model = options.model | {"bundle": bundle}
+        _batch_separator = BatchSeparator(replace(options, model=model))
 
 
-class _LostActor(Exception):
-    """An actor, or its machine, was killed."""
-
-
-class _Worker:
-    """The actor: a process that separates one recording at a time.
-
-    Arguments
-    ---------
-    options : BatchOptions
-        What to load and how to write.
-    name : str
-        Of the bundle's folder or file.
-    files : dict or None
-        Path in the bundle -> bytes; None of a bundle that comes with this package.
-    """
-
-    def __init__(self, options, name, files):
-        self.options, self.name, self.files = options, name, files
-
-    def start(self):
-        """Load the separator."""
-        with tempfile.TemporaryDirectory(prefix="papez-") as folder:
-            for place, content in (self.files or {}).items():
-                path = Path(folder, self.name, place)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            bundle = self.name if self.files is None else str(Path(folder, self.name))
-            model = self.options.model | {"bundle": bundle}
-            self.batch_separator = BatchSeparator(replace(self.options, model=model))
-        del self.files
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
-
-    def separate(self, recording):
-        """Separate one recording."""
-        return self.batch_separator(recording)
+def _separate(recording):
+    """Separate a recording in a worker."""
+    return _batch_separator(recording)
 
 
 def _read_bundle(path):

@@ -1,5 +1,6 @@
-"""papez separate --ray: two machines that share no folder, one of which dies in the middle."""
+"""--ray: two machines that share no folder, one of which dies in the middle; pools of workers."""
 
+import csv
 import json
 import logging
 import os
@@ -14,7 +15,9 @@ import pytest
 import soundfile
 
 from papez_lobes.cli.main import main
+from papez_lobes.inference.ray_pool import KilledTask, open_pool
 from tests.tiny import write_tiny_bundle
+from tests.trees import write_small_tree
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
@@ -44,12 +47,15 @@ def one_process(bundle, talks, tmp_path_factory):
     return contents(folder)
 
 
-def separate(*words, ray, **environment):
-    """Run the command, and return what it printed."""
-    command = [sys.executable, "-m", "papez_lobes.cli.main", "separate", *map(str, words), "-d",
-               "cpu", "--ray", ray]
+def papez(*words, ray, **environment):
+    """Run a command of papez, and return what it printed."""
+    command = [sys.executable, "-m", "papez_lobes.cli.main", *map(str, words), "--ray", ray]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True,
                           timeout=300)
+
+
+def separate(*words, ray, **environment):
+    return papez("separate", *words, "-d", "cpu", ray=ray, **environment)
 
 
 def contents(folder):
@@ -155,3 +161,38 @@ def test_an_address_without_a_cluster_is_one_line(bundle, talks, capsys):
     assert main(["separate", str(talks), "-n", str(bundle), "--ray", "127.0.0.1:9"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "--ray 127.0.0.1:9: no cluster answers" in lines[-1]
+
+
+def test_evaluation_gives_the_figures_of_one_process(bundle, tmp_path):
+    tree = write_small_tree(tmp_path / "2speakers", counts=(0, 0, 6))
+    words = ["evaluate", bundle, tree, "--device", "cpu"]
+    done = papez(*words, "--out", tmp_path / "ray", ray="local")
+    assert done.returncode == 0, done.stderr
+    assert "SDR" in done.stdout and "SI-SNR" in done.stdout
+    assert main([*map(str, words), "--jobs", "1", "--out", str(tmp_path / "one")]) == 0
+    tables = []
+    for name in ("ray", "one"):
+        with open(tmp_path / name / "results.csv", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        tables.append([{key: value for key, value in row.items() if key != "rtf"} for row in rows])
+    assert tables[0] == tables[1] and len(tables[0]) >= 6 and "sdr_i" in tables[0][0]
+
+
+def test_a_pool_repeats_what_a_killed_worker_did(tmp_path):
+    marker = tmp_path / "seen"
+
+    def die_once():
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return "done again"
+
+    with open_pool(jobs=2) as pool:
+        killed, failed = pool.submit(os._exit, 1), pool.submit(divmod, 1, 0)
+        again, others = pool.submit(die_once), [pool.submit(pow, number, 2) for number in range(9)]
+        assert [task.result() for task in others] == [number**2 for number in range(9)]
+        assert again.result() == "done again"
+        with pytest.raises(ZeroDivisionError):
+            failed.result()
+        with pytest.raises(KilledTask, match="killed 3 times"):
+            killed.result()

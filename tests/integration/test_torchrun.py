@@ -43,7 +43,7 @@ def namespaces(tmp_path_factory):
 
 @pytest.fixture
 def machines(namespaces):
-    return namespaces or [Machine("localhost", ())] * 2
+    return namespaces or [Machine("localhost")] * 2
 
 
 def free_port():
@@ -57,9 +57,7 @@ class Cluster:
 
     def __init__(self, machines, words, cwd=RECIPE):
         self.machines, self.cwd = machines, cwd
-        port = f":{free_port()}"
-        launcher = [word.replace(":29500", port) for word in launch_line(machines[0].name)]
-        self.command = [*launcher, *words]
+        self.command = [*launch_line(f"{machines[0].name}:{free_port()}"), *words]
         self.nodes = [None, None]
         for number in range(2):
             self.start(number)
@@ -110,7 +108,7 @@ def test_a_machine_that_dies_and_comes_back_ends_with_the_same_weights(namespace
         time.sleep(0.01)
     time.sleep(0.3)  # into a later step
     assert not (interrupted / "train_log.txt").exists()  # the first epoch was not over
-    cluster.nodes[1].kill()
+    namespaces[1].die()
     cluster.nodes[1].communicate()
     cluster.start(1)
     codes, printed = cluster.finish()
