@@ -31,6 +31,7 @@ from papez_lobes.inference.remote import STANDARD_INPUT, is_url, list_files
 LOCAL = "local"  # the address of a cluster that is started here, for this command alone
 TRIES = 3  # of a task whose worker is killed
 START_TRIES = 3  # of workers in a row that cannot start
+CHECK_SECONDS = 60  # without news, after which the cluster is looked at
 
 
 @contextmanager
@@ -84,10 +85,11 @@ def _connect(address):
             address=address, log_to_driver=False, logging_level="error",
             **({"include_dashboard": False} if address == LOCAL else {}),
         )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises that class itself where its processes start too slowly
         reason = " ".join(str(error).split())
-        raise UserError(f"--ray {address}: no cluster answers ({reason}); start one by `ray start "
-                        "--head`, or use --ray local") from error
+        advice = ("try again when this machine is less busy" if address == LOCAL else
+                  "start one by `ray start --head`, or use --ray local")
+        raise UserError(f"--ray {address}: no cluster answers ({reason}); {advice}") from error
     return ray
 
 
@@ -133,7 +135,7 @@ class ActorPool:
         worker = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Worker)
         initargs = [ray.put(argument) for argument in initargs]
         self._start_actor = lambda: worker.remote(initializer, *initargs)
-        self.ray, self.size = ray, size
+        self.ray, self.size, self.kind = ray, size, kind
         self.waiting = deque()  # tasks
         self.idle = []  # actors
         self.busy = {}  # what an actor promised -> (the actor, its task or None: it starts)
@@ -154,11 +156,11 @@ class ActorPool:
         """Hand out tasks, and wait until an actor has started, is done or lost.
 
         At least one task must be unfinished. Returns the tasks that became done, at most one.
-        Raises UserError if no actor can start.
+        Raises UserError if no actor can start, or no machine is left.
         """
         self._hand_out()
         done = []
-        for promise in self.ray.wait([*self.busy], timeout=timeout)[0]:
+        for promise in self._wait(timeout):
             actor, task = self.busy.pop(promise)
             self._receive(promise, actor, task)
             if task is not None and task.done():
@@ -175,6 +177,20 @@ class ActorPool:
         for _ in range(min(len(self.waiting) - starting, self.size - len(self.busy))):
             actor = self._start_actor()
             self.busy[actor.start.remote()] = actor, None
+
+    def _wait(self, timeout):
+        """Wait for one promise; UserError if the machines that could keep it are gone.
+
+        Ray itself would wait for new machines without end.
+        """
+        pause = CHECK_SECONDS if timeout is None else timeout
+        while True:
+            ready = self.ray.wait([*self.busy], timeout=pause)[0]
+            if ready or timeout is not None:
+                return ready
+            if not self.ray.cluster_resources().get(self.kind):
+                raise UserError(f"no machine with a {self.kind} is left in the Ray cluster; start "
+                                "it again, and repeat the command")
 
     def _receive(self, promise, actor, task):
         """Take what an actor has promised, or note why there is nothing."""

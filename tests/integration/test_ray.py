@@ -85,12 +85,25 @@ def store(monkeypatch):
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def address():
+    """Of a Ray cluster of one machine."""
+    cluster = start_cluster(2)
+    yield cluster.address
+    cluster.shutdown()
+
+
+def start_cluster(cores):
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": cores, "include_dashboard": False}
+    return Cluster(initialize_head=True, head_node_args=head)
+
+
 @pytest.fixture
 def two_machines(store):
     """A Ray cluster of two nodes with a core each, and the second node."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = start_cluster(1)
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster, second
@@ -163,10 +176,10 @@ def test_an_address_without_a_cluster_is_one_line(bundle, talks, capsys):
     assert "--ray 127.0.0.1:9: no cluster answers" in lines[-1]
 
 
-def test_evaluation_gives_the_figures_of_one_process(bundle, tmp_path):
+def test_evaluation_gives_the_figures_of_one_process(address, bundle, tmp_path):
     tree = write_small_tree(tmp_path / "2speakers", counts=(0, 0, 6))
     words = ["evaluate", bundle, tree, "--device", "cpu"]
-    done = papez(*words, "--out", tmp_path / "ray", ray="local")
+    done = papez(*words, "--out", tmp_path / "ray", ray=address)
     assert done.returncode == 0, done.stderr
     assert "SDR" in done.stdout and "SI-SNR" in done.stdout
     assert main([*map(str, words), "--jobs", "1", "--out", str(tmp_path / "one")]) == 0
@@ -178,7 +191,7 @@ def test_evaluation_gives_the_figures_of_one_process(bundle, tmp_path):
     assert tables[0] == tables[1] and len(tables[0]) >= 6 and "sdr_i" in tables[0][0]
 
 
-def test_a_pool_repeats_what_a_killed_worker_did(tmp_path):
+def test_a_pool_repeats_what_a_killed_worker_did(address, tmp_path):
     marker = tmp_path / "seen"
 
     def die_once():
@@ -187,7 +200,7 @@ def test_a_pool_repeats_what_a_killed_worker_did(tmp_path):
             os._exit(1)
         return "done again"
 
-    with open_pool(jobs=2) as pool:
+    with open_pool(address) as pool:
         killed, failed = pool.submit(os._exit, 1), pool.submit(divmod, 1, 0)
         again, others = pool.submit(die_once), [pool.submit(pow, number, 2) for number in range(9)]
         assert [task.result() for task in others] == [number**2 for number in range(9)]
