@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--group-by", metavar="REGEX", help="also report groups of mixtures, named by what this "
         "expression matches in an ID")
     add("--limit", type=int, metavar="N", help="evaluate only the first N mixtures")
-    add("--jobs", type=int, metavar="N", help="processes that compute measures (default: one less "
-        "than there are processors; with --ray as many as there are cores)")
+    add("-j", "--jobs", type=int, metavar="N", help="processes that compute measures "
+        "(default: one less than there are processors; with --ray as many as there are cores)")
     add("--ray", metavar="local|ADDRESS", help="compute measures on a Ray cluster, see "
         "docs/scale.md; needs `pip install papez-lobes[ray]`")
     add_device(parser)

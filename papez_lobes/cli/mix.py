@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one or more, e.g. 8000 16000 (default 8000)")
     add("--version", nargs="+", choices=("min", "max"), default=["min"],
         help="cut to the shortest source, or padded to the longest, or both (default min)")
-    add("--jobs", type=int, default=1, metavar="N",
+    add("-j", "--jobs", type=int, default=1, metavar="N",
         help="processes; the files do not depend on it (default 1)")
     drawing = parser.add_argument_group("drawing mixtures, without --list",
                                         argument_default=argparse.SUPPRESS)

@@ -125,7 +125,7 @@ def test_the_command_writes_all_its_files(case, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("papez_lobes.evaluation.evaluate.measure", correlations)
     tree, manifest, bundle = case
     out = tmp_path / "out"
-    options = ["--out", str(out), "--jobs", "2", "--measures", "sdr", "--set", "max_depth=1"]
+    options = ["--out", str(out), "-j", "2", "--measures", "sdr", "--set", "max_depth=1"]
     assert main(["evaluate", str(bundle), str(tree), *options, "--group-by", "m0(0|1)?"]) == 0
     printed = capsys.readouterr().out
     assert "| all | 4 |" in printed and str(out / "evaluation.html") in printed

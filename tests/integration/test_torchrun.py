@@ -69,7 +69,7 @@ class Cluster:
 
     def finish(self):
         """Wait for both; returns their status, and what they printed."""
-        printed = [node.communicate(timeout=300)[0] for node in self.nodes]
+        printed = [node.communicate(timeout=600)[0] for node in self.nodes]
         return [node.returncode for node in self.nodes], "".join(printed)
 
 
@@ -176,6 +176,6 @@ def test_one_batch_by_length_a_process_trains_under_slurm(machines, tmp_path):
              "SLURM_JOB_NODELIST": "machine-[a-b]", "OMP_NUM_THREADS": "1"}
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     done = subprocess.run(["bash", "-eu", tmp_path / "job.sh"], cwd=RECIPE, capture_output=True,
-                          text=True, timeout=300, env=os.environ | slurm | {"PATH": path})
+                          text=True, timeout=600, env=os.environ | slurm | {"PATH": path})
     assert done.returncode == 0, done.stderr[-3000:]
     assert (out / "bundle/masknet.ckpt").is_file()

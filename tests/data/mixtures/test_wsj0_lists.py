@@ -176,7 +176,7 @@ def test_written_lists_give_the_same_mixtures_again(tmp_path, capsys):
     (["OUT", "--list", "tt=2", "tt=3"], "names a split twice"),
     (["OUT", "--list", "tt=2", "cv=3"], r"are of [2, 3] speakers"),
     (["OUT", "--list", "dev=2"], "write it as tr=FILE"),
-    (["OUT", "--list", "tt=2", "--jobs", "0"], "jobs 0: must be 1 or more"),
+    (["OUT", "--list", "tt=2", "-j", "0"], "jobs 0: must be 1 or more"),
     (["OUT", "--list", "tt=2", "--sample-rate", "8000", "11025"], "multiple of 1000"),
 ])
 def test_contradictions_are_refused_in_one_line(wsj0, lists, tmp_path, capsys, words, said):
