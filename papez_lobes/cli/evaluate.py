@@ -62,7 +62,10 @@ def run(arguments: argparse.Namespace) -> None:
         separator, num_spks, sample_rate = load_model(
             arguments.bundle, overrides, device, arguments.dtype, arguments.trust)
         measures = available(arguments.measures, sample_rate)
-        jobs = arguments.jobs or max(1, (os.cpu_count() or 2) - 1) if pool is None else pool.size
+        if pool is None:
+            jobs = arguments.jobs or max(1, (os.cpu_count() or 2) - 1)
+        else:
+            jobs = pool.size
         manifest = find_manifest(arguments.data, folder, num_spks, sample_rate, arguments.split,
                                  arguments.version)
         evaluation = evaluate(separator, manifest, num_spks, sample_rate, device, measures, jobs,
