@@ -12,10 +12,10 @@ too, so that both meet the same conditions. Printed are medians, in seconds of a
 the clock and of computing.
 
 With `--processes 2` as the first argument, the same training is timed with one process and with
-two, which share each batch. Between them, two trainings of one process and half the batch run side
-by side. What they lack to twice the speed of one, the machine does not give. What two processes of
-one training lack to them is the price of training together. On a busy machine only the second pair
-of columns says something: the speed if each process had a core and none waited for another.
+two, as torchrun starts them: each has batches of `batch_size`. Two trainings that run side by side
+say what the machine gives: what they lack to twice the speed of one is not the fault of training
+together. In the last row two processes share the batches of one. On a busy machine only the second
+pair of columns says something: the speed if each process had a core and none waited for another.
 """
 
 import json
@@ -105,14 +105,15 @@ def train(argv: list[str], with_bare: bool = True) -> tuple[Timed, dict]:
 
 def compare_processes(argv: list[str], processes: int) -> str:
     """Time a training with one process and with several; returns a Markdown table."""
-    whole, share = _batch_size(argv, 1), _batch_size(argv, processes)
-    plain = [sys.executable, __file__]
     together = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                 f"--nproc_per_node={processes}", __file__]
+    alone = [sys.executable, __file__, *argv]
     launches = {
-        "one process": [[*plain, *whole]],
-        f"{processes} trainings side by side": [[*plain, *share]] * processes,
-        f"{processes} processes of one training": [[*together, *share]],
+        "one process": [alone],
+        f"{processes} trainings side by side": [alone] * processes,
+        f"{processes} processes of one training": [[*together, *argv]],
+        f"{processes} processes, 1/{processes} of the batch each": [
+            [*together, *argv, "--batch_size", str(_share_of_batch(argv, processes))]],
     }
     best = {name: [0.0, 0.0] for name in launches}
     for _ in range(ROUNDS):
@@ -129,13 +130,13 @@ def compare_processes(argv: list[str], processes: int) -> str:
     return markdown_table(columns, rows)
 
 
-def _batch_size(argv, processes):
-    """The arguments, with each process's share of the batch."""
-    size = load_experiment([*argv, "--data_folder", ".", "--output_folder", "."]).hparams[
-        "batch_size"]
+def _share_of_batch(argv, processes):
+    """The mixtures that each of several processes has of a batch."""
+    folders = ["--data_folder", ".", "--output_folder", "."]
+    size = load_experiment([*argv, *folders]).hparams["batch_size"]
     if size % processes:
         sys.exit(f"training_speed.py: batch_size {size}: must be a multiple of {processes}")
-    return [*argv, "--batch_size", str(size // processes)]
+    return size // processes
 
 
 def _run(commands):
