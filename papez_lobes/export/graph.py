@@ -6,6 +6,7 @@ decides, so that the exported graph computes nothing for a token that has halted
 """
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,7 +25,7 @@ from papez_lobes.norms import EPS, StepLayerNorm, TimeNorm
 from papez_lobes.packing import take_rows
 from papez_lobes.recurrent import RecurrentTransformer
 from papez_lobes.separator import Separator
-from papez_lobes.spectral import SpectralDecoder
+from papez_lobes.spectral import SpectralDecoder, SpectralEncoder, SpectralMaskNet, num_bins
 
 
 class GraphFraming:
@@ -137,24 +138,33 @@ class GraphAttention(ChunkAttention):
             for part in sequences.chunk(3, dim=-1)
         )
         scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+        if mask is not None:  # added: runtimes take longer to choose between two values
+            nothing = torch.zeros(mask.shape)
+            scores = scores + nothing.masked_fill(~mask, -torch.inf)
         return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
 class GraphTimeNorm(TimeNorm):
-    """`papez_lobes.norms.TimeNorm` with sums in float64.
+    """`papez_lobes.norms.TimeNorm` whose sums keep their digits in float32.
 
-    Runtimes may add up the tokens of a long recording one after the other, which loses digits in
-    float32.
+    Runtimes may add up the tokens of a long recording one after the other, where each addition is
+    rounded to the digits of a large sum. So each mean is taken twice: the second time of what is
+    left when the first is subtracted, whose sum stays small. Sums in float64 take several times as
+    long.
     """
 
     def statistics(self, x, mask=None):
         """Like `TimeNorm.statistics`, for one item without padding."""
-        wide = x.double()
-        mean = wide.mean(dim=1, keepdim=True)
-        variance = (wide - mean).square().mean(dim=1, keepdim=True)
-        return mean.to(x.dtype), self.weight * torch.rsqrt(variance.to(x.dtype) + EPS)
+        mean = _mean(x)
+        deviation = x - mean
+        variance = _mean(deviation * deviation)
+        return mean, self.weight * torch.rsqrt(variance + EPS)
+
+
+def _mean(x):
+    """The mean [B, 1, N] over time of x [B, L, N]."""
+    rough = x.mean(dim=1, keepdim=True)
+    return rough + (x - rough).mean(dim=1, keepdim=True)
 
 
 class GraphLayerNorm(StepLayerNorm):
@@ -221,34 +231,92 @@ class GraphTransformer(RecurrentTransformer):
         return output.unsqueeze(0), depth.unsqueeze(0)
 
 
-class GraphSpectralDecoder(SpectralDecoder):
-    """`papez_lobes.spectral.SpectralDecoder` by a transform of whole spectra.
+class GraphSpectralMaskNet(SpectralMaskNet):
+    """`papez_lobes.spectral.SpectralMaskNet` whose masks are transposed while they are few."""
 
-    The exporter writes `irfft` as an operator that ONNX did not allow before 2025.
+    def _bound(self, masks):
+        """Like `SpectralMaskNet._bound`, with masks that lie in memory as [B, C, N, L]."""
+        spectra = masks.flatten(2).transpose(1, 2).unflatten(1, (self.num_spks, -1))
+        bounded = super()._bound(spectra.transpose(2, 3)).transpose(2, 3)
+        return bounded.permute(0, 3, 1, 2)
+
+
+class GraphPReLU(nn.PReLU):
+    """`torch.nn.PReLU` by operators that runtimes have vectorised."""
+
+    def forward(self, input):
+        """Like `torch.nn.PReLU.forward`, with one slope for all channels."""
+        return input.clamp(min=0) + self.weight * input.clamp(max=0)
+
+
+class GraphSpectralEncoder(SpectralEncoder):
+    """`papez_lobes.spectral.SpectralEncoder` as one convolution.
+
+    Runtimes have slow Fourier transforms, or none.
     """
 
-    def _invert(self, spectra):
-        """Windows [B, L, kernel_size] of spectra [B, L, F]."""
-        whole = torch.cat([spectra.conj(), spectra[..., 1:-1].flip(-1)], dim=-1)
-        return torch.fft.fft(whole).real / self.kernel_size
+    def forward(self, mixture, lengths=None):
+        """Like `SpectralEncoder.forward`."""
+        size = mixture.shape[1]
+        frames = self._frames(size)
+        behind = (frames - 1) * self.stride + self.kernel_size - self.margin - size
+        padded = F.pad(mixture, (self.margin, behind)).unsqueeze(1)
+        spectra = F.conv1d(padded, fourier_kernel(self.window), stride=self.stride)
+        real, imaginary = spectra.chunk(2, dim=1)
+        return torch.cat([real, imaginary, -imaginary, real], dim=1)
+
+
+class GraphSpectralDecoder(SpectralDecoder):
+    """`papez_lobes.spectral.SpectralDecoder` as one transposed convolution."""
 
     def forward(self, features, lengths=None):
         """Like `SpectralDecoder.forward`."""
         first, second = features.chunk(2, dim=1)
-        spectrum = (first + second).transpose(1, 2)  # [B, L, 2 F]
-        windows = self._invert(torch.complex(*spectrum.chunk(2, dim=-1))) * self.window
-        size = (windows.shape[1] - 1) * self.stride + self.kernel_size
-        waveform = F.fold(
-            windows.transpose(1, 2), (1, size), (1, self.kernel_size), stride=(1, self.stride)
-        )
-        return waveform.flatten(1)[:, self.margin:]
+        # all frequencies but the ends of the spectrum also stand for their negative
+        ends = torch.arange(num_bins(self.kernel_size)) % (self.kernel_size // 2) == 0
+        gains = (2 - ends.float()).repeat(2).unsqueeze(1) / self.kernel_size
+        waveform = F.conv_transpose1d(
+            (first + second) * gains, fourier_kernel(self.window), stride=self.stride)
+        return waveform.squeeze(1)[:, self.margin:]
+
+
+def fourier_kernel(window: torch.Tensor) -> torch.Tensor:
+    """Cosines, then negative sines, of each frequency, times a window.
+
+    It is computed in the graph, as it would be a twentieth of a small file.
+
+    Arguments
+    ---------
+    window : torch.Tensor
+        [K], K even.
+
+    Returns
+    -------
+    torch.Tensor
+        [2 F, 1, K], F = K / 2 + 1.
+
+    Example
+    -------
+    >>> samples, kernel = torch.randn(8), fourier_kernel(torch.ones(8))
+    >>> spectrum = torch.fft.rfft(samples)
+    >>> wanted = torch.cat([spectrum.real, spectrum.imag])
+    >>> bool(torch.allclose(kernel.squeeze(1) @ samples, wanted, atol=1e-5))
+    True
+    """
+    size = window.shape[0]
+    places = torch.arange(num_bins(size)).unsqueeze(1) * torch.arange(size) % size
+    angles = places * (2 * math.pi / size)
+    return (torch.cat([angles.cos(), -angles.sin()]) * window).unsqueeze(1)
 
 
 TRACEABLE = speechbrain_graphs.TRACEABLE | {
     ChunkAttention: GraphAttention,
     StepLayerNorm: GraphLayerNorm,
     TimeNorm: GraphTimeNorm,
+    nn.PReLU: GraphPReLU,
     RecurrentTransformer: GraphTransformer,
+    SpectralMaskNet: GraphSpectralMaskNet,
+    SpectralEncoder: GraphSpectralEncoder,
     SpectralDecoder: GraphSpectralDecoder,
 }
 

@@ -19,7 +19,7 @@ import papez_lobes
 from papez_lobes.errors import UserError
 from papez_lobes.export.graph import GraphSeparator
 from papez_lobes.export.speechbrain_graphs import OPSET
-from papez_lobes.export.weights import convert_weights
+from papez_lobes.export.weights import SMALLEST, convert_weights
 from papez_lobes.files import write_bytes
 from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, read_bundle
 from papez_lobes.runtime.separator import FORMAT
@@ -103,7 +103,7 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401 - what torch.onnx.export writes with
+        from onnxscript import optimizer  # of what torch.onnx.export writes with
     except ImportError as error:
         raise UserError(
             f"{error.name} is not installed; install papez-lobes[torch,export]") from error
@@ -117,7 +117,10 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
                 graph, (torch.randn(1, EXAMPLE_SAMPLES), *budget), dynamo=True,
                 opset_version=OPSET, input_names=inputs, output_names=outputs, verbose=False,
                 dynamic_shapes={"mixture": {1: samples}} | dict.fromkeys(inputs[1:]),
+                optimize=False,
             )
+        # the exporter's own optimisation would store large tensors that runtimes compute on loading
+        optimizer.optimize(program.model, output_size_limit=SMALLEST)
     except torch.onnx.OnnxExporterError as error:
         # the exporter's own message is a page; its cause is the reason
         reason = " ".join(str(error.__cause__ or error).split())[:200]
