@@ -80,7 +80,8 @@ def by_torch(name: str):
     """A function of samples [T] that separates with torch."""
     import torch
 
-    from papez_lobes.inference.bundle import bundle_folder, load_bundle
+    from papez_lobes.inference.bundle import load_bundle
+    from papez_lobes.inference.shipped import bundle_folder
     from papez_lobes.separator import Separator
 
     torch.set_num_threads(1)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from papez_lobes.evaluation.output_files import check_folder, write_evaluation
     from papez_lobes.evaluation.provenance import provenance
     from papez_lobes.evaluation.reference_metrics import available
-    from papez_lobes.inference.bundle import bundle_folder
+    from papez_lobes.inference.shipped import bundle_folder
 
     for name in ("limit", "jobs"):
         if (value := getattr(arguments, name)) is not None and value < 1:
@@ -104,13 +104,8 @@ def load_model(folder: str, overrides: dict, device: str, dtype: str = "float32"
     from papez_lobes.config.trust import check_trust
     from papez_lobes.config.yaml_files import read_tree
     from papez_lobes.fast.precision import lower_precision
-    from papez_lobes.inference.bundle import (
-        HYPERPARAMS,
-        bundle_folder,
-        is_bundle,
-        load_modules,
-        missing_bundle,
-    )
+    from papez_lobes.inference.bundle import is_bundle, load_modules, missing_bundle
+    from papez_lobes.inference.shipped import HYPERPARAMS, bundle_folder
     from papez_lobes.separator import Separator
 
     folder = bundle_folder(folder)
@@ -153,7 +148,8 @@ def _load_safely(folder, tree, overrides):
     """The same of a model in which there is no danger, without HyperPyYAML and unpickling."""
     from papez_lobes.config.separator_files import FOR_SPEECHBRAIN, set_options
     from papez_lobes.config.trust import build_lobes
-    from papez_lobes.inference.bundle import HYPERPARAMS, load_states, read_checkpoint
+    from papez_lobes.inference.bundle import load_states, read_checkpoint
+    from papez_lobes.inference.shipped import HYPERPARAMS
 
     file, (modules, pretrainer) = folder / HYPERPARAMS, FOR_SPEECHBRAIN
     for name in FOR_SPEECHBRAIN:

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print a table, the default bundle first."""
     from papez_lobes.config.separator_files import build_modules, read_hyperparameters
-    from papez_lobes.inference.bundle import DEFAULT, HYPERPARAMS, is_bundle
+    from papez_lobes.inference.bundle import is_bundle
+    from papez_lobes.inference.shipped import DEFAULT, HYPERPARAMS
     from papez_lobes.profiling.cost import count_parameters
 
     folders = [path for path in resource_folder("pretrained").iterdir() if is_bundle(path)]

@@ -18,6 +18,13 @@ def add_dtype(parser: argparse.ArgumentParser, **options: object) -> None:
     )
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add `--engine`."""
+    parser.add_argument("--engine", choices=("torch", "onnx"), help="what computes: PyTorch, or "
+                        "onnxruntime with the bundle's ONNX file (default: ONNX on a CPU where "
+                        "the bundle has such a file and no option needs PyTorch)")
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add `--trust`."""
     parser.add_argument("--trust", action="store_true", help="also load bundles whose "

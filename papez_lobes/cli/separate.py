@@ -4,7 +4,7 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 
-from papez_lobes.cli.options import add_dtype, add_trust
+from papez_lobes.cli.options import add_dtype, add_engine, add_trust
 from papez_lobes.errors import UserError
 from papez_lobes.inference.remote import STANDARD_INPUT
 
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--overlap", type=float, metavar="S", help="of neighbouring windows, in "
                        "seconds")
     add_dtype(model)
+    add_engine(model)
     model.add_argument("--max-depth", type=int, metavar="D", help="greatest number of steps "
                        "that a token may run")
     model.add_argument("--halting-threshold", type=float, metavar="X",
@@ -112,20 +113,29 @@ def _prepare(arguments, first):
     Budgets are met on the first recording, and become a halting bias that all processes use.
     """
     from papez_lobes.inference.batch import OVERWRITE, REFUSE, SKIP, BatchOptions
+    from papez_lobes.inference.engines import ENGINES, engines_for_files
     from papez_lobes.inference.files import FileOptions
     from papez_lobes.inference.interface import load
 
     given = {name: getattr(arguments, name) for name in OVERRIDES}
+    device = _device(arguments)
+    depth_is_set = arguments.mean_depth is not None or arguments.rtf is not None
+    if arguments.engine is not None:
+        engines = (arguments.engine,)
+    elif arguments.ray is not None:  # the cluster may lack what this machine has
+        engines = ENGINES
+    else:
+        engines = engines_for_files(device, arguments.dtype, depth_is_set)
     model = {
-        "bundle": arguments.bundle, "device": _device(arguments), "dtype": arguments.dtype,
-        "num_speakers": arguments.num_spks, "trust": arguments.trust,
+        "bundle": arguments.bundle, "device": device, "dtype": arguments.dtype,
+        "num_speakers": arguments.num_spks, "trust": arguments.trust, "engines": engines,
         "overrides": {name: value for name, value in given.items() if value is not None},
     }
     separator = load(**model)
     model["bundle"] = separator.path  # other processes need not choose again
     if arguments.ray is not None:
         model["device"] = arguments.device or "cpu"  # the cluster may have what this machine lacks
-    if arguments.mean_depth is not None or arguments.rtf is not None:
+    if depth_is_set:
         budget = {"mean_depth": arguments.mean_depth, "real_time_factor": arguments.rtf}
         model["overrides"] |= _set_budget(separator, first, budget)
     windows = {name: getattr(arguments, name) for name in ("segment", "overlap")}
@@ -143,7 +153,7 @@ def _prepare(arguments, first):
 
 def _device(arguments):
     """The device that was asked for, or the CPU where it does not work."""
-    if arguments.device is None or str(arguments.bundle).endswith(".onnx"):
+    if arguments.device in (None, "cpu") or str(arguments.bundle).endswith(".onnx"):
         return arguments.device
     from papez_lobes.devices import checked_device
 

@@ -21,7 +21,8 @@ from papez_lobes.export.graph import GraphSeparator
 from papez_lobes.export.speechbrain_graphs import OPSET
 from papez_lobes.export.weights import SMALLEST, convert_weights
 from papez_lobes.files import write_bytes
-from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, read_bundle
+from papez_lobes.inference.bundle import read_bundle
+from papez_lobes.inference.shipped import HYPERPARAMS, bundle_folder, fingerprint
 from papez_lobes.runtime.separator import FORMAT
 
 INPUTS = ("mixture", "max_depth", "halting_threshold", "halting_bias")
@@ -74,6 +75,7 @@ def export_bundle(
         "num_spks": hparams["num_spks"],
         "weights": weights,
         "licence": _licence(folder),
+        "bundle_sha256": fingerprint(folder),
         "separator": (folder / HYPERPARAMS).read_text(encoding="utf-8"),
     })
     content = model.SerializeToString()

@@ -182,9 +182,8 @@ def _start_process(options, jobs):
     """Load the separator in a new process, which gets its share of the cores."""
     global _batch_separator
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # Ctrl-C: end without a traceback
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     _batch_separator = BatchSeparator(options)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
 
 
 def _separate(recording):

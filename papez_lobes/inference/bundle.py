@@ -32,7 +32,6 @@ from papez_lobes.config.separator_files import (
     PARTS,
     build_modules,
     load_hparams,
-    read_hyperparameters,
     set_hyperparameters,
 )
 from papez_lobes.config.yaml_files import read_tree
@@ -40,11 +39,9 @@ from papez_lobes.devices import checked_device
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
 from papez_lobes.files import disk_problem, sync_files, sync_folder
+from papez_lobes.inference.shipped import FILES, HYPERPARAMS, ONNX_FILE, bundle_folder
 from papez_lobes.resources import resource_folder
 
-HYPERPARAMS = "hyperparams.yaml"
-DEFAULT = "papez-small-8k"  # the bundle that is used if none is named
-FILES = (HYPERPARAMS, *(f"{part}.ckpt" for part in PARTS))
 FORMAT = 1  # of bundles written here; bundles of earlier versions name none, and are read too
 _FORMAT_LINE = re.compile(rf"^{BUNDLE_FORMAT}: (\d+)$", re.MULTILINE)
 _TAIL = f"""
@@ -74,7 +71,8 @@ def write_bundle(
     Arguments
     ---------
     folder : str or pathlib.Path
-        Folder of the bundle; its parents are made. Other files of an older bundle are kept.
+        Folder of the bundle; its parents are made. Other files of an older bundle are kept, except
+        its ONNX file.
     separator : str or pathlib.Path
         The separator file, which includes no other file.
     hyperparameters : dict
@@ -135,35 +133,6 @@ def write_bundle(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
-
-
-def bundle_folder(name: str | Path) -> Path:
-    """The folder of a bundle, given as a path or as the name of one that comes with the package.
-
-    Example
-    -------
-    >>> bundle_folder("papez-small-8k").parent.name, bundle_folder("results/mine").name
-    ('pretrained', 'mine')
-    """
-    shipped = resource_folder("pretrained") / name
-    return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
-
-
-def shipped_bundles(num_speakers: int) -> list[str]:
-    """Names of the package's bundles for a number of speakers, the largest first.
-
-    Example
-    -------
-    >>> shipped_bundles(3)
-    ['papez-small-8k-3spk']
-    """
-    sizes = {}
-    for folder in resource_folder("pretrained").iterdir():
-        if is_bundle(folder):
-            known = read_hyperparameters(folder / HYPERPARAMS)
-            if known["num_spks"] == num_speakers:
-                sizes[folder.name] = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
-    return sorted(sizes, key=lambda name: (-sizes[name], name))
 
 
 def is_bundle(folder: str | Path) -> bool:
@@ -399,12 +368,15 @@ def _sibling(folder):
 
 
 def _swap_in(new, folder):
-    """Rename `new` to `folder` and keep its other files; on failure the old folder returns."""
+    """Rename `new` to `folder` and keep its other files; on failure the old folder returns.
+
+    An ONNX file of the old weights is not kept.
+    """
     if not folder.exists():
         os.rename(new, folder)
         return
     for entry in folder.iterdir():
-        if entry.name not in FILES:
+        if entry.name not in (*FILES, ONNX_FILE):
             copy = shutil.copytree if entry.is_dir() else shutil.copy2
             copy(entry, new / entry.name)
     old = _sibling(folder)

@@ -39,6 +39,7 @@ class Report:
     channels: int = 1  # of the recording
     sample_rate: int = 0  # of the recording, in Hz
     model_rate: int = 0  # of the model, in Hz
+    engine: str = ""  # what computed: "torch" or "onnx"
     # RMS level of each estimate in dB relative to full scale; -200 for silence
     levels_db: list[float] = field(default_factory=list)
     depth: float | None = None  # mean number of steps of a token; None without a recurrence
@@ -109,7 +110,7 @@ def separate_recording(
 
     with open_audio(source, rate, truncated="keep") as audio:
         report = Report(model_rate=rate, sample_rate=audio.info.sample_rate,
-                        channels=audio.info.channels)
+                        channels=audio.info.channels, engine=separator.engine)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
         with TrackWriter(
             paths, out_rate, options.subtype, options.clip, overwrite, source

@@ -6,13 +6,17 @@ It needs NumPy alone. `papez_lobes.inference.trained` implements it with PyTorch
 
 import logging
 import sys
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from papez_lobes.errors import UserError
+from papez_lobes.inference.engines import ENGINES, separator_class
+from papez_lobes.inference.shipped import candidates
 from papez_lobes.inference.windows import (
     OVERLAP,
     SEGMENT,
@@ -21,13 +25,15 @@ from papez_lobes.inference.windows import (
 )
 
 logger = logging.getLogger(__name__)
+LARGEST_FACTOR = 0.2  # real-time factor of the bundle that is used if none is named
+TIMED_RUNS = 3  # whose shortest counts
 LOUDEST = np.float32(2**31)  # louder samples are scaled to this peak: squares overflow
 
 
 def load(
     bundle: str | Path | None = None, device: object = None, dtype: str = "float32",
     mean_depth: float | None = None, num_speakers: int | None = None,
-    overrides: dict | None = None, trust: bool = False,
+    overrides: dict | None = None, trust: bool = False, engines: Sequence[str] = ENGINES,
 ) -> "SpeechSeparation":
     """Load a trained separator, offline.
 
@@ -53,6 +59,10 @@ def load(
     trust : bool
         Also load a bundle whose hyperparams.yaml builds other classes than lobes. It can then run
         any code, so pass True only for bundles from people whom you trust.
+    engines : sequence of str
+        What may compute, the preferred first: 'torch', and 'onnx' for bundles with an ONNX file
+        (those of the package have one). Default: PyTorch where it is installed. ONNX starts sooner
+        and needs less memory, and always runs on the CPU.
 
     Returns
     -------
@@ -70,19 +80,17 @@ def load(
     >>> separator.sample_rate, separator.num_speakers
     (8000, 2)
     """
-    if str(bundle).endswith(".onnx"):
-        from papez_lobes.runtime.separator import OnnxSeparator
-
-        return OnnxSeparator.load(bundle, mean_depth, num_speakers, overrides)
-    try:
-        from papez_lobes.inference.trained import TrainedSeparator
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{'bundles' if bundle is None else bundle}: needs the package {error.name}; run: pip "
-            "install 'papez-lobes[torch]', or name an .onnx file"
-        ) from error
-    return TrainedSeparator.load(
-        bundle, device, dtype, mean_depth, num_speakers, overrides, trust)
+    names = candidates(bundle, num_speakers)
+    for name in names:
+        separator = separator_class(name, engines).load(name, device, dtype, overrides, trust)
+        if name == names[-1] or separator.is_fast():
+            break
+    if num_speakers not in (None, separator.num_speakers):
+        raise UserError(f"{bundle}: separates {separator.num_speakers} speakers, not "
+                        f"{num_speakers}; name another bundle, or none")
+    if mean_depth is not None:
+        separator.set_mean_depth(mean_depth)
+    return separator
 
 
 class SpeechSeparation(ABC):
@@ -97,6 +105,8 @@ class SpeechSeparation(ABC):
     num_speakers : int
         Number of estimates, C.
     """
+
+    engine: str  # what computes, one of `papez_lobes.inference.engines.ENGINES`
 
     def __init__(self, path: str, sample_rate: int, num_speakers: int):
         self.path = path
@@ -220,6 +230,27 @@ class SpeechSeparation(ABC):
                 writer.write(estimates)
         return estimates, self.sample_rate
 
+    def is_fast(self) -> bool:
+        """True if separating takes at most a fifth of real time here."""
+        noise = np.random.default_rng(0).standard_normal((1, 2 * self.sample_rate))
+        seconds = []
+        for _ in range(TIMED_RUNS):
+            started = time.perf_counter()
+            self.separate_batch(noise.astype(np.float32))
+            seconds.append(time.perf_counter() - started)
+        return min(seconds) <= LARGEST_FACTOR * 2
+
+    def set_mean_depth(self, mean_depth: float) -> None:
+        """Set the mean number of steps of a token, on the first recording that is separated.
+
+        Raises
+        ------
+        papez_lobes.errors.UserError
+            The depth of the model cannot be set.
+        """
+        raise UserError(f"{self.path}: a mean depth needs PyTorch and a bundle; give a max_depth "
+                        "or a halting_threshold")
+
     def set_budget(
         self, samples: np.ndarray, mean_depth: float | None = None,
         real_time_factor: float | None = None,
@@ -245,7 +276,8 @@ class SpeechSeparation(ABC):
         papez_lobes.errors.UserError
             The budget cannot be met.
         """
-        raise UserError(f"{self.path}: the depth of this model cannot be set")
+        raise UserError(
+            f"{self.path}: a mean depth or a real-time factor needs PyTorch and a bundle")
 
     def stream(self, latency: float = 0.5) -> WindowedSeparation:
         """Start the separation of a live signal.

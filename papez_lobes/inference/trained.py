@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from papez_lobes.errors import UserError
 from papez_lobes.fast.malloc import give_back_freed_memory
-from papez_lobes.inference.bundle import load_modules, shipped_bundles
+from papez_lobes.inference.bundle import load_modules
 from papez_lobes.inference.compute_budget import (
     Setting,
-    median_seconds,
     set_mean_depth,
     set_real_time_factor,
 )
@@ -20,7 +18,6 @@ from papez_lobes.separator import Separator
 
 CALIBRATION_SECONDS = 30  # of a recording's beginning, on which a mean depth is set
 LONG_SECONDS = 10  # mixtures for which giving memory back costs little
-LARGEST_FACTOR = 0.2  # real-time factor of the bundle that is used if none is named
 
 
 class TrainedSeparator(SpeechSeparation):
@@ -36,46 +33,29 @@ class TrainedSeparator(SpeechSeparation):
         Of the model; the rate is in Hz.
     device : str or torch.device
         The separator's device.
-    mean_depth : float, optional
-        Mean number of steps of a token. It is set on the first recording that is separated, by
-        its beginning of at most 30 s.
     """
+
+    engine = "torch"
 
     def __init__(
         self, path: str, separator: Separator, sample_rate: int, num_speakers: int,
-        device: str | torch.device = "cpu", mean_depth: float | None = None,
+        device: str | torch.device = "cpu",
     ):
         super().__init__(path, sample_rate, num_speakers)
         self.separator = separator
         self.device = torch.device(device)
-        self.mean_depth = mean_depth
+        self.mean_depth = None  # to be set
 
     @classmethod
     def load(
-        cls, bundle: str | Path | None = None, device: str | torch.device | None = None,
-        dtype: str = "float32", mean_depth: float | None = None, num_speakers: int | None = None,
-        overrides: dict | None = None, trust: bool = False,
+        cls, bundle: str | Path, device: str | torch.device | None = None,
+        dtype: str = "float32", overrides: dict | None = None, trust: bool = False,
     ) -> "TrainedSeparator":
         """Load a bundle, see `papez_lobes.load`."""
         device = default_device() if device is None else device
-        names = candidates(bundle, num_speakers)
-        for name in names:
-            modules, hparams = load_modules(name, overrides, device, dtype, trust)
-            separator = cls(str(name), Separator.of(modules), hparams["sample_rate"],
-                            hparams["num_spks"], device, mean_depth)
-            if name == names[-1] or separator.is_fast():
-                break
-        if num_speakers not in (None, separator.num_speakers):
-            raise UserError(
-                f"{bundle}: separates {separator.num_speakers} speakers, not {num_speakers}; "
-                "name another bundle, or none"
-            )
-        return separator
-
-    def is_fast(self) -> bool:
-        """True if separating takes at most a fifth of real time here."""
-        noise = torch.randn(1, 2 * self.sample_rate, device=self.device)
-        return median_seconds(self.separator, noise) <= LARGEST_FACTOR * 2
+        modules, hparams = load_modules(bundle, overrides, device, dtype, trust)
+        return cls(str(bundle), Separator.of(modules), hparams["sample_rate"], hparams["num_spks"],
+                   device)
 
     @torch.inference_mode()
     def separate_with_depth(self, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -99,29 +79,15 @@ class TrainedSeparator(SpeechSeparation):
             return set_mean_depth(self.separator, batch, mean_depth)
         return set_real_time_factor(self.separator, batch, real_time_factor, self.sample_rate)
 
+    def set_mean_depth(self, mean_depth: float) -> None:
+        self.mean_depth = mean_depth
+
     def _set_mean_depth(self, batch):
-        """Set the wanted mean depth, once, on the first batch that is not silent."""
+        """Set the wanted mean depth, once, on the start of the first batch that is not silent."""
         if self.mean_depth is not None and batch.any():
             target, self.mean_depth = self.mean_depth, None
             start = batch[:, : CALIBRATION_SECONDS * self.sample_rate]
             set_mean_depth(self.separator, start, target)
-
-
-def candidates(bundle: str | Path | None, num_speakers: int | None) -> list[str | Path]:
-    """The bundles to try, the best first.
-
-    Example
-    -------
-    >>> candidates("papez-small-8k", None), candidates("fast", 3)
-    (['papez-small-8k'], ['papez-small-8k-3spk'])
-    """
-    if bundle not in (None, "fast", "best"):
-        return [bundle]
-    speakers = 2 if num_speakers is None else num_speakers
-    names = shipped_bundles(speakers)
-    if not names:
-        raise UserError(f"no bundle of this package separates {speakers} speakers; name a folder")
-    return names[-1:] if bundle == "fast" else names[:1] if bundle == "best" else names
 
 
 def default_device() -> str:

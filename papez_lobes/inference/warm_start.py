@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from papez_lobes.config.separator_files import build_modules
-from papez_lobes.inference.bundle import HYPERPARAMS, bundle_folder, load_states, read_bundle
+from papez_lobes.inference.bundle import load_states, read_bundle
+from papez_lobes.inference.shipped import HYPERPARAMS, bundle_folder
 
 
 def start_from(

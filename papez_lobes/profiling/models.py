@@ -11,8 +11,9 @@ import torch
 from papez_lobes.config import separator_files
 from papez_lobes.errors import UserError
 from papez_lobes.fast.precision import lower_precision
-from papez_lobes.inference.bundle import bundle_folder, is_bundle, load_modules, missing_bundle
+from papez_lobes.inference.bundle import is_bundle, load_modules, missing_bundle
 from papez_lobes.inference.compute_budget import LOWEST, has_recurrence, set_mean_depth
+from papez_lobes.inference.shipped import bundle_folder
 from papez_lobes.separator import Separator
 
 SEED = 0  # of untrained weights

@@ -7,6 +7,7 @@ import numpy as np
 
 from papez_lobes.errors import UserError
 from papez_lobes.inference.interface import SpeechSeparation
+from papez_lobes.inference.shipped import ONNX_FILE, bundle_folder, fingerprint
 from papez_lobes.scaling import match_mixture
 
 FORMAT = 1  # of the files that `papez export` writes
@@ -27,13 +28,15 @@ class OnnxSeparator(SpeechSeparation):
     halting_bias : float, optional
         Added to the halting logit; tokens halt earlier with a higher bias. None: the file's.
     threads : int, optional
-        Threads that compute. None: one per core that this process may use.
+        Threads that compute. None: OMP_NUM_THREADS, or one per core that this process may use.
 
     Raises
     ------
     UserError
         onnxruntime is not installed, the file cannot be read, or a setting is out of its range.
     """
+
+    engine = "onnx"
 
     def __init__(
         self, path: str | Path, max_depth: int | None = None,
@@ -51,20 +54,23 @@ class OnnxSeparator(SpeechSeparation):
 
     @classmethod
     def load(
-        cls, path: str | Path, mean_depth: float | None = None, num_speakers: int | None = None,
-        overrides: dict | None = None,
+        cls, bundle: str | Path, device: object = None, dtype: str = "float32",
+        overrides: dict | None = None, trust: bool = False,
     ) -> "OnnxSeparator":
-        """Load a file with the arguments of `papez_lobes.load` that apply to it."""
+        """Load an ONNX file, or that of a bundle, see `papez_lobes.load`."""
         unknown = sorted(set(overrides or {}) - set(BUDGET))
         if unknown:
-            raise UserError(f"{path}: {unknown[0]} is fixed in an ONNX file; export another one")
-        if mean_depth is not None:
-            raise UserError(f"{path}: a mean depth cannot be set on an ONNX file; give a max_depth "
-                            "or a halting_threshold")
-        separator = cls(path, **overrides or {})
-        if num_speakers not in (None, separator.num_speakers):
-            raise UserError(f"{path}: separates {separator.num_speakers} speakers, not "
-                            f"{num_speakers}; name another file")
+            raise UserError(f"{bundle}: {unknown[0]} is fixed in an ONNX file; export another one")
+        if dtype != "float32" or str(device) not in ("None", "cpu"):
+            raise UserError(f"{bundle}: an ONNX file runs on the CPU, in its own precision; another "
+                            "device or dtype needs PyTorch and a bundle")
+        if str(bundle).endswith(".onnx"):
+            return cls(bundle, **overrides or {})
+        folder = bundle_folder(bundle)
+        separator = cls(folder / ONNX_FILE, **overrides or {})
+        if separator.metadata.get("bundle_sha256") != fingerprint(folder):
+            raise UserError(f"{separator.path}: is not of the weights beside it; run: papez export "
+                            f"{bundle} --overwrite")
         return separator
 
     def _checked(self, budget):
@@ -119,7 +125,7 @@ def _open_session(path, threads):
         raise UserError(f"{path}: no such file; name one that `papez export` has written")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong with a file is said below, in one line
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or _default_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
@@ -127,6 +133,12 @@ def _open_session(path, threads):
         if "opset" in str(error) or "IR version" in str(error):
             reason = f"is newer than onnxruntime {onnxruntime.__version__}; install a newer one"
         raise UserError(f"{path}: {reason}") from error
+
+
+def _default_threads():
+    """As many as PyTorch would use: by OMP_NUM_THREADS, else one per core of this process."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() else len(os.sched_getaffinity(0))
 
 
 def _read_metadata(session, path):

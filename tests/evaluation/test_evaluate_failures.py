@@ -12,7 +12,8 @@ from papez_lobes.cli.main import main
 from papez_lobes.data.corpora.wsj0mix import prepare_wsj0mix
 from papez_lobes.evaluation.averages import summarise, table
 from papez_lobes.evaluation.evaluate import evaluate
-from papez_lobes.inference.bundle import HYPERPARAMS, load_bundle
+from papez_lobes.inference.bundle import load_bundle
+from papez_lobes.inference.shipped import HYPERPARAMS
 from papez_lobes.separator import Separator
 from tests.tiny import write_tiny_bundle
 from tests.trees import SAMPLE_RATE, write_small_tree

@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from papez_lobes.config.separator_files import build_modules, read_hyperparameters, separator_file
 from papez_lobes.errors import UserError
-from papez_lobes.inference.bundle import FILES, load_bundle, write_bundle
+from papez_lobes.inference.bundle import load_bundle, write_bundle
+from papez_lobes.inference.shipped import FILES
 from papez_lobes.separator import Separator
 
 PAPEZ = separator_file("papez")

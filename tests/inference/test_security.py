@@ -18,7 +18,8 @@ from papez_lobes.config.separator_files import (
     separator_file,
 )
 from papez_lobes.errors import UserError
-from papez_lobes.inference.bundle import bundle_folder, load_bundle, load_modules, write_bundle
+from papez_lobes.inference.bundle import load_bundle, load_modules, write_bundle
+from papez_lobes.inference.shipped import bundle_folder
 from papez_lobes.inference.warm_start import start_from
 from tests.tiny import ROOT, SEPARATORS, tiny_hparams, write_tiny_bundle
 
