@@ -27,8 +27,8 @@ from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import load_bundle
-from papez_lobes.inference.shipped import DEFAULT
 from papez_lobes.inference.recordings import estimate_paths
+from papez_lobes.inference.shipped import DEFAULT
 from papez_lobes.separator import Separator
 from papez_lobes.training.losses import score
 

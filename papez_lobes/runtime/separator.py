@@ -62,7 +62,7 @@ class OnnxSeparator(SpeechSeparation):
         if unknown:
             raise UserError(f"{bundle}: {unknown[0]} is fixed in an ONNX file; export another one")
         if dtype != "float32" or str(device) not in ("None", "cpu"):
-            raise UserError(f"{bundle}: an ONNX file runs on the CPU, in its own precision; another "
+            raise UserError(f"{bundle}: an ONNX file runs on the CPU in its own precision; another "
                             "device or dtype needs PyTorch and a bundle")
         if str(bundle).endswith(".onnx"):
             return cls(bundle, **overrides or {})

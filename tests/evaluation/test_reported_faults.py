@@ -16,8 +16,8 @@ from papez_lobes.errors import UserError
 from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.reference_metrics import check_sdr, measure, sdr
 from papez_lobes.inference.bundle import load_bundle
-from papez_lobes.inference.shipped import HYPERPARAMS
 from papez_lobes.inference.compute_budget import set_mean_depth, set_real_time_factor
+from papez_lobes.inference.shipped import HYPERPARAMS
 from papez_lobes.separator import Separator
 from tests.evaluation.cases import separator_of, write_case
 from tests.tiny import separator_path, tiny_hparams, write_tiny_bundle
