@@ -335,6 +335,8 @@ class GraphSeparator(nn.Module):
         The mask network is of an ablation that has no loop to export.
     """
 
+    traceable = TRACEABLE  # a class and the one that takes its place
+
     def __init__(self, modules: Mapping[str, nn.Module]):
         super().__init__()
         self.separator = copy.deepcopy(Separator.of(modules)).eval()
@@ -348,7 +350,7 @@ class GraphSeparator(nn.Module):
                                     "are no loop over one block that halts")
             transformer.budget = {}
         for module in self.separator.modules():
-            module.__class__ = TRACEABLE.get(type(module), type(module))
+            module.__class__ = self.traceable.get(type(module), type(module))
 
     def default_budget(self) -> tuple[torch.Tensor, ...]:
         """Depth limit, halting threshold and bias of the separator; () without recurrence."""
@@ -378,14 +380,17 @@ class GraphSeparator(nn.Module):
         tuple of torch.Tensor
             Estimates [1, T, C]; with a recurrence also the depth [1, L] of each token.
         """
-        encoder, masknet, decoder = self.separator.parts.values()
-        options = {}
         if self.recurrent:
-            transformer = masknet.transformer
+            transformer = self.separator.masknet.transformer
             limit = max_depth.clamp(1, transformer.block.num_steps)
             transformer.budget.update(limit=limit, threshold=halting_threshold, bias=halting_bias)
-            options = {"return_trace": True}
+        return self.separate(mixture)
+
+    def separate(self, mixture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Like `forward`, with a budget that is set."""
+        encoder, masknet, decoder = self.separator.parts.values()
         features = encoder(mixture)
+        options = {"return_trace": True} if self.recurrent else {}
         masks = masknet(features, **options)
         depth = ()
         if self.recurrent:

@@ -105,7 +105,7 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
     """
     try:
         import onnx
-        from onnxscript import optimizer  # of what torch.onnx.export writes with
+        import onnxscript  # noqa: F401 - what torch.onnx.export writes with
     except ImportError as error:
         raise UserError(
             f"{error.name} is not installed; install papez-lobes[torch,export]") from error
@@ -114,15 +114,14 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
     inputs, outputs = INPUTS[:1 + len(budget)], OUTPUTS[:1 + graph.recurrent]
     samples = torch.export.Dim("samples", min=1, max=LONGEST)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet_exporter():
             program = torch.onnx.export(
                 graph, (torch.randn(1, EXAMPLE_SAMPLES), *budget), dynamo=True,
                 opset_version=OPSET, input_names=inputs, output_names=outputs, verbose=False,
                 dynamic_shapes={"mixture": {1: samples}} | dict.fromkeys(inputs[1:]),
                 optimize=False,
             )
-        # the exporter's own optimisation would store large tensors that runtimes compute on loading
-        optimizer.optimize(program.model, output_size_limit=SMALLEST)
+            _optimise(program.model)
     except torch.onnx.OnnxExporterError as error:
         # the exporter's own message is a page; its cause is the reason
         reason = " ".join(str(error.__cause__ or error).split())[:200]
@@ -135,6 +134,27 @@ def to_onnx(modules: Mapping[str, torch.nn.Module], name: str = "the separator")
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "samples"
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _optimise(model):
+    """Fold small constants, and remove what is unused or there twice.
+
+    `onnxscript.optimizer.optimize` would also take 1e-8, as of Conv-TasNet's norms, for zero, and
+    would store large tensors that runtimes compute when they load a file.
+    """
+    from onnx_ir.passes import common
+    from onnxscript.optimizer import fold_constants, inline
+
+    inline(model)
+    for _ in range(2):
+        fold_constants(model, output_size_limit=SMALLEST)
+        common.RemoveUnusedNodesPass()(model)
+    for remaining in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.LiftSubgraphInitializersToMainGraphPass(), common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(), common.OutputFixPass(), common.NameFixPass(),
+    ):
+        remaining(model)
 
 
 def add_metadata(model, metadata: Mapping[str, object]) -> None:
@@ -165,9 +185,9 @@ def _strip(graph):
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet_exporter():
     """Keep the exporter's progress and warnings from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
