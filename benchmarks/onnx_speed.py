@@ -119,8 +119,11 @@ def compare(bundle: str, others: list[str], files: dict, lengths: list[float]) -
     """Print a row per model and runtime: real-time factor and peak memory at each length."""
     models = {f"{name}, onnxruntime": (name.split()[0], str(path)) for name, path in files.items()}
     models |= {f"{name}, torch": (name, "torch") for name in (bundle, *others)}
+    peaks = {label: [peak_memory(*model, seconds) for seconds in lengths]
+             for label, model in models.items()}
+    print("memory is measured, times follow", file=sys.stderr, flush=True)
     loaded = {label: load(*model) for label, model in models.items()}
-    times = {label: {} for label in models}
+    times = {label: [] for label in models}
     for seconds in lengths:
         samples = noise(seconds)
         runs = RUNS if seconds <= 16 else 2
@@ -129,15 +132,15 @@ def compare(bundle: str, others: list[str], files: dict, lengths: list[float]) -
         rows = [[cpu_seconds(separate, samples) for separate in loaded.values()]
                 for _ in range(runs)]
         for label, column in zip(models, zip(*rows)):
-            times[label][seconds] = statistics.median(column) / seconds
+            times[label].append(statistics.median(column) / seconds)
     header = [f"{seconds:g} s" for seconds in lengths]
     print("| model | " + " | ".join(f"{h}, RTF" for h in header) + " | "
           + " | ".join(f"{h}, MB" for h in header) + " |")
     print("| --- |" + " --: |" * 2 * len(lengths))
-    for label, model in models.items():
-        factors = [f"{times[label][seconds]:.4f}" for seconds in lengths]
-        peaks = [f"{peak_memory(*model, seconds):.0f}" for seconds in lengths]
-        print(f"| {label} | " + " | ".join(factors + peaks) + " |", flush=True)
+    for label in models:
+        cells = [f"{factor:.4f}" for factor in times[label]]
+        cells += [f"{peak:.0f}" for peak in peaks[label]]
+        print(f"| {label} | " + " | ".join(cells) + " |")
 
 
 def compare_depths(path: Path, seconds: float) -> None:

@@ -125,7 +125,7 @@ def _open_session(path, threads):
         raise UserError(f"{path}: no such file; name one that `papez export` has written")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong with a file is said below, in one line
-    options.intra_op_num_threads = threads or _default_threads()
+    options.intra_op_num_threads = threads or default_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
@@ -135,8 +135,8 @@ def _open_session(path, threads):
         raise UserError(f"{path}: {reason}") from error
 
 
-def _default_threads():
-    """As many as PyTorch would use: by OMP_NUM_THREADS, else one per core of this process."""
+def default_threads() -> int:
+    """As many threads as PyTorch would use: OMP_NUM_THREADS, or one per core of this process."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() else len(os.sched_getaffinity(0))
 

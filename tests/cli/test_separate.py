@@ -314,3 +314,26 @@ def test_a_budget_is_met_on_the_first_recording_and_kept(separate, tmp_path, cap
     printed = capsys.readouterr()
     assert "depth set on" in printed.err and "mean 1.00 steps" in printed.err
     assert [json.loads(line)["depth"] for line in printed.out.splitlines()] == [1, 1]
+
+
+def test_onnx_separates_on_a_cpu_as_pytorch_does(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    path = write(tmp_path / "a.wav", noise(8000))
+    tracks = {}
+    for words, engine in (
+        ([], "onnx"), (["--engine", "torch"], "torch"), (["--rtf", "9"], "torch"),
+    ):
+        out = tmp_path / "-".join(["out", *words])
+        words = ["separate", str(path), "-o", str(out), "-d", "cpu", "--json", *words]
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)["engine"] == engine
+        tracks[engine] = np.stack([soundfile.read(out / f"a_s{i}.wav")[0] for i in (1, 2)])
+    assert np.abs(tracks["onnx"] - tracks["torch"]).max() < 1e-3
+
+
+def test_processes_separate_by_onnx_too(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    paths = [str(write(tmp_path / f"{n}.wav", noise(4000, n))) for n in range(2)]
+    assert main(["separate", *paths, "-o", str(tmp_path), "-j", "2", "--json", "-d", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["engine"] for line in lines] == ["onnx", "onnx"]

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from papez_lobes.config.separator_files import build_modules, read_hyperparameters, separator_file
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle, write_bundle
-from papez_lobes.inference.shipped import FILES
+from papez_lobes.inference.shipped import FILES, ONNX_FILE
 from papez_lobes.separator import Separator
 
 PAPEZ = separator_file("papez")
@@ -301,6 +301,7 @@ def test_hyperparameters_that_nothing_can_be_built_from_are_refused(tmp_path, mo
 
 def test_it_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
     (bundle / "README.md").write_text("mine")
+    (bundle / ONNX_FILE).write_text("of the old weights")
     (bundle / "examples").mkdir()
     (bundle / "examples" / "a.txt").write_text("a")
     with torch.no_grad():
@@ -308,6 +309,7 @@ def test_it_replaces_a_bundle_and_keeps_its_other_files(bundle, modules):
     write_bundle(bundle, PAPEZ, SMALL, modules)
     assert_same_weights(modules, load_bundle(bundle).mods)
     assert (bundle / "README.md").read_text() == "mine"
+    assert not (bundle / ONNX_FILE).exists()
     assert (bundle / "examples" / "a.txt").read_text() == "a"
     assert os.listdir(bundle.parent) == ["bundle"]
 

@@ -9,7 +9,9 @@ import torch
 
 import papez_lobes
 from papez_lobes.errors import UserError
+from papez_lobes.inference import shipped
 from papez_lobes.inference.bundle import load_bundle
+from papez_lobes.inference.interface import SpeechSeparation
 from papez_lobes.inference.windows import WindowedSeparation
 from papez_lobes.scaling import match_mixture
 from tests.tiny import SEPARATORS, write_tiny_bundle
@@ -169,10 +171,12 @@ def test_a_mean_depth_is_set_on_the_first_recording(bundle, mixture):
 
 
 def test_the_best_bundle_that_is_fast_enough_is_the_default(monkeypatch):
-    from papez_lobes.inference import trained
-
-    monkeypatch.setattr(trained, "shipped_bundles", lambda speakers: ["papez-small-8k"] * 2)
-    assert trained.candidates(None, None) == ["papez-small-8k"] * 2
-    monkeypatch.setattr(trained.TrainedSeparator, "is_fast", lambda self: False)
+    monkeypatch.setattr(shipped, "shipped_bundles", lambda speakers: ["papez-small-8k"] * 2)
+    assert shipped.candidates(None, None) == ["papez-small-8k"] * 2
+    monkeypatch.setattr(SpeechSeparation, "is_fast", lambda self: False)
     assert papez_lobes.load(device="cpu").path == "papez-small-8k"
     assert papez_lobes.load("fast", device="cpu", num_speakers=2).num_speakers == 2
+
+
+def test_a_small_separator_is_fast(separator):
+    assert separator.is_fast()

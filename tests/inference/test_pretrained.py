@@ -8,6 +8,8 @@ import pytest
 import torch
 from speechbrain.inference.separation import SepformerSeparation
 
+import papez_lobes
+from papez_lobes.inference.shipped import FILES, ONNX_FILE, fingerprint
 from tests.trees import SAMPLE_RATE, voice
 
 BUNDLES = sorted(path.parent for path in Path(__file__).parents[2].glob("pretrained/*/check.json"))
@@ -33,9 +35,27 @@ def test_a_bundle_gives_the_figures_stored_with_it(bundle):
     got = figures(bundle)
     assert got["levels"] == pytest.approx(stored["levels"], rel=1e-3)
     assert got["correlations"] == pytest.approx(stored["correlations"], abs=1e-3)
-    for name in ("README.md", "hyperparams.yaml", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt"):
+    for name in ("README.md", *FILES):
         assert (bundle / name).is_file()
-    assert sum(path.stat().st_size for path in bundle.iterdir()) < 10e6
+    sizes = {path.name: path.stat().st_size for path in bundle.iterdir()}
+    assert sizes.pop(ONNX_FILE) < 1.1 * sizes["masknet.ckpt"]
+    assert sum(sizes.values()) < 10e6
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_the_onnx_file_is_that_of_the_weights(bundle):
+    """`papez export NAME --overwrite` writes it anew (docs/weights.md)."""
+    assert fingerprint(bundle).encode() in (bundle / ONNX_FILE).read_bytes()
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    mixture = voice(0, 2.0, rng) + voice(1, 2.0, rng)
+    wanted, depths = papez_lobes.load(bundle, "cpu", engines=["torch"]).separate_with_depth(
+        mixture[None])
+    separator = papez_lobes.load(bundle, "cpu", engines=["onnx", "torch"])
+    assert separator.engine == "onnx"
+    estimates, depth = separator.separate_with_depth(mixture[None])
+    assert np.array_equal(depth, depths)
+    assert np.abs(estimates - wanted).max() < 1e-4
 
 
 def test_there_are_bundles():

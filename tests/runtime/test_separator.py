@@ -1,11 +1,16 @@
 """The runner, on a small file that is made here."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 
 import papez_lobes
 from papez_lobes.errors import UserError
+from papez_lobes.inference.shipped import FILES, ONNX_FILE, fingerprint
 from papez_lobes.runtime import OnnxSeparator
+from papez_lobes.runtime.separator import default_threads
 from tests.onnx_models import METADATA, run_without_torch, write_model
 
 pytest.importorskip("onnx")
@@ -51,10 +56,31 @@ def test_load_takes_onnx_files(model):
     for options, message in (
         ({"num_speakers": 3}, "separates 2 speakers, not 3"),
         ({"overrides": {"dropout": 0.1}}, "dropout is fixed in an ONNX file"),
-        ({"mean_depth": 2.0}, "a mean depth cannot be set on an ONNX file"),
+        ({"mean_depth": 2.0}, "a mean depth needs PyTorch and a bundle"),
+        ({"dtype": "int8"}, "an ONNX file runs on the CPU in its own precision"),
+        ({"device": "cuda"}, "an ONNX file runs on the CPU in its own precision"),
     ):
         with pytest.raises(UserError, match=message):
             papez_lobes.load(model, **options)
+
+
+def test_the_file_of_a_bundle_must_be_that_of_its_weights(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_text(name)
+    metadata = METADATA | {"bundle_sha256": fingerprint(tmp_path)}
+    write_model(tmp_path / ONNX_FILE, metadata=metadata)
+    assert papez_lobes.load(tmp_path, engines=["onnx"]).engine == "onnx"
+    (tmp_path / "masknet.ckpt").write_text("other weights")
+    with pytest.raises(UserError, match=r"is not of the weights beside it; run: papez export"):
+        papez_lobes.load(tmp_path, engines=["onnx"])
+
+
+def test_threads_are_as_many_as_pytorch_would_use(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert default_threads() == 3
+    for value in ("", "4,2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert default_threads() == len(os.sched_getaffinity(0))
 
 
 def test_bad_files_are_told_in_one_line(model, tmp_path):
@@ -98,6 +124,20 @@ def test_the_command_needs_no_torch(model, tmp_path):
     assert done.returncode == 0, done.stderr
     voices = [soundfile.read(tmp_path / f"out/mixture_s{index}.wav")[0] for index in (1, 2)]
     assert np.allclose(sum(voices), samples, atol=1e-3)
+
+
+@pytest.mark.parametrize("words, count", (([], 2), (["--num-spks", "3"], 3)))
+def test_bundles_of_the_package_separate_without_torch(tmp_path, words, count):
+    import soundfile
+
+    samples = np.random.default_rng(0).standard_normal(4000) * 0.1
+    soundfile.write(tmp_path / "mixture.wav", samples, 8000)
+    done = run_without_torch("papez_lobes.cli.main", "separate", tmp_path / "mixture.wav", "--json",
+                             "-o", tmp_path / "out", *words)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["engine"] == "onnx" and len(line["paths"]) == count
+    assert all(soundfile.info(path).frames == 4000 for path in line["paths"])
 
 
 def test_without_onnxruntime_one_line_says_so(model, tmp_path):
