@@ -24,7 +24,7 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/pip
-	$(VENV)/bin/pip install -r requirements.txt -e '.[torch]'
+	$(VENV)/bin/pip install -r requirements.txt -e '.[torch,onnx]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -1,7 +1,8 @@
 """Time and memory of one separation, from the start of its process to its end.
 
     python benchmarks/onnx_start.py MODEL.onnx IN.wav        # the ONNX runner
-    python benchmarks/onnx_start.py papez-small-8k IN.wav    # papez separate, with PyTorch
+    python benchmarks/onnx_start.py papez-small-8k IN.wav    # papez separate
+    python benchmarks/onnx_start.py papez-small-8k IN.wav --engine torch
 
 Each run is a new process on one core. CPU time is what the run would take on an idle core, whatever
 else the machine does. `--python` names the interpreter of an environment that holds the runner
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model", metavar="MODEL.onnx|BUNDLE")
     parser.add_argument("recording", metavar="IN.wav")
     parser.add_argument("--python", default=sys.executable, help="default: this one")
+    parser.add_argument("--engine", help="of papez separate")
     arguments = parser.parse_args(argv)
+    options = [] if arguments.engine is None else ["--engine", arguments.engine]
     rows = []
     for _ in range(1 + RUNS):  # the first run fills the caches of the disk
         with tempfile.TemporaryDirectory() as out:
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 words = ["papez_lobes.runtime", arguments.model, arguments.recording, out]
             else:
                 words = ["papez_lobes.cli.main", "separate", arguments.recording, "-o", out,
-                         "-n", arguments.model]
+                         "-n", arguments.model, *options]
             rows.append(measure([arguments.python, "-m", *words]))
     seconds, cpu, memory = (statistics.median(column) for column in zip(*rows[1:]))
     print(f"{arguments.model}: {seconds:.2f} s, {cpu:.2f} s of CPU time, {memory:.0f} MB")

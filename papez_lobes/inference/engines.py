@@ -91,6 +91,8 @@ def separator_class(bundle: str | Path, engines: Sequence[str]) -> type:
         except ImportError as error:
             package = error.name or engine
             missing.append(f"the package {package} (pip install 'papez-lobes[{engine}]')")
+    if not exported and not folder.is_dir():
+        raise UserError(f"{bundle}: no such bundle, as there is no such folder")
     if missing:
         raise UserError(f"{bundle}: needs {' or '.join(missing)}")
     raise UserError(f"{bundle}: has no {ONNX_FILE}; `papez export {bundle}` writes it")
