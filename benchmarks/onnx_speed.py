@@ -4,9 +4,9 @@
 
 Compared are a bundle in onnxruntime (float32, float16, int8) and in torch, and untrained
 separators of the project, by default SkiM and Conv-TasNet, exported the same way. Times are CPU
-seconds on one thread, medians of interleaved runs. Peak memory is that of a process of its own,
-which has loaded the model and separates once. ONNX files that the folder holds are used as they
-are.
+seconds on one thread, medians of three interleaved runs (one of mixtures above 16 s). Peak memory
+is that of a process of its own, which has loaded the model and separates once. ONNX files that the
+folder holds are used as they are.
 
     python benchmarks/onnx_speed.py papez-small-8k --folder results/onnx --depth
 
@@ -26,7 +26,7 @@ import numpy as np
 
 SAMPLE_RATE = 8000
 WEIGHTS = ("float32", "float16", "int8")
-RUNS = 5
+RUNS = 3
 
 
 def noise(seconds: float) -> np.ndarray:
@@ -126,7 +126,7 @@ def compare(bundle: str, others: list[str], files: dict, lengths: list[float]) -
     times = {label: [] for label in models}
     for seconds in lengths:
         samples = noise(seconds)
-        runs = RUNS if seconds <= 16 else 2
+        runs = RUNS if seconds <= 16 else 1
         for separate in loaded.values():
             separate(samples[:SAMPLE_RATE])
         rows = [[cpu_seconds(separate, samples) for separate in loaded.values()]
@@ -150,7 +150,7 @@ def compare_depths(path: Path, seconds: float) -> None:
     settings += [{"max_depth": 4, "halting_bias": np.float32(bias)} for bias in (-3, -1, 0, 1, 2)]
     runners = [by_onnxruntime(str(path), **setting) for setting in settings]
     depths = [runner(samples)[1].mean() for runner in runners]
-    rows = [[cpu_seconds(runner, samples) for runner in runners] for _ in range(3 * RUNS)]
+    rows = [[cpu_seconds(runner, samples) for runner in runners] for _ in range(5 * RUNS)]
     times = [statistics.median(column) for column in zip(*rows)]
     outside = 2 * times[0] - times[1]  # entry and exit: one step less than a single one
     full = times[2] - outside

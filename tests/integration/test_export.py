@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import onnx_speed, onnx_start
+from benchmarks import onnx_quality, onnx_speed, onnx_start
 from papez_lobes.cli.main import main
 from papez_lobes.config.separator_files import build_modules
 from papez_lobes.export.onnx_file import export_bundle, to_onnx
@@ -101,7 +101,7 @@ def test_variants_equal_torch(tmp_path, name, overrides):
 
 @pytest.mark.parametrize("name, overrides", (
     ("convtasnet", {}), ("dprnn", {}), ("resepformer", {}), ("skim", {}),
-    ("sepformer", {"segment_tokens": 20}),  # SpeechBrain's has positions for 2,500 segments
+    ("sepformer", {"chunk_tokens": 20}),  # SpeechBrain's has positions for 2,500 segments
 ))
 def test_other_separators_equal_torch(name, overrides):
     torch.manual_seed(0)
@@ -164,6 +164,14 @@ def test_the_benchmarks_measure_it(exported, tmp_path, monkeypatch, capfd):
     assert "s of CPU time" in capfd.readouterr().out
     onnx_speed.compare_depths(exported[1], 1.0)
     assert "| 2 | -30 | 2.00 |" in capfd.readouterr().out
+    onnx_quality.compare_with_torch(str(exported[0]), exported[1], mixture(1), [0.25])
+    assert "| full | 0.25 | 4 | 0 of " in capfd.readouterr().out
+    for name in ("mix", "s1", "s2"):
+        soundfile.write(tmp_path / f"{name}.wav", mixture(1, len(name)), RATE)
+    paths = [tmp_path / f"{name}.wav" for name in ("mix", "s1", "s2")]
+    onnx_quality.compare_weights(
+        str(exported[0]), {"mine float32": exported[1]}, [("first", paths)])
+    assert "| float32 | 0." in capfd.readouterr().out
 
 
 def test_a_missing_bundle_is_told_in_one_line(tmp_path, capsys):
