@@ -193,12 +193,16 @@ class SpectralMaskNet(MaskNet):
         """Compressed magnitudes [B, F, L], whatever the level of the mixture."""
         real, imaginary, _, _ = features.chunk(4, dim=1)
         power = real.square() + imaginary.square()
-        bins, count = power.shape[1:]
+        count = power.shape[2]
         if lengths is not None:
             power = power.masked_fill(~length_mask(lengths, count).unsqueeze(1), 0)
             count = to_counts(lengths, count)
-        level = _root(power.sum(dim=(1, 2)) / (count * bins))[:, None, None].clamp(min=SILENCE)
+        level = _root(self._mean_power(power, count))[:, None, None].clamp(min=SILENCE)
         return (_root(power) / level + FLOOR) ** POWER
+
+    def _mean_power(self, power, count):
+        """The mean [B] of power [B, F, L] over F frequencies and so many frames."""
+        return power.sum(dim=(1, 2)) / (count * power.shape[1])
 
     def _bound(self, masks):
         """Masks [B, L, C, 2 F] have no bounds; those of an untrained network are near one half."""

@@ -1,6 +1,7 @@
 """A separator that onnxruntime runs."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,10 @@ class OnnxSeparator(SpeechSeparation):
                 f"{self.path}: has no recurrence, so {next(iter(budget))} cannot be set")
         if not budget.get("max_depth", 1) >= 1:
             raise UserError(f"max_depth is {budget['max_depth']}: it must be at least 1")
+        steps = re.search(r"^num_steps: (\d+)", self.metadata.get("separator", ""), re.MULTILINE)
+        if steps and budget.get("max_depth", 1) > int(steps[1]):
+            raise UserError(f"max_depth is {budget['max_depth']}: it must be between 1 and "
+                            f"num_steps, {steps[1]}")
         if not 0 < budget.get("halting_threshold", 1) <= 1:
             raise UserError(
                 f"halting_threshold is {budget['halting_threshold']}: it must be in (0, 1]")

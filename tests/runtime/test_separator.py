@@ -46,6 +46,10 @@ def test_the_budget_reaches_the_graph(model, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             OnnxSeparator(model, **options)
+    known = write_model(tmp_path / "known.onnx", metadata=METADATA | {"separator": "num_steps: 4"})
+    assert OnnxSeparator(known, max_depth=4).estimate(mixture)[1].tolist() == [4]
+    with pytest.raises(UserError, match="max_depth is 5: it must be between 1 and num_steps, 4"):
+        OnnxSeparator(known, max_depth=5)
     with pytest.raises(UserError, match="has no recurrence, so max_depth cannot be set"):
         OnnxSeparator(plain, max_depth=2)
 
