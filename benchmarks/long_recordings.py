@@ -2,6 +2,7 @@
 """Measure the separation of long recordings: does each speaker keep its output?
 
     python benchmarks/long_recordings.py shared/speech/valid/librispeech --minutes 10
+    python benchmarks/long_recordings.py shared/speech/valid/librispeech --minutes 1 --latency 0.5
 
 Each folder in the speech folder holds the utterances of one speaker. For every pair of speakers
 and every condition a recording is made and separated in windows. The conditions are those of
@@ -209,31 +210,38 @@ def load_separate(bundle: str):
     return papez_lobes.load(bundle, device="cpu").separate_batch
 
 
-def separate_file(bundle: str, mixture: str, estimates: str, segment: float, overlap: float):
+def start_windows(separate, options: argparse.Namespace) -> WindowedSeparation:
+    """The windows of a recording, or those of a live stream where a latency is given."""
+    if options.latency is None:
+        return WindowedSeparation.for_recordings(
+            separate, 2, RATE, options.segment, options.overlap
+        )
+    return WindowedSeparation.for_streams(separate, 2, RATE, options.latency)
+
+
+def separate_file(mixture: str, estimates: str, options: argparse.Namespace):
     """Separate a file block by block in this process, and measure it.
 
     Arguments
     ---------
-    bundle : str
-        See `papez_lobes.inference.bundle.load_bundle`.
     mixture, estimates : str
         Audio files to read and to write; the latter has one channel per speaker.
-    segment, overlap : float
-        See `WindowedSeparation.for_recordings`.
+    options : argparse.Namespace
+        Those of the command line.
 
     Returns
     -------
     dict
         `rtf`, `short_rtf` (of 4 s pieces) and `peak_mb`.
     """
-    separate = load_separate(bundle)
+    separate = load_separate(options.bundle)
     short = soundfile.read(mixture, frames=4 * RATE, dtype="float32")[0][None]
     separate(short)
     started = time.process_time()
     for _ in range(5):
         separate(short)
     short_rtf = (time.process_time() - started) / 20
-    windows = WindowedSeparation.for_recordings(separate, 2, RATE, segment, overlap)
+    windows = start_windows(separate, options)
     with soundfile.SoundFile(mixture) as source, soundfile.SoundFile(
         estimates, "w", RATE, 2, "FLOAT", format="W64"
     ) as target:
@@ -334,13 +342,9 @@ def measure(
         source, target = str(Path(folder, "mixture.w64")), str(Path(folder, "estimates.w64"))
         soundfile.write(source, mixture, RATE, subtype="FLOAT")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            cost = pool.submit(
-                separate_file, options.bundle, source, target, options.segment, options.overlap
-            ).result()
+            cost = pool.submit(separate_file, source, target, options).result()
         estimates = soundfile.read(target, dtype="float32")[0].T
-    windows = WindowedSeparation.for_recordings(
-        load_separate(options.bundle), 2, RATE, options.segment, options.overlap
-    )
+    windows = start_windows(load_separate(options.bundle), options)
     windows.order = OracleOrder(sources)
     ordered = np.concatenate([windows.feed(mixture), windows.flush()], axis=1)
     oracle = score(ordered, sources, mixture)
@@ -391,6 +395,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, help="at most this many pairs of speakers")
     parser.add_argument("--segment", type=float, default=30.0, help="seconds of a window")
     parser.add_argument("--overlap", type=float, default=3.0, help="seconds")
+    parser.add_argument("--latency", type=float, help="separate as a live stream; in seconds")
     parser.add_argument("--noise_db", type=float, default=-50.0, help="noise relative to speech")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures of each recording")
