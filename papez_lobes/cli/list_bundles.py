@@ -45,7 +45,7 @@ def describe_score(folder: Path) -> str:
     Example
     -------
     >>> describe_score(resource_folder("pretrained") / "papez-small-8k-3spk")
-    '4.41 (test)'
+    '5.72 (validation)'
     """
     from ruamel.yaml import YAML
 
