@@ -118,9 +118,8 @@ class WindowedSeparation:
         A window holds 4 s, of which all but the end is past. Three quarters of the latency are the
         hop, which decides the speed: each hop costs the separation of a window. The rest is
         look-ahead and fade. The first windows are shorter, so that the first estimates come as
-        soon as the later ones. With `papez-small-8k` on one core, real-time factor and SI-SNRi
-        (of three recordings of a minute) are 0.20 and 4.9 dB at 0.25 s, 0.08 to 0.10 and 6.3 dB
-        at 0.5 s, 0.04 and 6.7 dB at 1 s, 0.02 and 6.8 dB at 2 s.
+        soon as the later ones. docs/separating.md has real-time
+        factors and scores by latency.
 
         Arguments
         ---------
