@@ -119,7 +119,7 @@ def _specs(arguments):
 
 
 def _measure(comparison, arguments):
-    from papez_lobes.profiling.machine import usable_processors
+    from papez_lobes.inference.engines import usable_processors
 
     threads = arguments.threads or sorted({1, usable_processors()})
     for dtype in arguments.dtype:

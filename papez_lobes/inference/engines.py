@@ -4,6 +4,7 @@ Nothing is imported here before it is used, as PyTorch takes longer to start tha
 to be separated.
 """
 
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,13 @@ def has_accelerator() -> bool:
     """True if this machine seems to have a GPU that PyTorch can use; PyTorch is not asked."""
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
     return apple or any(Path(driver).exists() for driver in DRIVERS)
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def separator_class(bundle: str | Path, engines: Sequence[str]) -> type:

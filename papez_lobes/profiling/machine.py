@@ -1,11 +1,12 @@
 """Description of the machine that measurements were made on."""
 
-import os
 import platform
 import re
 from pathlib import Path
 
 import torch
+
+from papez_lobes.inference.engines import usable_processors
 
 # Instruction sets that decide the speed of matrix products, as /proc/cpuinfo calls them.
 INSTRUCTIONS = (
@@ -31,10 +32,3 @@ def describe_machine(device: str) -> str:
     flags = fields.get("flags", "").split()
     found = " ".join(flag for flag in INSTRUCTIONS if flag in flags) or "instructions unknown"
     return f"{name} ({found}), {usable_processors()} processors; {version}"
-
-
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

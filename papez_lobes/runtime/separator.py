@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from papez_lobes.errors import UserError
+from papez_lobes.inference.engines import usable_processors
 from papez_lobes.inference.interface import SpeechSeparation
 from papez_lobes.inference.shipped import ONNX_FILE, bundle_folder, fingerprint
 from papez_lobes.scaling import match_mixture
@@ -143,7 +144,7 @@ def _open_session(path, threads):
 def default_threads() -> int:
     """As many threads as PyTorch would use: OMP_NUM_THREADS, or one per core of this process."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() else len(os.sched_getaffinity(0))
+    return int(wanted) if wanted.isdecimal() else usable_processors()
 
 
 def _read_metadata(session, path):
