@@ -208,5 +208,8 @@ class RecurrentBlock(nn.Module):
     def _update(self, x, attended, step):
         """Residual sum, norm and feed-forward of tokens or slots [..., N]."""
         x = self.norm1(x + attended, step)
-        hidden = self.dropout(F.relu(self.linear1(x)))
-        return self.norm2(x + self.dropout(self.linear2(hidden)), step)
+        return self.norm2(x + self.dropout(self._feed_forward(x)), step)
+
+    def _feed_forward(self, x):
+        """The feed-forward layers, with the rectifier and dropout between them."""
+        return self.linear2(self.dropout(F.relu(self.linear1(x))))

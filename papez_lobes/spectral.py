@@ -93,8 +93,7 @@ class SpectralEncoder(_Fourier):
         frames = self._frames(size)
         if lengths is not None:
             mixture = mixture.masked_fill(~length_mask(lengths, size), 0)
-        behind = (frames - 1) * self.stride + self.kernel_size - self.margin - size
-        mixture = self._widen(F.pad(mixture, (self.margin, behind)))
+        mixture = self._widen(self._pad(mixture, frames))
         windows = mixture.unfold(1, self.kernel_size, self.stride) * self.window
         spectra = torch.fft.rfft(windows)  # [B, L, F]
         real, imaginary = spectra.real, spectra.imag
@@ -102,6 +101,11 @@ class SpectralEncoder(_Fourier):
         if lengths is None:
             return features
         return features, to_relative(self._frames(to_counts(lengths, size)), frames)
+
+    def _pad(self, mixture, frames):
+        """A mixture with zeros around it, as long as its frames need."""
+        needed = (frames - 1) * self.stride + self.kernel_size
+        return F.pad(mixture, (self.margin, needed - self.margin - mixture.shape[1]))
 
     def _frames(self, size):
         """The number of frames of so many samples, with the zeros around them."""

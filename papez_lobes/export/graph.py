@@ -264,10 +264,7 @@ class GraphSpectralEncoder(SpectralEncoder):
 
     def forward(self, mixture, lengths=None):
         """Like `SpectralEncoder.forward`."""
-        size = mixture.shape[1]
-        frames = self._frames(size)
-        behind = (frames - 1) * self.stride + self.kernel_size - self.margin - size
-        padded = F.pad(mixture, (self.margin, behind)).unsqueeze(1)
+        padded = self._pad(mixture, self._frames(mixture.shape[1])).unsqueeze(1)
         spectra = F.conv1d(padded, fourier_kernel(self.window), stride=self.stride)
         real, imaginary = spectra.chunk(2, dim=1)
         return torch.cat([real, imaginary, -imaginary, real], dim=1)

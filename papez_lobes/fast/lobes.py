@@ -116,10 +116,8 @@ class BlockwiseBlock(RecurrentBlock):
         update = super()._update_tokens
         return by_rows(lambda *rows: update(*rows, step), tokens, attended)
 
-    def _update(self, x, attended, step):
-        x = self.norm1(x + attended, step)
-        hidden = self.dropout(rectified(self.linear1, x))
-        return self.norm2(x + self.dropout(self.linear2(hidden)), step)
+    def _feed_forward(self, x):
+        return self.linear2(self.dropout(rectified(self.linear1, x)))
 
 
 class BlockwiseTransformer(RecurrentTransformer):

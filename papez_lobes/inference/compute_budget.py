@@ -78,11 +78,13 @@ def set_mean_depth(separator: Separator, mixtures: torch.Tensor, target: float) 
     UserError
         The separator has no recurrence, or no bias reaches the target. The bias is then unchanged.
     """
-    halting = _halting(separator)
-    tries = _search(
-        halting, lambda: depth_spread(_trace(separator, mixtures)).mean,
-        LOWEST, target - CLOSE, target + CLOSE, NARROW,
-    )
+    halting, spreads = _halting(separator), {}
+
+    def measure():
+        spread = spreads[halting.bias] = depth_spread(_trace(separator, mixtures))
+        return spread.mean
+
+    tries = _search(halting, measure, LOWEST, target - CLOSE, target + CLOSE, NARROW)
     closest = min(tries, key=lambda bias: abs(tries[bias] - target))
     if not min(tries.values()) - CLOSE <= target <= max(tries.values()) + CLOSE:
         raise UserError(
@@ -90,7 +92,7 @@ def set_mean_depth(separator: Separator, mixtures: torch.Tensor, target: float) 
             "steps on this speech, at the model's threshold and max_depth"
         )
     halting.bias = closest
-    return Setting(closest, depth_spread(_trace(separator, mixtures)))
+    return Setting(closest, spreads[closest])
 
 
 def set_real_time_factor(
