@@ -18,7 +18,7 @@ ROWS_WORTH_A_GROUP = 512
 
 @dataclass
 class ChunkGroup:
-    """A chunks of similar length, at most W tokens, which are attended together."""
+    """Chunks of similar length, A of them of at most W tokens, which are attended together."""
 
     # [A, M + W]: for each place of a chunk, its row in what `PackedFraming.concatenate` gives
     source_rows: torch.Tensor

@@ -118,8 +118,7 @@ class WindowedSeparation:
         A window holds 4 s, of which all but the end is past. Three quarters of the latency are the
         hop, which decides the speed: each hop costs the separation of a window. The rest is
         look-ahead and fade. The first windows are shorter, so that the first estimates come as
-        soon as the later ones. docs/separating.md has real-time
-        factors and scores by latency.
+        soon as the later ones. docs/separating.md has real-time factors and scores by latency.
 
         Arguments
         ---------
