@@ -36,7 +36,7 @@ STOCK_KEYS = {
 TRAINED_BY_NAME = [path for path in SEPARATORS if path.stem != "papez_base"]
 PARAMETERS = {
     "papez": 1_473_795, "papez_official": 1_473_795, "papez_small": 1_095_686,
-    "papez_base": 2_577_670,
+    "papez_base": 3_408_518,
     # SpeechBrain's, at the settings of its recipe
     "convtasnet": 6_582_832, "dprnn": 14_617_089, "sepformer": 25_679_361,
     "resepformer": 7_955_201, "skim": 14_506_753,

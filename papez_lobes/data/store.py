@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -182,24 +183,19 @@ def _write(folder, root, speakers, skipped, sample_rate):
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
     rows, skipped, spans, begin = [], list(skipped), {}, 0
-    with open(folder / SAMPLES, "wb") as samples:
-        for speaker, path, utterance in tqdm(everything, "decoding speech", unit="file",
-                                             disable=None if sample_rate else True):
-            frames, rate = round(utterance.seconds * utterance.sample_rate), utterance.sample_rate
-            level = scale = np.nan
-            if sample_rate:
-                try:
-                    decoded = read_audio(root / path, sample_rate)
-                except UserError as error:
-                    skipped.append((path, str(error).removeprefix(f"{root / path}: ")))
-                    continue
-                frames, rate = len(decoded), sample_rate
-                steps, scale = _to_steps(decoded)
-                samples.write(steps.tobytes())
-                if speaker:  # noise and rooms have none, and are not set to a speech level
-                    level = speech_level(decoded, sample_rate)
+    # threads, since decoding and filtering, which take the time, leave the interpreter free
+    with open(folder / SAMPLES, "wb") as samples, ThreadPoolExecutor() as pool:
+        records = pool.map(lambda item: _record(root, *item, sample_rate), everything)
+        for speaker, path, record in tqdm(records, "decoding speech", len(everything), unit="file",
+                                          disable=None if sample_rate else True):
+            if isinstance(record, UserError):
+                skipped.append((path, str(record).removeprefix(f"{root / path}: ")))
+                continue
+            frames, rate, steps, scale, level = record
             rows.append((os.fsencode(path), frames, rate, begin, scale, level))
-            begin += frames if sample_rate else 0
+            if steps is not None:
+                samples.write(steps.tobytes())
+                begin += frames
             first, _ = spans.get(speaker, (len(rows) - 1, 0))
             spans[speaker] = (first, len(rows))
     if not rows:
@@ -207,6 +203,24 @@ def _write(folder, root, speakers, skipped, sample_rate):
     longest = max(len(path) for path, *_ in rows)
     np.save(folder / TABLE, np.array(rows, [("path", f"S{longest}"), *RECORD]))
     return spans, skipped
+
+
+def _record(root, speaker, path, utterance, sample_rate):
+    """Speaker, path and what is kept of an utterance, or the error if it cannot be decoded.
+
+    Kept are frames, rate, 16-bit steps, the scale of those and the active level. Without a
+    `sample_rate` nothing is decoded.
+    """
+    if not sample_rate:
+        frames = round(utterance.seconds * utterance.sample_rate)
+        return speaker, path, (frames, utterance.sample_rate, None, np.nan, np.nan)
+    try:
+        decoded = read_audio(root / path, sample_rate)
+    except UserError as error:
+        return speaker, path, error
+    # noise and rooms have no speaker, and are not set to a speech level
+    level = speech_level(decoded, sample_rate) if speaker else np.nan
+    return speaker, path, (len(decoded), sample_rate, *_to_steps(decoded), level)
 
 
 def _to_steps(samples):

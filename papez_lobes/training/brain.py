@@ -68,6 +68,7 @@ class Separation(sb.Brain):
             raise UserError(f"{stage.name.lower()}: the data set has no mixture; add some, or let "
                             "the manifests be made again (skip_prep: False)")
         options.setdefault("collate_fn", getattr(dataset, "collate", PaddedBatch))
+        options.setdefault("pin_memory", torch.device(self.device).type == "cuda")
         loader = super().make_dataloader(dataset, stage, *arguments, **options)
         if stage == sb.Stage.TRAIN:
             self.train_data, self.train_loader = dataset, loader
