@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("speech", help="folder of recordings of one speaker each")
     parser.add_argument("mixtures", help="folder of recordings of two speakers")
-    parser.add_argument("--bundle", default="papez-small-8k", help="name or folder of a bundle")
+    parser.add_argument("--bundle", default="papez-base-8k", help="name or folder of a bundle")
     parser.add_argument("--count", type=int, default=200, help="recordings of each kind, at most")
     parser.add_argument("--seconds", type=float, default=3.0, help="least duration")
     options = parser.parse_args()

@@ -389,7 +389,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("speech", type=Path, help="folder with one folder per speaker")
-    parser.add_argument("--bundle", default="papez-small-8k", help="name or folder of a bundle")
+    parser.add_argument("--bundle", default="papez-base-8k", help="name or folder of a bundle")
     parser.add_argument("--minutes", type=float, default=10.0, help="duration of a recording")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS)
     parser.add_argument("--pairs", type=int, help="at most this many pairs of speakers")

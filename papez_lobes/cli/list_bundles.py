@@ -15,24 +15,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print a table, the default bundle first."""
+    """Print a table; of those for a number of speakers the largest is the first."""
     from papez_lobes.config.separator_files import build_modules, read_hyperparameters
     from papez_lobes.inference.bundle import is_bundle
-    from papez_lobes.inference.shipped import DEFAULT, HYPERPARAMS
+    from papez_lobes.inference.shipped import HYPERPARAMS
     from papez_lobes.profiling.cost import count_parameters
 
     folders = [path for path in resource_folder("pretrained").iterdir() if is_bundle(path)]
     if not folders:
         raise UserError("no trained separators come with this package")
     rows = []
-    for folder in sorted(folders, key=lambda path: (path.name != DEFAULT, path.name)):
+    for folder in folders:
         file = folder / HYPERPARAMS
         known = read_hyperparameters(file)
         parameters = count_parameters(build_modules(file))
         size = sum(path.stat().st_size for path in folder.glob("*.ckpt"))
-        rows.append((folder.name, known["num_spks"], known["sample_rate"],
+        rows.append((known["num_spks"], -parameters, folder.name, known["sample_rate"],
                      f"{parameters / 1e6:.2f} M", f"{size / 1e6:.1f} MB",
                      describe_score(folder)))
+    rows = [(name, speakers, *rest) for speakers, _, name, *rest in sorted(rows)]
     print(markdown_table(HEAD, rows), end="")
 
 

@@ -10,7 +10,6 @@ from papez_lobes.resources import resource_folder
 HYPERPARAMS = "hyperparams.yaml"
 FILES = (HYPERPARAMS, "encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 ONNX_FILE = "separator.onnx"  # of a bundle that is also separated without PyTorch
-DEFAULT = "papez-small-8k"  # the bundle that is used if none is named
 _SPEAKERS_LINE = re.compile(r"^num_spks: (\d+)", re.MULTILINE)
 
 

@@ -67,8 +67,9 @@ def test_the_bundles_are_listed(capsys):
     head, _, *rows = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
     assert "speakers" in head and len(cells) == len(list(resource_folder("pretrained").iterdir()))
-    assert cells[0][:3] == ["papez-small-8k", "2", "8000"]
-    assert cells[0][3] == "1.10 M" and cells[0][4].endswith(" MB")
+    assert cells[0][:4] == ["papez-base-8k", "2", "8000", "3.41 M"]  # the best is the first
+    assert cells[1][:4] == ["papez-small-8k", "2", "8000", "1.10 M"]
+    assert cells[0][4].endswith(" MB")
     for name, *_, score in cells:
         card = (resource_folder("pretrained") / name / "README.md").read_text(encoding="utf-8")
         number, mixtures = score.rstrip(")").split(" (")
