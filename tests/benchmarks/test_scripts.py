@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import mixing_speed, operators, score_against_latency
+from benchmarks import mixing_speed, operators, robustness, score_against_latency
 from papez_lobes.data.audio import write_audio
 from papez_lobes.profiling.models import ModelSpec, build_model
 from tests.tiny import COARSE, ROOT, tiny_separator_file
@@ -31,6 +31,29 @@ def test_operators_are_profiled(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "small_papez, mean depth 1.5, 0.5 s, float32, threads 1: " in printed
     assert "Self CPU %" in printed and "aten::" in printed
+
+
+def test_a_separator_that_does_nothing_gains_nothing_in_any_condition(
+    tmp_path, monkeypatch, capsys
+):
+    for speaker in range(3):
+        samples = voice(speaker, 6.0, np.random.default_rng(speaker))
+        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
+    nothing = types.SimpleNamespace(
+        num_speakers=2, sample_rate=SAMPLE_RATE,
+        separate_batch=lambda mixtures: np.stack([mixtures, mixtures], axis=-1))
+    monkeypatch.setattr(robustness.papez_lobes, "load", lambda name, device: nothing)
+    monkeypatch.setattr(robustness, "_rooms", lambda mixtures, rng: [np.eye(1, 80)[0]])
+    sounds = tmp_path / "sounds"
+    words = ["robustness.py", str(tmp_path / "speech"), "x", "--count", "2", "--sounds"]
+    monkeypatch.setattr(sys, "argv", [*words, str(sounds)])
+    robustness.main()
+    rows = [row.split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [name.strip("| ") for name, _ in rows] == list(robustness.CONDITIONS)
+    gained = [float(value.strip("| ")) for _, value in rows]
+    assert gained.pop(5) == pytest.approx(0, abs=0.1)  # the voice is in both outputs
+    assert np.allclose(gained, 0, atol=0.02)
+    assert {len(list((sounds / kind).iterdir())) for kind in ("babble", "hum")} == {10}
 
 
 def test_scores_are_drawn_against_latency(tmp_path, capsys):
