@@ -28,7 +28,7 @@ from papez_lobes.evaluation.evaluate import evaluate
 from papez_lobes.evaluation.pictures import draw_separation
 from papez_lobes.inference.bundle import load_bundle
 from papez_lobes.inference.recordings import estimate_paths
-from papez_lobes.inference.shipped import DEFAULT
+from papez_lobes.inference.shipped import shipped_bundles
 from papez_lobes.separator import Separator
 from papez_lobes.training.losses import score
 
@@ -76,9 +76,10 @@ def run(speech: str | None, out: Path, minutes: float, cache: str | Path) -> Non
     _announce(2, "mixtures")
     plans = draw_plans(speech, COUNTS, NUM_SPKS, seed=SEED)
     tree = render_plans(plans, out, speech, [SAMPLE_RATE])
-    _announce(3, f"separating with the weights that come with the project ({DEFAULT})")
-    shipped = _separate(DEFAULT, tree, out / "shipped")
-    gains = _evaluate(DEFAULT, tree, out / "shipped")
+    best = shipped_bundles(NUM_SPKS)[0]
+    _announce(3, f"separating with the weights that come with the project ({best})")
+    shipped = _separate(best, tree, out / "shipped")
+    gains = _evaluate(best, tree, out / "shipped")
     print(f"{shipped['mix']}: {_improvements(shipped)}\n"
           f"all {len(gains)} test mixtures: {sum(gains) / len(gains):+.2f} dB SI-SNRi in the mean, "
           f"{min(gains):+.1f} to {max(gains):+.1f}\nhear {_joined(shipped)}, see "
