@@ -14,6 +14,7 @@ from papez_lobes.errors import UserError
 
 FORMATS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}  # NumPy's type, and full scale
 BLOCK_SECONDS = 0.02  # of samples that are read at a time
+LOAD = 0.5  # largest real-time factor of a stream whose bundle is not named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +42,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Separate until the source ends or Ctrl-C; all that was heard is written."""
     from papez_lobes.data.resampling import Resampler
     from papez_lobes.inference.interface import load
+    from papez_lobes.inference.windows import stream_cost
 
     if arguments.source not in ("microphone", "-"):
         raise UserError(f"{arguments.source}: name microphone or -; `papez separate` is for files")
+    if arguments.latency <= 0:
+        raise UserError(f"--latency {arguments.latency:g}: it must be above 0")
     separator = load(
-        arguments.bundle, arguments.device, arguments.dtype, trust=arguments.trust)
+        arguments.bundle, arguments.device, arguments.dtype, trust=arguments.trust,
+        largest_rtf=LOAD / stream_cost(arguments.latency))
     rate = separator.sample_rate if arguments.rate is None else arguments.rate
     if rate < 1:
         raise UserError(f"--rate {rate}: it must be a positive number of Hz")

@@ -14,6 +14,18 @@ from papez_lobes.inference.voices import Voices, fade_in
 
 SEGMENT, OVERLAP = 30.0, 3.0  # seconds, of the windows of recordings
 STREAM_WINDOW = 4.0  # seconds
+STREAM_HOP = 0.75  # of a stream's latency
+
+
+def stream_cost(latency: float) -> float:
+    """How often each sample of a stream of this latency in seconds is separated.
+
+    Example
+    -------
+    >>> stream_cost(1.0)
+    5.333333333333333
+    """
+    return STREAM_WINDOW / (STREAM_HOP * latency)
 
 
 class WindowedSeparation:
@@ -135,7 +147,7 @@ class WindowedSeparation:
         """
         window = round(STREAM_WINDOW * sample_rate)
         delay = round(latency * sample_rate)
-        hop, fade = round(0.75 * delay), round(0.1 * delay)
+        hop, fade = round(STREAM_HOP * delay), round(0.1 * delay)
         return cls(separate, num_speakers, window, hop, sample_rate,
                    look_ahead=delay - hop - fade, fade=fade, first=delay)
 

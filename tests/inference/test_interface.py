@@ -171,12 +171,12 @@ def test_a_mean_depth_is_set_on_the_first_recording(bundle, mixture):
 
 
 def test_the_best_bundle_that_is_fast_enough_is_the_default(monkeypatch):
-    monkeypatch.setattr(shipped, "shipped_bundles", lambda speakers: ["papez-small-8k"] * 2)
-    assert shipped.candidates(None, None) == ["papez-small-8k"] * 2
-    monkeypatch.setattr(SpeechSeparation, "is_fast", lambda self: False)
-    assert papez_lobes.load(device="cpu").path == "papez-small-8k"
-    assert papez_lobes.load("fast", device="cpu", num_speakers=2).num_speakers == 2
+    assert shipped.candidates(None, None) == ["papez-base-8k", "papez-small-8k"]
+    monkeypatch.setattr(SpeechSeparation, "measure_rtf", lambda self: 0.1)
+    assert papez_lobes.load(device="cpu").path == "papez-base-8k"
+    assert papez_lobes.load(device="cpu", largest_rtf=0.05).path == "papez-small-8k"
+    assert papez_lobes.load("fast", device="cpu", num_speakers=2).path == "papez-small-8k"
 
 
 def test_a_small_separator_is_fast(separator):
-    assert separator.is_fast()
+    assert 0 < separator.measure_rtf() < 0.2
