@@ -9,6 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,8 @@ def load(
         and needs less memory, and always runs on the CPU.
     largest_rtf : float
         Largest real-time factor (seconds of computing for one of audio) of a bundle that is chosen
-        because none is named. If all take longer, it is the smallest one.
+        because none is named. If all take longer, it is the smallest one. A bundle that is too
+        slow is named in a warning.
 
     Returns
     -------
@@ -84,11 +86,14 @@ def load(
     (8000, 2)
     """
     names = candidates(bundle, num_speakers)
-    for name in names:
+    for name, smaller in zip_longest(names, names[1:]):
         separator = separator_class(name, engines).load(name, device, dtype, overrides, trust)
-        if name == names[-1] or separator.measure_rtf() <= largest_rtf:
+        if smaller is None or (rtf := separator.measure_rtf()) <= largest_rtf:
             break
     if num_speakers not in (None, separator.num_speakers):
+        # it is said, as a machine that is busy for a moment gives other estimates
+        logger.warning(f"{name} takes {rtf:.2g} of real time here, and {largest_rtf:.2g} is "
+                       f"wanted: {smaller} is tried; name a bundle to choose")
         raise UserError(f"{bundle}: separates {separator.num_speakers} speakers, not "
                         f"{num_speakers}; name another bundle, or none")
     if mean_depth is not None:
