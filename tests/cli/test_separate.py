@@ -100,6 +100,8 @@ def test_a_bad_file_is_named_at_the_end_and_the_others_are_done(separate, tmp_pa
     (["a.wav", "--filename", "../{track}_{speaker}.wav"], "outside the output folder"),
     (["a.wav", "--filename", "{name}_{speaker}.wav"], "{track}, {speaker} and {ext}"),
     (["a.wav", "--overlap", "9", "--segment", "10"], "overlap"),
+    (["a.wav", "--segment", "inf"], "segments of inf s"),
+    (["a.wav", "--segment", "1e-9", "--overlap", "1e-10"], "segments of 1e-09 s"),
 ])
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
