@@ -32,6 +32,7 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.dynamic import DynamicMixtures
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.evaluation.leakage import leakage
+from papez_lobes.files import writing
 from papez_lobes.tables import format_number, markdown_table
 from papez_lobes.training.losses import reorder, score
 
@@ -53,20 +54,35 @@ CONDITIONS = {
 
 
 def make_sounds(mixtures: DynamicMixtures, folder: Path) -> None:
-    """Write noise and impulse responses into a folder, those that are not there yet."""
+    """Write noise and impulse responses into a folder, those that are not there yet.
+
+    Each kind appears whole or not at all. It is the same whichever kinds are there.
+    """
     rng = np.random.default_rng(SEED)
     makers = {"babble": _babble, "hum": _hum, "rooms": _rooms}
+    missing = [name for name in makers if not (folder / name).is_dir()]
     for name, make in makers.items():
-        if not (folder / name).is_dir():
-            for number, samples in enumerate(make(mixtures, rng)):
-                write_audio(folder / name / f"{number}.wav", 0.9 * samples / np.abs(samples).max(),
-                            mixtures.sample_rate)
+        if not missing:
+            return
+        sounds = list(make(mixtures, rng))
+        if name not in missing:
+            continue
+        with writing(folder, "--sounds"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:
+                for number, samples in enumerate(sounds):
+                    write_audio(Path(aside, name, f"{number}.wav"),
+                                0.9 * samples / np.abs(samples).max(), mixtures.sample_rate)
+                Path(aside, name).rename(folder / name)
+        missing.remove(name)
 
 
 def _babble(mixtures, rng):
     """Recordings of voices that speak backwards."""
     store, size = mixtures.speech, round(NOISE_SECONDS * mixtures.sample_rate)
-    utterances = store.utterances
+    utterances = [each for each in store.utterances if store.level(each.path) > 0]
+    if not utterances:
+        raise UserError(f"{store.root}: all recordings are silent; name another folder")
     voices = min(VOICES, len(utterances))
     for _ in range(NOISES):
         total = np.zeros(size)
@@ -139,6 +155,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="mixtures of each condition")
     options = parser.parse_args()
     with one_line_errors("robustness.py"), tempfile.TemporaryDirectory() as temporary:
+        if options.count < 1:
+            raise UserError(f"--count {options.count}: it must be 1 or more")
         separators = [papez_lobes.load(name, "cpu") for name in options.bundles]
         settings = {(each.num_speakers, each.sample_rate) for each in separators}
         if len(settings) > 1:

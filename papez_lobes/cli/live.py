@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--play", type=int, metavar="N", help="play speaker N (with sounddevice)")
     parser.add_argument("-l", "--latency", type=float, default=0.5, metavar="S",
                         help="delay in seconds; a longer one separates better (default: 0.5)")
-    parser.add_argument("-n", "--bundle", metavar="BUNDLE", help="see `papez separate --help`")
+    parser.add_argument("-n", "--bundle", metavar="BUNDLE", help="see `papez separate "
+                        "--help` (default: the best one whose stream takes at most half of real "
+                        "time here)")
     parser.add_argument("-d", "--device", help="cuda, mps, cpu, ...")
     parser.add_argument("--rate", type=int, metavar="HZ", help="sampling rate of the source, and "
                         "of raw samples that are written (default: the model's)")
@@ -42,12 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Separate until the source ends or Ctrl-C; all that was heard is written."""
     from papez_lobes.data.resampling import Resampler
     from papez_lobes.inference.interface import load
-    from papez_lobes.inference.windows import stream_cost
+    from papez_lobes.inference.windows import check_latency, stream_cost
 
     if arguments.source not in ("microphone", "-"):
         raise UserError(f"{arguments.source}: name microphone or -; `papez separate` is for files")
-    if arguments.latency <= 0:
-        raise UserError(f"--latency {arguments.latency:g}: it must be above 0")
+    check_latency(arguments.latency)
     separator = load(
         arguments.bundle, arguments.device, arguments.dtype, trust=arguments.trust,
         largest_rtf=LOAD / stream_cost(arguments.latency))

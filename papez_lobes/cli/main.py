@@ -6,6 +6,7 @@ SpeechBrain inside `run` only, so that `papez --help` answers at once.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
+    _print_any_name()
     words = [*map(_expand_home, sys.argv[1:] if argv is None else argv)]
     try:
         with one_line_errors("papez"):
@@ -71,6 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # the message has been printed
         return stop.code
     return 0
+
+
+def _print_any_name():
+    """Let standard output take names of files that its encoding has no letters for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        # a name that is not UTF-8 is printed as the bytes that it has on disk
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def _expand_home(word):

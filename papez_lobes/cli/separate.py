@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Separate each recording; name those that fail at the end, after the others are done."""
-    from papez_lobes.inference.batch import BatchSeparator, separate_all
+    from papez_lobes.inference.batch import BatchSeparator, check_names, separate_all
     from papez_lobes.inference.recordings import find_recordings
 
     jobs = arguments.jobs
@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--jobs {jobs}: it must be 1 or more")
     recordings = find_recordings(arguments.inputs)
     options, separator = _prepare(arguments, recordings[0].source)
+    separator.windows(options.files.segment, options.files.overlap)  # refuses what does not fit
+    check_names(recordings, options, separator.num_speakers)
     if arguments.ray is not None:
         from papez_lobes.inference.ray_pool import separate_on_ray
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "0.0.0.0 lets everybody in who reaches this machine (default: %(default)s, "
                         "this machine alone)")
     parser.add_argument("--port", type=int, default=7860, metavar="N",
-                        help="(default: %(default)s)")
+                        help="0 is any that is free (default: %(default)s)")
     parser.add_argument("--max-megabytes", type=int, default=MEGABYTES, metavar="N",
                         help="greatest size of a recording (default: %(default)s)")
     parser.add_argument("--keep-seconds", type=int, default=KEEP_SECONDS, metavar="S",
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < 1:
             option = "--" + name.replace("_", "-")
             raise UserError(f"{option} {getattr(arguments, name)}: it must be 1 or more")
-    _check_address(arguments.host, arguments.port)
+    port = _check_address(arguments.host, arguments.port)
     with tempfile.TemporaryDirectory(prefix="papez-serve-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": str(Path(folder, "cache")),
                        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         page.queue(max_size=QUEUE, default_concurrency_limit=arguments.jobs)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page.launch(
-            server_name=arguments.host, server_port=arguments.port, share=False, ssr_mode=False,
+            server_name=arguments.host, server_port=port, share=False, ssr_mode=False,
             quiet=True, max_file_size=f"{arguments.max_megabytes}mb", footer_links=[],
             theme=gradio.themes.Default(**SYSTEM_FONTS), prevent_thread_lock=True,
             allowed_paths=[folder],
@@ -75,10 +75,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_address(host, port):
-    """Refuse an address that is not this machine's, or a port that is taken."""
+    """The port; a free one for 0, which Gradio does not know.
+
+    Refuses an address that is not this machine's, and a port that is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        with socket.create_server((host, port), family=family) as found:
+            return found.getsockname()[1]
     except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); name another "
                         "--port, or an address of this machine") from error

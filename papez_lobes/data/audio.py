@@ -402,6 +402,11 @@ class _SoundFile(soundfile.SoundFile):
     that Opus decodes next.
     """
 
+    def __init__(self, file: str | Path | int, **options):
+        if not isinstance(file, int) and os.name == "posix":
+            file = os.fsencode(file)  # `soundfile` refuses names that are not UTF-8
+        super().__init__(file, **options)
+
     def seekable(self) -> bool:
         """False: `soundfile` shall not seek after reading."""
         return False

@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from papez_lobes.files import fingerprint, writing
 
 INDEX, TABLE, SAMPLES = "index.json", "table.npy", "samples.i16"
 FULL_SCALE = 2**15  # of 16-bit samples
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # which decode recordings
 FORMAT = 3  # of the store's files; a store of another format is made again
 # Of a recording, besides its path: frames and rate (Hz), where its samples begin, what one step of
 # them is worth, and its active speech level (power), which is NaN until it is measured.
@@ -183,9 +186,9 @@ def _write(folder, root, speakers, skipped, sample_rate):
     everything = sorted((speaker, utterance.path, utterance)
                         for speaker, part in speakers.items() for utterance in part)
     rows, skipped, spans, begin = [], list(skipped), {}, 0
-    # threads, since decoding and filtering, which take the time, leave the interpreter free
-    with open(folder / SAMPLES, "wb") as samples, ThreadPoolExecutor() as pool:
-        records = pool.map(lambda item: _record(root, *item, sample_rate), everything)
+    with open(folder / SAMPLES, "wb") as samples, closing(
+        _in_threads(lambda item: _record(root, *item, sample_rate), everything)
+    ) as records:
         for speaker, path, record in tqdm(records, "decoding speech", len(everything), unit="file",
                                           disable=None if sample_rate else True):
             if isinstance(record, UserError):
@@ -203,6 +206,24 @@ def _write(folder, root, speakers, skipped, sample_rate):
     longest = max(len(path) for path, *_ in rows)
     np.save(folder / TABLE, np.array(rows, [("path", f"S{longest}"), *RECORD]))
     return spans, skipped
+
+
+def _in_threads(function, items):
+    """What a function gives for each item, in their order.
+
+    Threads call it, since decoding and filtering, which take the time, leave the interpreter free.
+    Few results wait for the caller, and if it stops, what has not begun is left out.
+    """
+    pool, waiting = ThreadPoolExecutor(THREADS), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 4 * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _record(root, speaker, path, utterance, sample_rate):

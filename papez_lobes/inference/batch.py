@@ -144,6 +144,49 @@ def is_done(
     return len(existing) == len(wanted)
 
 
+def check_names(
+    recordings: Sequence[Recording], options: BatchOptions, num_speakers: int,
+) -> None:
+    """Check before the first recording is separated that no result would replace another file.
+
+    Arguments
+    ---------
+    recordings : sequence of Recording
+        All recordings of the job.
+    options : BatchOptions
+        How they are written.
+    num_speakers : int
+        C, of the separator.
+
+    Raises
+    ------
+    UserError
+        Two recordings have estimates of the same name, or an estimate would replace another
+        recording of the job.
+    """
+    sources = {_place(recording.source): recording.source for recording in recordings}
+    owners = {}
+    for recording in recordings:
+        *wanted, picture = _names(recording.track, options, num_speakers, options.out)
+        own = _place(recording.source)
+        for path in [*wanted, picture] if options.plot else wanted:
+            place = _place(path)
+            owner = owners.setdefault(place.lower(), recording)  # some systems ignore the case
+            if owner is not recording:
+                raise UserError(f"--filename {options.template}: {path} would be of both "
+                                f"{owner.source} and {recording.source}; name files by {{track}}")
+            if place not in sources or place == own or options.existing == REFUSE:
+                continue  # an estimate of its own name is a matter of this recording alone
+            if options.existing == OVERWRITE or not is_done(recording, options, num_speakers):
+                raise UserError(f"{sources[place]}: is a recording of this job, and would be "
+                                f"overwritten by an estimate of {recording.source}; choose "
+                                "another --out")
+
+
+def _place(name):
+    return str(name) if is_url(name) else os.path.abspath(name)
+
+
 def _names(track, options, num_speakers, out):
     """The paths or URLs of a recording's tracks, and of its picture."""
     tracks = estimate_paths("", track, num_speakers, options.template, options.ext,

@@ -9,6 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,12 +21,13 @@ from papez_lobes.inference.shipped import candidates
 from papez_lobes.inference.windows import (
     OVERLAP,
     SEGMENT,
-    STREAM_WINDOW,
     WindowedSeparation,
+    check_latency,
 )
 
 logger = logging.getLogger(__name__)
 TIMED_RUNS, TIMED_SECONDS = 3, 2  # of noise, to measure a real-time factor
+SHORTEST_SEGMENT, LONGEST_SEGMENT = 0.1, 3600.0  # seconds, of the windows of recordings
 LOUDEST = np.float32(2**31)  # louder samples are scaled to this peak: squares overflow
 
 
@@ -65,7 +67,8 @@ def load(
         and needs less memory, and always runs on the CPU.
     largest_rtf : float
         Largest real-time factor (seconds of computing for one of audio) of a bundle that is chosen
-        because none is named. If all take longer, it is the smallest one.
+        because none is named. If all take longer, it is the smallest one. A bundle that is too
+        slow is named in a warning.
 
     Returns
     -------
@@ -84,10 +87,13 @@ def load(
     (8000, 2)
     """
     names = candidates(bundle, num_speakers)
-    for name in names:
+    for name, smaller in zip_longest(names, names[1:]):
         separator = separator_class(name, engines).load(name, device, dtype, overrides, trust)
-        if name == names[-1] or separator.measure_rtf() <= largest_rtf:
+        if smaller is None or (rtf := separator.measure_rtf()) <= largest_rtf:
             break
+        # it is said, as a machine that is busy for a moment gives other estimates
+        logger.warning(f"{name} takes {rtf:.2g} of real time here, and {largest_rtf:.2g} is "
+                       f"wanted: {smaller} is tried; name a bundle to choose")
     if num_speakers not in (None, separator.num_speakers):
         raise UserError(f"{bundle}: separates {separator.num_speakers} speakers, not "
                         f"{num_speakers}; name another bundle, or none")
@@ -296,10 +302,7 @@ class SpeechSeparation(ABC):
             `feed(samples)` takes samples [n] at the model's rate and returns the estimates [C, m]
             that are ready; `flush()` returns the rest.
         """
-        if not 0 < latency < STREAM_WINDOW:
-            raise UserError(
-                f"a latency of {latency:g} s: it must be above 0 and below {STREAM_WINDOW:g}"
-            )
+        check_latency(latency)
         return WindowedSeparation.for_streams(
             self.separate_batch, self.num_speakers, self.sample_rate, latency
         )
@@ -323,13 +326,17 @@ class SpeechSeparation(ABC):
         Raises
         ------
         papez_lobes.errors.UserError
-            The overlap is not above 0, or more than half of the segment.
+            The overlap is not above 0, or more than half of the segment, or the segment is below
+            0.1 s or above an hour.
         """
         if not 0 < overlap <= segment / 2:
             raise UserError(
                 f"segments of {segment:g} s that overlap by {overlap:g} s: the overlap must be "
                 "above 0 and at most half a segment"
             )
+        if not SHORTEST_SEGMENT <= segment <= LONGEST_SEGMENT:
+            raise UserError(f"segments of {segment:g} s: they must have {SHORTEST_SEGMENT:g} to "
+                            f"{LONGEST_SEGMENT:g} s")
         return WindowedSeparation.for_recordings(
             separate or self.separate_batch, self.num_speakers, self.sample_rate, segment, overlap
         )

@@ -35,7 +35,7 @@ def draw_tracks(
             level, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
             extent=(0, seconds, 0, rate / 2000), vmin=loudest - DYNAMIC_RANGE_DB, vmax=loudest,
         )
-        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_title(name, fontsize=9, loc="left", parse_math=False)
         axis.set_ylabel("kHz", fontsize=8)
         axis.tick_params(labelsize=8)
     axes[-1].set_xlabel("seconds", fontsize=9)

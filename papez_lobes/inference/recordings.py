@@ -81,7 +81,7 @@ def _with_lists(inputs):
             continue
         with fetched(name) as path:
             try:
-                lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+                lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{name}: cannot be read as a list ({error})") from error
         lines = [line.strip() for line in lines if line.strip()]

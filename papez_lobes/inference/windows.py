@@ -10,11 +10,20 @@ from collections.abc import Callable
 
 import numpy as np
 
+from papez_lobes.errors import UserError
 from papez_lobes.inference.voices import Voices, fade_in
 
 SEGMENT, OVERLAP = 30.0, 3.0  # seconds, of the windows of recordings
 STREAM_WINDOW = 4.0  # seconds
 STREAM_HOP = 0.75  # of a stream's latency
+SHORTEST_LATENCY = 0.01  # seconds, of a stream
+
+
+def check_latency(latency: float) -> None:
+    """Raise UserError if a stream cannot have this latency in seconds."""
+    if not SHORTEST_LATENCY <= latency < STREAM_WINDOW:
+        raise UserError(f"a latency of {latency:g} s: it must be {SHORTEST_LATENCY:g} or more, and "
+                        f"below {STREAM_WINDOW:g}")
 
 
 def stream_cost(latency: float) -> float:

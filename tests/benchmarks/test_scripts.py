@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import types
 
@@ -54,6 +55,47 @@ def test_a_separator_that_does_nothing_gains_nothing_in_any_condition(
     assert gained.pop(5) == pytest.approx(0, abs=0.1)  # the voice is in both outputs
     assert np.allclose(gained, 0, atol=0.02)
     assert {len(list((sounds / kind).iterdir())) for kind in ("babble", "hum")} == {10}
+
+
+def test_sounds_are_the_same_whichever_are_there_and_appear_whole(tmp_path, monkeypatch):
+    for speaker in range(2):
+        samples = voice(speaker, 2.0, np.random.default_rng(speaker))
+        write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
+    write_audio(tmp_path / "speech/0/silent.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    monkeypatch.setattr(robustness, "NOISES", 2)
+    monkeypatch.setattr(robustness, "_rooms", lambda mixtures, rng: [rng.standard_normal(80)])
+    mixtures = robustness.DynamicMixtures(
+        tmp_path / "speech", tmp_path / "store", 2, SAMPLE_RATE, 1, 1.0)
+
+    def make():
+        robustness.make_sounds(mixtures, tmp_path / "sounds")
+        return {path.relative_to(tmp_path).as_posix(): path.read_bytes()
+                for path in (tmp_path / "sounds").rglob("*") if path.is_file()}
+
+    made = make()
+    assert len(made) == 5
+    shutil.rmtree(tmp_path / "sounds/hum")
+    assert make() == made
+    shutil.rmtree(tmp_path / "sounds/babble")
+    written = []
+
+    def stop(*arguments):
+        written.append(arguments)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write_audio(*arguments)
+
+    monkeypatch.setattr(robustness, "write_audio", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert sorted(path.name for path in (tmp_path / "sounds").iterdir()) == ["hum", "rooms"]
+
+
+def test_no_mixtures_to_score_robustness_on_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["robustness.py", str(tmp_path), "x", "--count", "0"])
+    with pytest.raises(SystemExit):
+        robustness.main()
+    assert capsys.readouterr().err == "robustness.py: --count 0: it must be 1 or more\n"
 
 
 def test_scores_are_drawn_against_latency(tmp_path, capsys):

@@ -92,6 +92,9 @@ def test_ctrl_c_keeps_what_was_heard(bundle, tmp_path, monkeypatch, signal):
     (["microphone"], "sounddevice"),
     (["-", "--play", "3"], "speakers 1 to 2"),
     (["-", "--latency", "0"], "latency"),
+    (["-", "--latency", "1e-5"], "latency"),
+    (["-", "--latency", "nan"], "latency"),
+    (["-", "--latency", "inf"], "latency"),
 ])
 def test_mistakes_are_one_line(bundle, tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.setitem(sys.modules, "sounddevice", None)

@@ -12,6 +12,7 @@ import soundfile
 from papez_lobes.cli.main import main
 from papez_lobes.errors import UserError
 from papez_lobes.inference.files import Report
+from papez_lobes.inference.interface import SpeechSeparation
 from tests.tiny import write_tiny_bundle
 
 
@@ -99,9 +100,12 @@ def test_a_bad_file_is_named_at_the_end_and_the_others_are_done(separate, tmp_pa
     (["a.wav", "--filename", "../{track}_{speaker}.wav"], "outside the output folder"),
     (["a.wav", "--filename", "{name}_{speaker}.wav"], "{track}, {speaker} and {ext}"),
     (["a.wav", "--overlap", "9", "--segment", "10"], "overlap"),
+    (["a.wav", "--segment", "inf"], "segments of inf s"),
+    (["a.wav", "--segment", "1e-9", "--overlap", "1e-10"], "segments of 1e-09 s"),
 ])
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SpeechSeparation, "measure_rtf", lambda self: 0.1)  # on a busy machine too
     write(tmp_path / "a.wav", noise(800))
     assert main(["separate", *words]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -134,6 +138,61 @@ def test_an_input_is_never_overwritten(separate, tmp_path, capsys):
                     out=tmp_path) == 2
     assert "is the recording itself" in capsys.readouterr().err
     assert files[1].read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--overwrite", "--skip-existing"])
+def test_an_input_is_not_overwritten_by_an_estimate_of_another(separate, tmp_path, capsys, option):
+    files = [write(tmp_path / name, noise(800)) for name in ("x.wav", "x_s1.wav")]
+    before = files[1].read_bytes()
+    assert separate(tmp_path, option, out=tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "x_s1.wav: is a recording of this job" in line and "x.wav" in line
+    assert files[1].read_bytes() == before and names(tmp_path) == ["x.wav", "x_s1.wav"]
+    write(tmp_path / "x_s2.wav", noise(800))  # x is done
+    assert separate(*files, "--skip-existing", out=tmp_path) == 0
+    assert files[1].read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"], ["--skip-existing"], ["-j", "2"]])
+def test_two_recordings_never_have_estimates_of_one_name(separate, tmp_path, capsys, words):
+    files = [write(tmp_path / name, noise(800)) for name in ("x.wav", "y.wav")]
+    assert separate(*files, "--filename", "talk{speaker}.wav", *words, out=tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "talk1.wav would be of both" in line and "{track}" in line
+    assert names(tmp_path) == ["x.wav", "y.wav"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are Unicode")
+def test_a_name_that_is_not_utf8_is_separated_and_printed_as_it_is(
+    separate, tmp_path, monkeypatch
+):
+    path = os.fsencode(tmp_path) + b"/t\xe9l\xff.wav"
+    with open(path, "wb") as file:
+        soundfile.write(file, noise(800), 8000, format="WAV")
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert separate(tmp_path, out=tmp_path / "out") == 0
+    printed.flush()
+    paths = printed.buffer.getvalue().splitlines()
+    assert [*map(os.path.basename, paths)] == [b"t\xe9l\xff_s1.wav", b"t\xe9l\xff_s2.wav"]
+    assert all(map(os.path.isfile, paths))
+
+
+def test_a_name_with_dollars_is_no_formula_in_the_picture(separate, tmp_path):
+    path = write(tmp_path / "$\\frac$.wav", noise(800))
+    assert separate(path, "--plot", out=tmp_path / "out") == 0
+    assert len(names(tmp_path / "out")) == 3
+
+
+def test_a_name_that_standard_output_has_no_letters_for_is_escaped(
+    separate, tmp_path, monkeypatch
+):
+    path = write(tmp_path / "\N{MICROPHONE}.wav", noise(800))
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert separate(path, out=tmp_path / "out") == 0
+    printed.flush()
+    assert b"\\U0001f3a4_s1.wav" in printed.buffer.getvalue()
 
 
 def test_a_folder_is_resumed_and_keeps_its_tree(separate, tmp_path, capsys):

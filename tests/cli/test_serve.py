@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from papez_lobes.cli import serve
 from papez_lobes.cli.main import main
 
 
@@ -27,6 +28,11 @@ def test_a_port_that_is_taken_is_one_line(capsys):
         assert main(["serve", "--port", port]) == 2
     line, = capsys.readouterr().err.splitlines()
     assert f"--port {port}: cannot listen there" in line
+
+
+def test_port_0_is_a_free_one():
+    port = serve._check_address("127.0.0.1", 0)
+    assert port > 0 and serve._check_address("127.0.0.1", port) == port
 
 
 def test_without_gradio_a_line_says_what_is_missing(monkeypatch, capsys):

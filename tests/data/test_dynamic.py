@@ -1,6 +1,7 @@
 """Mixing on the fly: what a mixture depends on, and that it is the sum of its sources."""
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -172,6 +173,47 @@ def test_a_store_that_was_cut_short_is_made_again(corpus, tmp_path, file):
     cut.write_bytes(cut.read_bytes()[:-1000])
     again = build_store(corpus / "speech", tmp_path / "store", RATE)
     np.testing.assert_array_equal(again.read(again.utterances[-1].path)[0], wanted)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_store_that_is_stopped_decodes_no_further(tmp_path, monkeypatch, stop):
+    for number in range(100):
+        write_audio(tmp_path / f"speech/ann/{number}.wav", np.full(80, 0.1), RATE, sync=False)
+    decoded = []
+    monkeypatch.setattr("papez_lobes.data.store.THREADS", 2)
+    monkeypatch.setattr("papez_lobes.data.store.read_audio",
+                        lambda path, rate: decoded.append(path) or read_audio(path, rate))
+
+    def stopped(records, *arguments, **options):
+        yield next(records)
+        raise stop
+
+    monkeypatch.setattr("papez_lobes.data.store.tqdm", stopped)
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        build_store(tmp_path / "speech", tmp_path / "store", RATE)
+    assert len(decoded) < 20
+    assert [path.name for path in tmp_path.iterdir()] == ["speech"]
+
+
+def test_a_store_keeps_the_order_of_recordings_that_take_different_times(tmp_path, monkeypatch):
+    for number in range(30):
+        write_audio(tmp_path / f"speech/{number % 3}/{number:02}.wav", np.full(80, 0.01 * number),
+                    RATE, sync=False)
+    (tmp_path / "speech/0/00.wav").write_bytes(b"no audio")
+
+    def slow(path, rate):
+        time.sleep(0.02 * (path.stem < "09"))
+        if path.stem in ("07", "22"):
+            raise UserError(f"{path}: is damaged")
+        return read_audio(path, rate)
+
+    monkeypatch.setattr("papez_lobes.data.store.read_audio", slow)
+    store = build_store(tmp_path / "speech", tmp_path / "store", RATE)
+    assert store.skipped[1:] == [["1/07.wav", "is damaged"], ["1/22.wav", "is damaged"]]
+    assert len(store.utterances) == 27 and store.skipped[0][0] == "0/00.wav"
+    for utterance in store.utterances:
+        np.testing.assert_array_equal(store.read(utterance.path)[0],
+                                      read_audio(tmp_path / "speech" / utterance.path))
 
 
 def test_a_level_is_measured_once_and_kept_for_all_processes(corpus, tmp_path, monkeypatch):

@@ -170,11 +170,13 @@ def test_a_mean_depth_is_set_on_the_first_recording(bundle, mixture):
     assert separator.separate_with_depth(mixture[None])[1].mean() == 1
 
 
-def test_the_best_bundle_that_is_fast_enough_is_the_default(monkeypatch):
+def test_the_best_bundle_that_is_fast_enough_is_the_default(monkeypatch, caplog):
     assert shipped.candidates(None, None) == ["papez-base-8k", "papez-small-8k"]
     monkeypatch.setattr(SpeechSeparation, "measure_rtf", lambda self: 0.1)
-    assert papez_lobes.load(device="cpu").path == "papez-base-8k"
+    assert papez_lobes.load(device="cpu").path == "papez-base-8k" and not caplog.messages
     assert papez_lobes.load(device="cpu", largest_rtf=0.05).path == "papez-small-8k"
+    (said,) = caplog.messages
+    assert "papez-base-8k takes 0.1 of real time here" in said and "papez-small-8k is" in said
     assert papez_lobes.load("fast", device="cpu", num_speakers=2).path == "papez-small-8k"
 
 

@@ -1,10 +1,13 @@
 """What a pool does with its actors' tasks, with a stand-in for Ray that runs them here."""
 
 import types
+from pathlib import Path
 
 import pytest
 
 from papez_lobes.errors import UserError
+from papez_lobes.inference import ray_pool
+from papez_lobes.inference.batch import BatchOptions
 from papez_lobes.inference.ray_pool import START_TRIES, TRIES, ActorPool, KilledTask
 
 
@@ -111,3 +114,19 @@ def test_a_cluster_without_machines_is_one_line():
     ray.cluster_resources = lambda: {"memory": 1.0}
     with pytest.raises(UserError, match="no machine with a CPU is left"):
         ActorPool(ray, 2).submit(max, 1, 2).result()
+
+
+@pytest.mark.parametrize("bundle", ["..", "../../bundle", "papez-small-8k"])
+def test_a_worker_gets_a_bundle_under_a_name_that_is_one_folder(tmp_path, monkeypatch, bundle):
+    (tmp_path / "bundle/inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "bundle/inner")
+    sent = []
+
+    def open_pool(address, jobs, kind, initializer, options, name, files):
+        sent.append(name)
+        raise UserError("no cluster")
+
+    monkeypatch.setattr(ray_pool, "open_pool", open_pool)
+    with pytest.raises(UserError, match="no cluster"):
+        list(ray_pool.separate_on_ray([], BatchOptions({"bundle": bundle}), 2))
+    assert sent == [Path(bundle).name if bundle == "papez-small-8k" else "bundle"]

@@ -82,6 +82,8 @@ def test_a_list_names_files_folders_and_urls(talks, tmp_path):
     assert [recording.track for recording in found] == ["talks/a", "monday/b", "here/a"]
     put(tmp_path / "list.txt", "memory://talks/list.txt")
     assert find_recordings(["memory://talks/list.txt"]) == found
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    assert find_recordings([tmp_path / "windows.txt"]) == found
     (tmp_path / "empty.txt").write_text("\n")
     for name in ("empty.txt", "missing.txt"):
         with pytest.raises(UserError, match=name):
