@@ -171,7 +171,7 @@ def check_names(
         own = _place(recording.source)
         for path in [*wanted, picture] if options.plot else wanted:
             place = _place(path)
-            owner = owners.setdefault(place.lower(), recording)  # some systems ignore the case
+            owner = owners.setdefault(place, recording)
             if owner is not recording:
                 raise UserError(f"--filename {options.template}: {path} would be of both "
                                 f"{owner.source} and {recording.source}; name files by {{track}}")
