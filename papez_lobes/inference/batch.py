@@ -80,6 +80,8 @@ class BatchSeparator:
             report = self._separate(recording, progress)
         except UserError as error:
             return Outcome(recording, "failed", reason=str(error))
+        except Exception as error:  # such as a GPU without memory: the others go on
+            return Outcome(recording, "failed", reason=f"{type(error).__name__}: {error}")
         return Outcome(recording, "separated", report)
 
     def _separate(self, recording, progress):

@@ -39,6 +39,7 @@ class Report:
     channels: int = 1  # of the recording
     sample_rate: int = 0  # of the recording, in Hz
     model_rate: int = 0  # of the model, in Hz
+    bundle: str = ""  # name of the bundle or model file
     engine: str = ""  # what computed: "torch" or "onnx"
     # RMS level of each estimate in dB relative to full scale; -200 for silence
     levels_db: list[float] = field(default_factory=list)
@@ -110,7 +111,8 @@ def separate_recording(
 
     with open_audio(source, rate, truncated="keep") as audio:
         report = Report(model_rate=rate, sample_rate=audio.info.sample_rate,
-                        channels=audio.info.channels, engine=separator.engine)
+                        channels=audio.info.channels, engine=separator.engine,
+                        bundle=Path(separator.path).resolve().name)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
         with TrackWriter(
             paths, out_rate, options.subtype, options.clip, overwrite, source

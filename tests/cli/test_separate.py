@@ -11,7 +11,7 @@ import soundfile
 
 from papez_lobes.cli.main import main
 from papez_lobes.errors import UserError
-from papez_lobes.inference.files import Report
+from papez_lobes.inference.files import Report, separate_recording
 from papez_lobes.inference.interface import SpeechSeparation
 from tests.tiny import write_tiny_bundle
 
@@ -117,6 +117,23 @@ def test_a_device_that_fails_gives_one_line_and_the_cpu(separate, tmp_path, caps
     path = write(tmp_path / "a.wav", noise(800))
     assert main(["separate", str(path), "-o", str(tmp_path / "other"), "-d", "nothing"]) == 0
     assert "nothing" in capsys.readouterr().err and names(tmp_path / "other")
+
+
+def test_an_error_that_nobody_expects_fails_one_recording(
+    separate, tmp_path, monkeypatch, capsys
+):
+    """Such as a GPU that has too little memory for one of them."""
+    def run(separator, source, *arguments):
+        if str(source).endswith("b.wav"):
+            raise RuntimeError("out of memory")
+        return separate_recording(separator, source, *arguments)
+
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write(tmp_path / name, noise(800))
+    monkeypatch.setattr("papez_lobes.inference.batch.separate_recording", run)
+    assert separate(tmp_path / "*.wav", out=tmp_path / "out") == 2
+    assert "RuntimeError: out of memory" in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["a_s1.wav", "a_s2.wav", "c_s1.wav", "c_s2.wav"]
 
 
 def test_a_file_that_exists_is_never_replaced_unasked(separate, tmp_path, capsys):
@@ -383,9 +400,10 @@ def test_onnx_separates_on_a_cpu_as_pytorch_does(tmp_path, capsys):
         ([], "onnx"), (["--engine", "torch"], "torch"), (["--rtf", "9"], "torch"),
     ):
         out = tmp_path / "-".join(["out", *words])
-        words = ["separate", str(path), "-o", str(out), "-d", "cpu", "--json", *words]
+        words = ["separate", str(path), "-n", "fast", "-o", str(out), "-d", "cpu", "--json", *words]
         assert main(words) == 0
-        assert json.loads(capsys.readouterr().out)["engine"] == engine
+        line = json.loads(capsys.readouterr().out)
+        assert line["engine"] == engine and line["bundle"] == "papez-small-8k"
         tracks[engine] = np.stack([soundfile.read(out / f"a_s{i}.wav")[0] for i in (1, 2)])
     assert np.abs(tracks["onnx"] - tracks["torch"]).max() < 1e-3
 
