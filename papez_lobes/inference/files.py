@@ -12,6 +12,7 @@ from papez_lobes.data.audio import open_audio
 from papez_lobes.data.resampling import Resampler
 from papez_lobes.data.tracks import TrackWriter
 from papez_lobes.inference.interface import SpeechSeparation
+from papez_lobes.inference.shipped import ONNX_FILE
 from papez_lobes.inference.windows import OVERLAP, SEGMENT
 
 LONE_VOICE_DB = 12.0  # or more: the margin of the loudest estimate if nobody else speaks
@@ -109,10 +110,12 @@ def separate_recording(
             tokens += depth.size
         return estimates
 
+    file = Path(separator.path).resolve()
+    bundle = file.parent if file.name == ONNX_FILE else file
     with open_audio(source, rate, truncated="keep") as audio:
         report = Report(model_rate=rate, sample_rate=audio.info.sample_rate,
                         channels=audio.info.channels, engine=separator.engine,
-                        bundle=Path(separator.path).resolve().name)
+                        bundle=bundle.name)
         out_rate = audio.info.sample_rate if options.keep_rate else rate
         with TrackWriter(
             paths, out_rate, options.subtype, options.clip, overwrite, source
