@@ -167,9 +167,8 @@ def main() -> None:
         def draw(**rules):
             folders = {name: sounds / rules.pop(name) for name in ("noise_folder", "room_folder")
                        if name in rules}
-            store = Path(temporary, "store", *(path.name for path in folders.values()))
-            return DynamicMixtures(options.speech, store, speakers, rate, options.count, SECONDS,
-                                   SEED, **folders, **rules)
+            return DynamicMixtures(options.speech, Path(temporary, "store"), speakers, rate,
+                                   options.count, SECONDS, SEED, **folders, **rules)
 
         make_sounds(draw(), sounds)
         rows = []

@@ -189,8 +189,9 @@ def _write(folder, root, speakers, skipped, sample_rate):
     with open(folder / SAMPLES, "wb") as samples, closing(
         _in_threads(lambda item: _record(root, *item, sample_rate), everything)
     ) as records:
-        for speaker, path, record in tqdm(records, "decoding speech", len(everything), unit="file",
-                                          disable=None if sample_rate else True):
+        progress = tqdm(records, "decoding speech", len(everything), unit="file",
+                        disable=None if sample_rate else True)
+        for record, (speaker, path, _) in zip(progress, everything):
             if isinstance(record, UserError):
                 skipped.append((path, str(record).removeprefix(f"{root / path}: ")))
                 continue
@@ -227,21 +228,21 @@ def _in_threads(function, items):
 
 
 def _record(root, speaker, path, utterance, sample_rate):
-    """Speaker, path and what is kept of an utterance, or the error if it cannot be decoded.
+    """What is kept of an utterance, or the error if it cannot be decoded.
 
     Kept are frames, rate, 16-bit steps, the scale of those and the active level. Without a
     `sample_rate` nothing is decoded.
     """
     if not sample_rate:
         frames = round(utterance.seconds * utterance.sample_rate)
-        return speaker, path, (frames, utterance.sample_rate, None, np.nan, np.nan)
+        return frames, utterance.sample_rate, None, np.nan, np.nan
     try:
         decoded = read_audio(root / path, sample_rate)
     except UserError as error:
-        return speaker, path, error
+        return error
     # noise and rooms have no speaker, and are not set to a speech level
     level = speech_level(decoded, sample_rate) if speaker else np.nan
-    return speaker, path, (len(decoded), sample_rate, *_to_steps(decoded), level)
+    return len(decoded), sample_rate, *_to_steps(decoded), level
 
 
 def _to_steps(samples):

@@ -282,8 +282,8 @@ def separate_on_ray(
     kind = "GPU" if str(options.model.get("device")).startswith("cuda") else "CPU"
     bundle = Path(options.model["bundle"])
     in_worker = replace(options, out=_absolute(options.out), existing=OVERWRITE)
-    name = bundle.resolve().name if bundle.exists() else bundle.name  # not ".."
-    loading = (_load_separator, in_worker, name, _read_bundle(bundle))
+    # resolved, so that the name of ".." is that of a folder
+    loading = (_load_separator, in_worker, bundle.resolve().name, _read_bundle(bundle))
     with open_pool(address, jobs, kind, *loading) as pool:
         tasks = {}
         for recording, outcome in _left_out(recordings, options, num_speakers):
