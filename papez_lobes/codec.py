@@ -35,6 +35,24 @@ def check_stride(kernel_size: int, kernel_stride: int):
         )
 
 
+def overlap_add(frames: torch.Tensor, stride: int) -> torch.Tensor:
+    """Sum frames [B, L, k] that begin `stride` samples apart: [B, (L - 1) * stride + k].
+
+    Equal to `torch.nn.functional.fold`, which takes several times as long, as does its gradient.
+
+    Example
+    -------
+    >>> overlap_add(torch.ones(1, 3, 4), stride=2).tolist()
+    [[1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0]]
+    """
+    _, count, kernel_size = frames.shape
+    blocks = F.pad(frames, (0, -kernel_size % stride)).unflatten(2, (-1, stride))
+    places = blocks.shape[2]
+    total = sum(F.pad(blocks[:, :, place], (0, 0, place, places - 1 - place))
+                for place in range(places))  # [B, L + places - 1, stride]
+    return total.flatten(1)[:, :(count - 1) * stride + kernel_size]
+
+
 class Encoder(nn.Module):
     """Learned filterbank (paper, Sec. 2.1): convolution, norm over time, leaky ReLU, linear map.
 
@@ -157,8 +175,5 @@ class Decoder(nn.Module):
         if mask is not None:
             features = features.masked_fill(~mask.unsqueeze(-1), 0)
         # a transposed convolution to one channel is a matrix product and an overlap-add
-        kernel_size, stride = self.deconv.kernel_size[0], self.deconv.stride[0]
-        frames = F.linear(features, self.deconv.weight.squeeze(1).T).transpose(1, 2)  # [B, k, L]
-        size = (frames.shape[2] - 1) * stride + kernel_size
-        waveform = F.fold(frames, (1, size), (1, kernel_size), stride=(1, stride))
-        return waveform.flatten(1) + self.deconv.bias
+        frames = F.linear(features, self.deconv.weight.squeeze(1).T)  # [B, L, kernel_size]
+        return overlap_add(frames, self.deconv.stride[0]) + self.deconv.bias

@@ -67,6 +67,11 @@ class MaskNet(nn.Module):
         self.transformer = transformer
         self.head = NormedMLP(dim, dim * num_spks) if head is None else head
 
+    @property
+    def compilable(self) -> list[nn.Module]:
+        """The parts that `torch.compile` may compile: the same computation at all depths."""
+        return [self.embed, self.transformer.block, self.head]
+
     def forward(
         self, features: torch.Tensor, lengths: torch.Tensor | None = None,
         return_trace: bool = False,

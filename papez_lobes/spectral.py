@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from papez_lobes.codec import check_stride, num_frames
+from papez_lobes.codec import check_stride, num_frames, overlap_add
 from papez_lobes.config.checks import check_options
 from papez_lobes.lengths import check_mixture, length_mask, to_counts, to_relative
 from papez_lobes.masknet import MaskNet
@@ -133,11 +133,7 @@ class SpectralDecoder(_Fourier):
         spectrum = (first + second).transpose(1, 2)  # [B, L, 2 F]
         spectra = torch.complex(*spectrum.chunk(2, dim=-1))  # [B, L, F]
         windows = torch.fft.irfft(spectra, self.kernel_size) * self.window
-        size = (windows.shape[1] - 1) * self.stride + self.kernel_size
-        waveform = F.fold(
-            windows.transpose(1, 2), (1, size), (1, self.kernel_size), stride=(1, self.stride)
-        )
-        return waveform.flatten(1)[:, self.margin :]
+        return overlap_add(windows, self.stride)[:, self.margin :]
 
     def _scale(self, window):
         """Scale so that products with the encoder's window, overlapped, add up to one."""

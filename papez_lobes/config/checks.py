@@ -126,7 +126,7 @@ OPTIONS = {name: option for names, option in (
     ("dropout", Option(NUMBER, least=0, below=1)),
     ("ema_decay", Option(NUMBER, least=0, most=0.999999)),
     ("speed_change", Option(NUMBER, least=0, most=0.49)),
-    ("turns single_speaker", Option(NUMBER, least=0, most=1)),
+    ("turns single_speaker noise_share room_share", Option(NUMBER, least=0, most=1)),
     ("tilt_db equaliser_db", Option(NUMBER, least=0, most=40)),
     ("halting_bias", Option(NUMBER)),
     ("loss_threshold", Option(NUMBER, null=True)),

@@ -28,8 +28,8 @@ SEPARATOR = "separator"
 MODULE_LISTS = ("jit_module_keys", "compile_module_keys")  # take as many words as follow
 NOT_COMPILED = {  # why, by SpeechBrain's option
     "jit": "TorchScript does not take these separators",
-    "compile": "torch.compile takes many minutes for these separators, as it compiles each length "
-               "and depth anew",
+    "jit_module_keys": "TorchScript does not take these separators",
+    "compile_module_keys": "--compile alone says what is compiled",
 }
 USAGE = """usage: train.py FILE [--option value]...
 
@@ -143,8 +143,10 @@ def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
         for module in values[name] or ():
             check_known(module, tree["modules"], name)
     for name, reason in NOT_COMPILED.items():
-        if values[name] or values[f"{name}_module_keys"]:
-            raise UserError(f"--{name}, --{name}_module_keys: {reason}; leave it out")
+        if values[name]:
+            raise UserError(f"--{name}: {reason}; leave it out")
+    if values["compile"] and device != "cuda":
+        raise UserError("--compile is for GPUs, as a CPU gains nothing; leave it out")
     given = {"param_file": str(file), **given}
     if device == "cpu" or not torch.cuda.is_available():
         given.setdefault("distributed_backend", "gloo")  # nccl, the default, needs GPUs

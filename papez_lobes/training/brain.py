@@ -60,6 +60,19 @@ class Separation(sb.Brain):
             if isinstance(module, DistributedDataParallel):
                 module.broadcast_buffers = False
 
+    def _compile(self):
+        """For `--compile`: compile the parts that the mask network states.
+
+        (SpeechBrain would compile the whole separator, anew for each depth.)
+        """
+        if not self.compile:
+            return
+        parts = getattr(self.modules.separator.masknet, "compilable", None)
+        if parts is None:
+            raise UserError("--compile is for Papez's separators; leave it out")
+        for part in parts:
+            part.compile()
+
     def make_dataloader(
         self, dataset: Dataset | DataLoader, stage: sb.Stage, *arguments, **options
     ) -> DataLoader:
@@ -259,6 +272,8 @@ class Separation(sb.Brain):
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Empty the stage's records; set data, weights and learning rate of the epoch."""
         self.rows = []
+        if self.compile:  # the lengths of validation differ: each would be compiled anew
+            torch.compiler.set_stance("default" if stage == sb.Stage.TRAIN else "force_eager")
         self.stage_start = time.perf_counter(), time.process_time(), self.audio_seconds
         if stage != sb.Stage.TRAIN:
             self.hparams.average.swap_in()

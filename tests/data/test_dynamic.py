@@ -105,6 +105,18 @@ def test_sources_sum_to_the_mixture_exactly_and_noise_is_the_rest(corpus, tmp_pa
     assert 10 * torch.log10(ratio).item() == pytest.approx(3, abs=0.01)
 
 
+def test_a_share_of_the_mixtures_has_noise_and_another_is_in_rooms(corpus):
+    speakers, others = scan_speakers(corpus / "speech")[0], scan_speakers(corpus)[0]
+    rules = MixingRules(2, (1, 1), noises=others["noise"], rooms=others["rooms"],
+                        noise_share=0.3, room_share=0.6)
+    plans = [draw_mixture(speakers, rules, mixture_rng(1, index), index) for index in range(300)]
+    rooms = np.array([[source.room is not None for source in plan.sources] for plan in plans])
+    assert (rooms[:, 0] == rooms[:, 1]).all()  # both speakers of a mixture, or none
+    noisy, in_rooms = np.array([bool(plan.noise) for plan in plans]), rooms[:, 0]
+    assert 0.2 < noisy.mean() < 0.4 and 0.5 < in_rooms.mean() < 0.7
+    assert 0.1 < (noisy & in_rooms).mean() < 0.26  # independent of each other
+
+
 def test_speakers_differ_and_rules_are_off_by_default(corpus):
     speakers, _ = scan_speakers(corpus / "speech")
     rng = mixture_rng(0, 0)

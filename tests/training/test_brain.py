@@ -1,11 +1,13 @@
 """Training: a batch is the mean of its items; the step changes what it should."""
 
 import logging
+from functools import partialmethod
 
 import pytest
 import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
+from torch._dynamo.utils import counters
 
 from papez_lobes.errors import UserError
 from papez_lobes.training.averaging import WeightAverage
@@ -233,3 +235,32 @@ def test_validation_scores_leave_silent_sources_out(tiny):
                    batch.mix_sig.data)
     assert brain.rows[1] == {"snt_id": "alone", "si_snr": pytest.approx(scores.si_snr[1, 0].item())}
     assert brain._mean_score("si_snr_i") == pytest.approx(scores.si_snr_i[0].mean().item())
+
+
+@pytest.mark.slow
+def test_compiled_parts_train_alike_and_are_compiled_once_for_all_steps(
+        tiny, tmp_path, monkeypatch):
+    # without code generation, which takes minutes on a CPU
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(
+        torch.nn.Module.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    weights = {}
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        separator, _ = tiny("papez_small", halting_bias=-20.0, execution="masked", max_depth=4)
+        brain = prepare(tmp_path / str(compiled), separator.float(), epochs=2, compile=compiled)
+        items = Items(4)
+        items.items = [item(str(number), 400) for number in range(4)]
+        fit_all(brain, items, Items(3))  # the lengths of validation differ
+        weights[compiled] = [p.detach().clone() for p in separator.parameters()]
+    torch.testing.assert_close(weights[True], weights[False], atol=1e-5, rtol=1e-4)
+    assert not counters["graph_break"]
+    # the two ends of the mask network, and the block: for the first step, and for all others
+    assert counters["stats"]["unique_graphs"] == 4
+
+
+def test_other_separators_are_not_compiled(tiny, tmp_path):
+    separator, _ = tiny("convtasnet")
+    with pytest.raises(UserError, match="--compile is for Papez's separators"):
+        fit_all(prepare(tmp_path, separator.float(), compile=True))

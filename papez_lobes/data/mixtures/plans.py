@@ -132,6 +132,7 @@ def draw_mixture(
     gains = draw_gains(rules.num_spks, rules.max_gain_db, rng)
     stretches = draw_stretches(rules, length, rng)
     change = round(100 * rules.speed_change)  # in percent
+    in_rooms = bool(rules.rooms) and _is_among(rules.room_share, rng)
     sources = []
     for number, (name, gain) in enumerate(zip(chosen, gains)):
         speed = 1.0
@@ -141,15 +142,20 @@ def draw_mixture(
             pieces, _ = string_together(speakers[name], length * speed, rng)
         else:
             pieces = _speak_in(stretches[number], speakers[name], speed, rng)
-        room = rules.rooms[rng.integers(len(rules.rooms))].path if rules.rooms else None
+        room = rules.rooms[rng.integers(len(rules.rooms))].path if in_rooms else None
         equaliser = draw_equaliser(rules.tilt_db, rules.equaliser_db, rng)
         sources.append(SourcePlan(name, gain, tuple(pieces), speed, room, equaliser))
     noise, snr = (), None
-    if rules.noises:
+    if rules.noises and _is_among(rules.noise_share, rng):
         noise, _ = string_together(rules.noises, length, rng)
         snr = round(float(rng.uniform(*rules.noise_snr_db)), 2)
     name = _name(index, sources)
     return MixturePlan(name, length, tuple(sources), tuple(noise), snr, stretches is not None)
+
+
+def _is_among(share, rng):
+    """Draw if a mixture is among a share of them; nothing is drawn where that is all of them."""
+    return share == 1 or rng.random() < share
 
 
 def plan_mixtures(

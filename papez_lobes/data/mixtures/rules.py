@@ -52,6 +52,8 @@ class MixingRules:
     turns: float = 0.0
     single_speaker: float = 0.0
     pause_seconds: tuple[float, float] = (0.2, 1.0)
+    noise_share: float = 1.0  # of the mixtures, in which there is noise, if there are files of it
+    room_share: float = 1.0  # of the mixtures, whose sources are in rooms, if there are any
 
     def __post_init__(self):
         checks = {
@@ -60,6 +62,8 @@ class MixingRules:
                         f"finite and at least {MIN_SECONDS}, shortest first"),
             "max_gain_db": (0 <= self.max_gain_db < math.inf, "0 or more"),
             "speed_change": (0 <= self.speed_change < 0.5, "0 or more and below 0.5"),
+            "noise_share": (0 <= self.noise_share <= 1, "from 0 to 1"),
+            "room_share": (0 <= self.room_share <= 1, "from 0 to 1"),
             "noise_snr_db": (_is_range(self.noise_snr_db, -math.inf), "finite, least first"),
             "tilt_db": (0 <= self.tilt_db <= MAX_EQUALISER_DB, f"0 to {MAX_EQUALISER_DB:g}"),
             "equaliser_db": (0 <= self.equaliser_db <= MAX_EQUALISER_DB,
