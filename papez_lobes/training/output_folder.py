@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from speechbrain.utils.checkpoints import METAFNAME
 
 from papez_lobes.errors import UserError
 from papez_lobes.files import sync_files, write_bytes, writing
@@ -79,8 +80,9 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
 
     `trunk` is its output folder, its folder of checkpoints, or one checkpoint. The checkpoint holds
     weights, optimizer, weight average, epoch and hours of audio; the curve up to there is copied
-    too. The trunk is only read, and may be training at the same time. If the new training already
-    has a checkpoint, nothing is done.
+    too. Its score is left out: what is bundled at the end is the best of the new training alone,
+    which may have other mixtures. The trunk is only read, and may be training at the same time. If
+    the new training already has a checkpoint, nothing is done.
     """
     save_folder, output_folder = Path(save_folder), Path(output_folder)
     if any(save_folder.glob(CHECKPOINTS)):
@@ -91,6 +93,9 @@ def branch_from(trunk: str | Path, save_folder: str | Path, output_folder: str |
         save_folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(checkpoint, aside)
+        meta = aside / METAFNAME
+        text = meta.read_text(encoding="utf-8")  # keeps its size, which is checked
+        meta.write_text(text.replace("si_snr_i:", "of_trunk:"), encoding="utf-8")
         for beside, target in (
             (checkpoint.parent / HYPERPARAMETERS, save_folder / HYPERPARAMETERS),
             (checkpoint.parent.parent / CURVE, output_folder / CURVE),

@@ -195,6 +195,8 @@ def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_pa
     hours = trunk.audio_hours
     assert trunk.decay_start is None and trunk.rates == [0.01] * 4
     branch_from(tmp_path / "trunk", tmp_path / "branch/save", tmp_path / "branch")
+    with pytest.raises(UserError, match="no checkpoint to test"):  # the trunk's score is not its
+        prepare(tmp_path / "branch", small).best_checkpoint()
     decay = WarmupDecay(decay_hours=1.5 * hours)
     branch = fit(prepare(tmp_path / "branch", small, epochs=9, schedule=decay), Items(4))
     assert branch.decay_start == pytest.approx(hours)
@@ -202,6 +204,7 @@ def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_pa
     assert all(early > late for early, late in zip(branch.rates[:4], branch.rates[1:]))
     assert branch.rates[0] == pytest.approx(0.005 * (1 - 1 / 6), rel=0.05)  # of epoch 2
     assert [r["epoch"] for r in TrainingCurve(tmp_path / "branch" / CURVE).records] == [1, 2, 3]
+    assert branch.best_checkpoint().meta["epoch"] > 1
     again = prepare(tmp_path / "branch", small, epochs=9, schedule=decay)
     fit(again)
     assert again.decay_start == branch.decay_start and not again.rates  # it had ended
