@@ -1,5 +1,6 @@
-"""What all tests share: one thread, YAML texts that are parsed once, and tiny separators."""
+"""What all tests share: one thread, work that is done once, small pictures, tiny separators."""
 
+import gc
 import io
 import os
 import pickle
@@ -10,8 +11,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import ruamel.yaml
+from matplotlib.figure import Figure
+from speechbrain.lobes.models import resepformer
 
 from tests.tiny import build
+
+gc.disable()  # while the tests are imported
+
+
+def pytest_collection_finish():
+    """From here on look for garbage, but not among what is imported, which stays anyway."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +49,27 @@ def nothing_waits_for_the_disk():
     """No power cut is tested: that files are synced is, where it matters (tests/test_files.py)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pictures_have_few_pixels():
+    """Drawing and compressing 110 dots an inch takes longer, and no test looks at them."""
+    save = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig",
+                      lambda figure, *arguments, **options: save(
+                          figure, *arguments, **options | {"dpi": 40}))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_positions_are_short():
+    """SpeechBrain's ResePFormer has one of 100,000 rows in each layer, and saves and copies it."""
+    encoding = resepformer.PositionalEncoding
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resepformer, "PositionalEncoding",
+                      lambda input_size, max_len: encoding(input_size, min(max_len, 2500)))
         yield
 
 
