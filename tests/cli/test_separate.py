@@ -51,12 +51,12 @@ def names(folder):
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_any_rate_width_and_channels_are_separated(separate, tmp_path, rate, channels, subtype):
-    samples = np.stack([noise(rate // 4, seed) for seed in range(channels)], axis=1)
+    samples = np.stack([noise(rate // 20, seed) for seed in range(channels)], axis=1)
     path = write(tmp_path / "ein Gemisch, ü.wav", samples, rate, subtype)
     assert separate(path, out=tmp_path / "out") == 0
     for speaker in (1, 2):
         info = soundfile.info(tmp_path / f"out/ein Gemisch, ü_s{speaker}.wav")
-        assert (info.samplerate, info.channels, info.frames) == (8000, 1, 2000)
+        assert (info.samplerate, info.channels, info.frames) == (8000, 1, 400)
 
 
 def test_estimates_sum_to_the_mixture_as_far_as_they_can(separate, tmp_path):

@@ -12,7 +12,7 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.errors import UserError
 
-APT = """#!{python}
+APT = """#!{python} -IS
 import os, pathlib, sys
 package = sys.argv[-1]
 with open({log!r}, "a") as log:
@@ -22,7 +22,7 @@ if package in os.environ.get("UNAVAILABLE", "").split():
 if package != "update":
     pathlib.Path(package + "_1_all.deb").write_text(package)
 """
-DPKG = """#!{python}
+DPKG = """#!{python} -IS
 import pathlib, shutil, sys
 package, target = pathlib.Path(sys.argv[2]).read_text(), pathlib.Path(sys.argv[3])
 if package == "damaged":
