@@ -2,6 +2,7 @@
 
 import gc
 import io
+import logging
 import os
 import pickle
 
@@ -53,6 +54,17 @@ def nothing_waits_for_the_disk():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def torch_s_loggers_lead_to_the_root():
+    """Else pytest puts its handlers at each of dozens, around each test."""
+    loggers = [logger for name, logger in logging.root.manager.loggerDict.items()
+               if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger)]
+    with pytest.MonkeyPatch.context() as patch:
+        for logger in loggers:
+            patch.setattr(logger, "propagate", True)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def pictures_have_few_pixels():
     """Drawing and compressing 110 dots an inch takes longer, and no test looks at them."""
     save = Figure.savefig
@@ -77,3 +89,18 @@ def tables_of_positions_are_short():
 def tiny():
     """The builder of tiny separators, as a fixture."""
     return build
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Evaluate with an empty file for every mixture's picture, and draw no distribution.
+
+    Drawing takes longer than all the rest.
+    """
+
+    def blank(path, *arguments):
+        path.touch()
+        return path
+
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_separation", blank)
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_distribution", lambda rows: b"")

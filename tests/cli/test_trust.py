@@ -55,6 +55,7 @@ def words(stranger, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("command", LOADING)
 def test_a_command_loads_what_may_run_code_only_with_trust(words, tmp_path, capsys, command):
     argv = [command, *map(str, words[command])]
@@ -74,6 +75,7 @@ def test_the_help_says_what_trust_means(command):
     assert "--trust also load bundles whose hyperparams.yaml can run any code" in help_text
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("hidden", [
     "x: !apply:os.mkdir [FILE]", "x: (!!python/object/apply:os.mkdir [FILE])",
     "a: '!!python/object/apply:os.mkdir [FILE]'\nx: !tuple '(<a>)'\ny: !ref (<a>, 1)",
