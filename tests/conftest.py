@@ -23,6 +23,7 @@ gc.disable()  # while the tests are imported
 def pytest_collection_finish():
     """From here on look for garbage, but not among what is imported, which stays anyway."""
     gc.freeze()
+    gc.set_threshold(20_000)  # objects that a single test makes again and again
     gc.enable()
 
 
