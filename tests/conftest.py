@@ -1,6 +1,8 @@
-"""What all tests share: one thread, YAML texts that are parsed once, and tiny separators."""
+"""What all tests share: one thread, work that is done once, small pictures, tiny separators."""
 
+import gc
 import io
+import logging
 import os
 import pickle
 
@@ -10,8 +12,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import ruamel.yaml
+from matplotlib.figure import Figure
+from speechbrain.lobes.models import resepformer
 
 from tests.tiny import build
+
+gc.disable()  # while the tests are imported
+
+
+def pytest_collection_finish():
+    """From here on look for garbage, but not among what is imported, which stays anyway."""
+    gc.freeze()
+    gc.set_threshold(20_000)  # objects that a single test makes again and again
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +54,54 @@ def nothing_waits_for_the_disk():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torch_s_loggers_lead_to_the_root():
+    """Else pytest puts its handlers at each of dozens, around each test."""
+    loggers = [logger for name, logger in logging.root.manager.loggerDict.items()
+               if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger)]
+    with pytest.MonkeyPatch.context() as patch:
+        for logger in loggers:
+            patch.setattr(logger, "propagate", True)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pictures_have_few_pixels():
+    """Drawing and compressing 110 dots an inch takes longer, and no test looks at them."""
+    save = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig",
+                      lambda figure, *arguments, **options: save(
+                          figure, *arguments, **options | {"dpi": 40}))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_positions_are_short():
+    """SpeechBrain's ResePFormer has one of 100,000 rows in each layer, and saves and copies it."""
+    encoding = resepformer.PositionalEncoding
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resepformer, "PositionalEncoding",
+                      lambda input_size, max_len: encoding(input_size, min(max_len, 2500)))
+        yield
+
+
 @pytest.fixture
 def tiny():
     """The builder of tiny separators, as a fixture."""
     return build
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Evaluate with an empty file for every mixture's picture, and draw no distribution.
+
+    Drawing takes longer than all the rest.
+    """
+
+    def blank(path, *arguments):
+        path.touch()
+        return path
+
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_separation", blank)
+    monkeypatch.setattr("papez_lobes.evaluation.output_files.draw_distribution", lambda rows: b"")

@@ -1,5 +1,7 @@
 """The recurrence: each execution equals the plain one, and depths are what was asked for."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -29,6 +31,13 @@ def inputs(batch, length, slots, seed=1):
     return tokens, torch.randn(batch, slots, 12, dtype=torch.float64)
 
 
+@cache
+def recurred(slots, length, close_remainder, hard):
+    """The plain recurrence of each item, which two executions share."""
+    loop = make("packed" if hard else "soft", slots, -1.0, close_remainder)
+    return [plain_papez.recur(loop, *item, hard) for item in zip(*inputs(2, length, slots))]
+
+
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("slots", [0, 3])
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 17])
@@ -37,8 +46,8 @@ def test_it_equals_the_plain_recurrence(execution, slots, length, close_remainde
     loop = make(execution, slots, bias=-1.0, close_remainder=close_remainder)
     tokens, memory = inputs(2, length, slots)
     got, trace = loop(tokens, memory)
-    for item in range(2):
-        expected, depth = plain_papez.recur(loop, tokens[item], memory[item], execution != "soft")
+    plain = recurred(slots, length, close_remainder, execution != "soft")
+    for item, (expected, depth) in enumerate(plain):
         assert torch.equal(trace.depth[item], depth)
         torch.testing.assert_close(got[item], expected, atol=1e-9, rtol=1e-9)
 

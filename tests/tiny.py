@@ -1,6 +1,7 @@
 """Tiny separators and bundles, built from the project's own YAML files."""
 
 import copy
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -78,13 +79,29 @@ def tiny_separator_file(folder, name="papez", **overrides):
 
 
 def write_tiny_bundle(folder, name="papez_small", **overrides):
-    """Write the bundle of a tiny, untrained separator with few tokens; returns its folder."""
+    """Write the bundle of a tiny, untrained separator with few tokens; returns its folder.
+
+    Each is built once; the random state is then as after building.
+    """
+    files, state = _bundle_once(name, tuple(sorted(overrides.items())))
+    torch.set_rng_state(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@cache
+def _bundle_once(name, overrides):
     torch.manual_seed(0)
     path = separator_path(name)
     known = hyperparameters_of(path)
     coarse = {key: value for key, value in COARSE.items() if key in known}
-    hparams = tiny_hparams(path, **coarse | overrides)
-    return write_bundle(folder, path, hparams, build_modules(path, hparams))
+    hparams = tiny_hparams(path, **coarse | dict(overrides))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = write_bundle(Path(folder) / "bundle", path, hparams, build_modules(path, hparams))
+        files = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    return files, torch.get_rng_state()
 
 
 def randomise_norms(module):

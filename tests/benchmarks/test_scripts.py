@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import types
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ import torch
 
 from benchmarks import mixing_speed, operators, robustness, score_against_latency
 from papez_lobes.data.audio import write_audio
+from papez_lobes.profiling import timing
 from papez_lobes.profiling.models import ModelSpec, build_model
 from tests.tiny import COARSE, ROOT, tiny_separator_file
 from tests.trees import SAMPLE_RATE, voice
 
 
-def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
+def test_mixing_on_the_fly_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.001)
+    monkeypatch.setattr(mixing_speed, "COUNT", 5)
     for speaker in range(2):
         samples = voice(speaker, 2.0, np.random.default_rng(speaker))
         write_audio(tmp_path / f"speech/{speaker}/a.wav", samples, SAMPLE_RATE)
@@ -27,6 +31,8 @@ def test_mixing_on_the_fly_is_measured(tmp_path, capsys):
 
 def test_operators_are_profiled(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(operators, "SIDES", (64,))
+    monkeypatch.setattr(operators.Timer, "blocked_autorange", partialmethod(
+        operators.Timer.blocked_autorange, min_run_time=0.001))
     path = tiny_separator_file(tmp_path, **COARSE)
     operators.main([str(path), "--seconds", "0.5", "--mean-depth", "1.5"])
     printed = capsys.readouterr().out

@@ -74,9 +74,9 @@ RATES = [
 @pytest.mark.parametrize("rates", RATES)
 def test_a_signal_in_pieces_is_resampled_as_at_once(rates):
     rng = np.random.default_rng(0)
-    signal = rng.uniform(-1, 1, (2, 60001)).astype(np.float32)
+    signal = rng.uniform(-1, 1, (2, 15001)).astype(np.float32)
     pieces, resampler, begin = [], Resampler(*rates), 0
-    for size in (0, 1, 1, 7, 20000, 0, 3, 39989):
+    for size in (0, 1, 1, 7, 5000, 0, 3, 9989):
         pieces.append(resampler.feed(signal[:, begin : begin + size]))
         resampler = pickle.loads(pickle.dumps(resampler))
         begin += size
@@ -89,7 +89,7 @@ def test_a_signal_in_pieces_is_resampled_as_at_once(rates):
 
 @pytest.mark.parametrize("rates", RATES)
 def test_there_and_back_gives_as_many_samples_as_there_were(rates):
-    for count in (1, 2, 7, 1000, 44111):
+    for count in (1, 2, 7, 1000, 11111):
         there, back = Resampler(*rates), Resampler(*rates[::-1])
         pieces = [back.feed(there.feed(np.ones(count))), back.feed(there.flush())]
         assert sum(map(len, [*pieces, back.flush(count)])) == count

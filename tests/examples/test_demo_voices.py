@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 
 import demo_voices as voices
 import numpy as np
@@ -12,24 +11,23 @@ from papez_lobes.data.audio import write_audio
 from papez_lobes.data.mixtures.speakers import scan_speakers
 from papez_lobes.errors import UserError
 
-APT = """#!{python}
-import os, pathlib, sys
-package = sys.argv[-1]
-with open({log!r}, "a") as log:
-    log.write(package + "\\n")
-if package in os.environ.get("UNAVAILABLE", "").split():
-    sys.exit(f"E: Unable to locate package {{package}}")
-if package != "update":
-    pathlib.Path(package + "_1_all.deb").write_text(package)
+APT = """#!/bin/sh
+for package; do :; done  # the last word
+echo "$package" >> '{log}'
+case " $UNAVAILABLE " in
+    *" $package "*) echo "E: Unable to locate package $package" >&2; exit 1
+esac
+[ "$package" = update ] || echo "$package" > "$package"_1_all.deb
 """
-DPKG = """#!{python}
-import pathlib, shutil, sys
-package, target = pathlib.Path(sys.argv[2]).read_text(), pathlib.Path(sys.argv[3])
-if package == "damaged":
-    sys.exit("dpkg-deb: error: not a Debian archive")
-shutil.copytree({sounds!r}, target / "usr/share/asterisk/sounds/xx")
-(target / "usr/share/doc" / package).mkdir(parents=True)
-(target / "usr/share/doc" / package / "copyright").write_text("by " + package)
+DPKG = """#!/bin/sh
+read -r package < "$2"
+if [ "$package" = damaged ]; then
+    echo "dpkg-deb: error: not a Debian archive" >&2
+    exit 1
+fi
+/bin/mkdir -p "$3/usr/share/asterisk/sounds" "$3/usr/share/doc/$package"
+/bin/cp -R '{sounds}' "$3/usr/share/asterisk/sounds/xx"
+echo "by $package" > "$3/usr/share/doc/$package/copyright"
 """
 
 
@@ -47,7 +45,7 @@ def packages(tmp_path, monkeypatch):
     for name, script in (("apt-get", APT), ("dpkg-deb", DPKG)):
         file = tmp_path / "bin" / name
         file.parent.mkdir(exist_ok=True)
-        file.write_text(script.format(python=sys.executable, log=str(log), sounds=str(sounds)))
+        file.write_text(script.format(log=log, sounds=sounds))
         file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
     return log

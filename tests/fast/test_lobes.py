@@ -55,12 +55,12 @@ def assert_same(plain, fast, mixture, lengths=None):
 @pytest.mark.parametrize("lengths", [None, [1.0, 0.6, 0.02]])
 def test_fast_equals_plain(small_blocks, options, lengths):
     lengths = None if lengths is None else torch.tensor(lengths, dtype=torch.float64)
-    assert_same(*both(**options), torch.randn(3, 1500, dtype=torch.float64), lengths)
+    assert_same(*both(**options), torch.randn(3, 700, dtype=torch.float64), lengths)
 
 
 @pytest.mark.parametrize("execution", ["packed", "masked"])
 def test_fast_computes_no_more_than_plain(small_blocks, execution):
-    mixture = torch.randn(2, 800, dtype=torch.float64)
+    mixture = torch.randn(2, 400, dtype=torch.float64)
     plain, fast = both(execution=execution)
     assert count_macs(lambda: plain(mixture)) == count_macs(lambda: fast(mixture))
 
@@ -98,14 +98,14 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch, dtype, tolerance, execu
         separator = build(halting_bias=-9.0, execution=execution)
         lower_precision(separator.parts, dtype)
         with torch.inference_mode():
-            results.append(separator(torch.ones(2, 1500).cumsum(1).sin()))
+            results.append(separator(torch.ones(2, 700).cumsum(1).sin()))
     scale = results[0].abs().max()
     assert (results[0] - results[1]).abs().max() < tolerance * scale
 
 
 def test_buffers_do_not_let_one_separation_see_another(small_blocks):
     _, separator = both()
-    first, second = torch.randn(2, 1, 1500, dtype=torch.float64)
+    first, second = torch.randn(2, 1, 700, dtype=torch.float64)
     with torch.no_grad():
         alone = separator(first), separator(second)
         again = separator(first), separator(second)
@@ -140,7 +140,7 @@ def test_attention_never_sees_more_than_a_block(small_blocks, monkeypatch, optio
         torch.nn.functional, "scaled_dot_product_attention",
         lambda query, *rest: seen.append(len(query)) or attend(query, *rest))
     with torch.no_grad():
-        separator(torch.randn(2, 1500, dtype=torch.float64))
+        separator(torch.randn(2, 700, dtype=torch.float64))
     assert max(seen) == 3 and len(seen) > 20
 
 

@@ -12,14 +12,14 @@ import numpy
 from papez_lobes.fast.malloc import keep_freed_memory
 if not keep_freed_memory():
     sys.exit("not glibc")
-def step():  # holds 30 results of 8 MB until its end, as a graph does
-    return len([numpy.ones(2**20) for _ in range(30)])
+def step():  # holds 30 results of 2 MB until its end, as a graph does
+    return len([numpy.ones(2**18) for _ in range(30)])
 step(), step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step(), step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-PAGES = 2 * 30 * 8 * 2**20 // mmap.PAGESIZE  # that the two steps write to
+PAGES = 2 * 30 * 2 * 2**20 // mmap.PAGESIZE  # that the two steps write to
 
 
 def test_steps_take_their_memory_from_the_system_once():

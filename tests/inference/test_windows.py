@@ -13,7 +13,7 @@ from papez_lobes.inference.windows import WindowedSeparation
 RATE = 8000
 SHAPES = [
     (800, 600, {}),
-    (4000, 100, {"look_ahead": 30, "fade": 200, "first": 400}),
+    (1000, 25, {"look_ahead": 8, "fade": 50, "first": 100}),
     (10, 3, {"look_ahead": 0, "fade": 0}),
 ]
 
@@ -95,14 +95,14 @@ def turns(seconds, silence=0):
 
 
 @pytest.mark.parametrize("window, hop, options", SHAPES)
-@pytest.mark.parametrize("size", [0, 1, 7, 800, 801, 4000, 4001, 6789])
+@pytest.mark.parametrize("size", [0, 1, 7, 800, 801, 1000, 1001, 1697])
 def test_any_split_gives_the_same_in_full_length(window, hop, options, size):
     signal = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     windows = WindowedSeparation(split, 2, window, hop, **options)
     whole = run(windows, signal, max(size, 1))
     assert whole.shape == (2, size) and whole.dtype == np.float32
     np.testing.assert_allclose(whole.sum(axis=0), signal, atol=1e-6)  # fades sum to one
-    for piece in (1, 13, 977, 10000):
+    for piece in (1, 13, 244, 10000):
         assert np.array_equal(run(windows, signal, piece), whole)
 
 

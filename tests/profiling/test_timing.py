@@ -1,5 +1,6 @@
 """Timing side by side."""
 
+from papez_lobes.profiling import timing
 from papez_lobes.profiling.timing import time_interleaved, turns
 
 
@@ -8,7 +9,8 @@ def test_each_round_begins_with_another():
     assert list(turns([], rounds=3)) == []
 
 
-def test_functions_take_turns():
+def test_functions_take_turns(monkeypatch):
+    monkeypatch.setattr(timing, "MIN_SECONDS", 0.001)
     calls = []
     functions = {name: lambda name=name: calls.append(name) for name in "ab"}
     measured = time_interleaved(functions, rounds=2)
