@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "there (default: raw samples on standard output, the speakers as channels)")
     parser.add_argument("--play", type=int, metavar="N", help="play speaker N (with sounddevice)")
     parser.add_argument("-l", "--latency", type=float, default=0.5, metavar="S",
-                        help="delay in seconds; a longer one separates better (default: 0.5)")
+                        help="delay in seconds; a longer one computes less (default: 0.5)")
     parser.add_argument("-n", "--bundle", metavar="BUNDLE", help="see `papez separate "
                         "--help` (default: the best one whose stream takes at most half of real "
                         "time here)")

@@ -30,6 +30,13 @@ NOT_COMPILED = {  # why, by SpeechBrain's option
     "jit": "TorchScript does not take these separators",
     "jit_module_keys": "TorchScript does not take these separators",
     "compile_module_keys": "--compile alone says what is compiled",
+    "compile_mode": "--compile takes no further options",
+    "compile_using_fullgraph": "--compile takes no further options",
+    "compile_using_dynamic_shape_tracing": "--compile takes no further options",
+}
+HELP = HELP_TEXTS | {
+    "compile": "On a GPU, compile what training computes in each step of the recurrence; the first "
+               "batch takes half a minute then.",
 }
 USAGE = """usage: train.py FILE [--option value]...
 
@@ -143,10 +150,11 @@ def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
         for module in values[name] or ():
             check_known(module, tree["modules"], name)
     for name, reason in NOT_COMPILED.items():
-        if values[name]:
+        if values[name] != defaults[name]:
             raise UserError(f"--{name}: {reason}; leave it out")
-    if values["compile"] and device != "cuda":
-        raise UserError("--compile is for GPUs, as a CPU gains nothing; leave it out")
+    if values["compile"] and (device != "cuda" or values["data_parallel_backend"]):
+        raise UserError("--compile is for GPUs (a CPU gains nothing), and for several of them with "
+                        "torchrun, not with --data_parallel_backend; leave it out")
     given = {"param_file": str(file), **given}
     if device == "cpu" or not torch.cuda.is_available():
         given.setdefault("distributed_backend", "gloo")  # nccl, the default, needs GPUs
@@ -156,7 +164,8 @@ def run_options(file: Path, given: Mapping, tree: Mapping) -> RunOptions:
 def usage(trees: Mapping[str, Mapping]) -> str:
     """The help text: SpeechBrain's options, then those of files, with the files' comments."""
     lines = [USAGE]
-    lines += [f"  --{name}: {text}" for name, text in HELP_TEXTS.items() if name in RUN_OPTIONS]
+    lines += [f"  --{name}: {text}" for name, text in HELP.items()
+              if name in RUN_OPTIONS and name not in NOT_COMPILED]
     for title, tree in trees.items():
         lines.append(f"\n{title}:")
         for name, node in tree.items():

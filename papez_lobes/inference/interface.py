@@ -298,7 +298,7 @@ class SpeechSeparation(ABC):
         Arguments
         ---------
         latency : float
-            Delay of the estimates, in seconds. A longer one separates better and computes less.
+            Delay of the estimates, in seconds. A longer one computes less.
 
         Returns
         -------

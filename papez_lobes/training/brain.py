@@ -67,11 +67,13 @@ class Separation(sb.Brain):
         """
         if not self.compile:
             return
-        parts = getattr(self.modules.separator.masknet, "compilable", None)
+        separator = getattr(self.modules.separator, "module", self.modules.separator)
+        parts = getattr(separator.masknet, "compilable", None)
         if parts is None:
             raise UserError("--compile is for Papez's separators; leave it out")
         for part in parts:
             part.compile()
+        torch.compiler.set_stance("force_eager")  # but for training, see `on_stage_start`
 
     def make_dataloader(
         self, dataset: Dataset | DataLoader, stage: sb.Stage, *arguments, **options
@@ -396,7 +398,10 @@ class Separation(sb.Brain):
         folder = self.checkpointer.checkpoints_dir
         best = self.checkpointer.find_checkpoint(max_key="si_snr_i")
         if best is None:
-            raise UserError(f"{folder}: no checkpoint to test; train first")
+            if self.checkpointer.find_checkpoint() is None:
+                raise UserError(f"{folder}: no checkpoint to test; train first")
+            raise UserError(f"{folder}: no epoch has been validated; train on (a branch perhaps "
+                            "with more N_epochs or train_hours)")
         if best.meta["si_snr_i"] == -math.inf:  # see `on_stage_end`
             raise UserError(f"{folder}: no epoch had a finite validation score; nothing is "
                             "bundled. Train with a lower lr, or --precision fp32")

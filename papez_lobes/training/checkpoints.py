@@ -15,9 +15,9 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from papez_lobes.errors import UserError
 from papez_lobes.files import disk_problem, sync_files, sync_folder
-from papez_lobes.training.output_folder import PARTIAL
 
 logger = logging.getLogger(__name__)
+PARTIAL = "partial+"  # how names begin while files are written
 SIZES = "sizes.json"  # bytes of each file of a checkpoint, by name
 
 

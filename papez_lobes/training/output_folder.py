@@ -12,12 +12,12 @@ from speechbrain.utils.checkpoints import METAFNAME
 
 from papez_lobes.errors import UserError
 from papez_lobes.files import sync_files, write_bytes, writing
+from papez_lobes.training.checkpoints import PARTIAL, find_damage
 from papez_lobes.training.curve import FILE as CURVE
 
 logger = logging.getLogger(__name__)
 LOCK, OWNER = ".lock", ".owner"
 CHECKPOINTS = "CKPT+*"  # names of complete ones
-PARTIAL = "partial+"  # how names begin while files are written
 # Files that a training writes into its folder, and replaces when it goes on.
 WRITTEN = (
     "hyperparams.yaml", "train.py", "log.txt", "env.log", "train_log.txt", CURVE,
@@ -114,10 +114,12 @@ def _last_checkpoint(folder):
         found = [folder] if folder.is_dir() else []
     else:
         found = [*folder.glob(CHECKPOINTS), *folder.glob(f"save/{CHECKPOINTS}")]
-    if not found:
-        raise UserError(f"{folder}: holds no checkpoint to go on from; name the output_folder of a "
-                        "training")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    whole = [path for path in found if find_damage(path) is None]
+    if not whole:
+        damage = f" ({found[0].name}: {find_damage(found[0])})" if found else ""
+        raise UserError(f"{folder}: holds no checkpoint to go on from{damage}; name the "
+                        "output_folder of a training")
+    return max(whole, key=lambda path: path.stat().st_mtime)
 
 
 def keep_hyperparameters(save_folder: str | Path, separator: str, hyperparameters: dict) -> None:

@@ -150,8 +150,9 @@ def test_other_flags_take_true_and_false_in_any_case(name):
     ["--device", "cpu", "--compile"], *([f"--{name}"] for name in NOT_COMPILED)])
 def test_compiling_is_refused_before_anything_is_made(experiment, tmp_path, words):
     before = sorted(tmp_path.rglob("*"))
-    words = [*words, "masknet"] if words[-1].endswith("keys") else words
-    with pytest.raises(UserError, match=r"--(jit|compile).*leave it out"):
+    values = {"keys": ["masknet"], "mode": ["max-autotune"]}
+    words = [*words, *values.get(words[-1].rpartition("_")[2], [])]
+    with pytest.raises(UserError, match=r"--(jit|compile)\w*[: ].*leave it out"):
         experiment("--output_folder", str(tmp_path / "out"), *words)
     assert sorted(tmp_path.rglob("*")) == before
 

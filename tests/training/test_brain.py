@@ -258,6 +258,7 @@ def test_compiled_parts_train_alike_and_are_compiled_once_for_all_steps(
     assert not counters["graph_break"]
     # the two ends of the mask network, and the block: for the first step, and for all others
     assert counters["stats"]["unique_graphs"] == 4
+    torch.compiler.set_stance("default")  # which was left behind for the test set
 
 
 def test_other_separators_are_not_compiled(tiny, tmp_path):

@@ -195,7 +195,7 @@ def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_pa
     hours = trunk.audio_hours
     assert trunk.decay_start is None and trunk.rates == [0.01] * 4
     branch_from(tmp_path / "trunk", tmp_path / "branch/save", tmp_path / "branch")
-    with pytest.raises(UserError, match="no checkpoint to test"):  # the trunk's score is not its
+    with pytest.raises(UserError, match="no epoch has been validated"):  # by the branch
         prepare(tmp_path / "branch", small).best_checkpoint()
     decay = WarmupDecay(decay_hours=1.5 * hours)
     branch = fit(prepare(tmp_path / "branch", small, epochs=9, schedule=decay), Items(4))
@@ -212,9 +212,16 @@ def test_a_branch_decays_from_the_trunks_hours_and_resumes_exactly(small, tmp_pa
     assert len(epochs_logged(tmp_path / "branch")) >= 2  # a second call changes nothing
 
 
-def test_a_trunk_without_a_checkpoint_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint to go on from"):
+def test_a_trunk_without_a_whole_checkpoint_is_one_line(small, tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint to go on from; name"):
         branch_from(tmp_path / "nothing", tmp_path / "save", tmp_path)
+    fit(prepare(tmp_path / "trunk", small, epochs=1), Items(2))
+    [meta] = tmp_path.glob("trunk/save/CKPT+*/CKPT.yaml")
+    for damage in (lambda: meta.write_bytes(b""), lambda: meta.write_bytes(b"\xff"), meta.unlink):
+        damage()
+        with pytest.raises(UserError, match=r"no checkpoint to go on from \(CKPT.*CKPT.yaml"):
+            branch_from(tmp_path / "trunk", tmp_path / "save", tmp_path)
+        assert not (tmp_path / "save").exists()
 
 
 def test_a_logger_that_fails_costs_no_checkpoint(small, tmp_path, monkeypatch, caplog):

@@ -154,7 +154,7 @@ def draw_mixture(
 
 
 def _is_among(share, rng):
-    """Draw if a mixture is among a share of them; nothing is drawn where that is all of them."""
+    """Draw whether a mixture is among a share of them; nothing is drawn where that is all."""
     return share == 1 or rng.random() < share
 
 

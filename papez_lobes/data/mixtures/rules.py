@@ -52,8 +52,8 @@ class MixingRules:
     turns: float = 0.0
     single_speaker: float = 0.0
     pause_seconds: tuple[float, float] = (0.2, 1.0)
-    noise_share: float = 1.0  # of the mixtures, in which there is noise, if there are files of it
-    room_share: float = 1.0  # of the mixtures, whose sources are in rooms, if there are any
+    noise_share: float = 1.0  # share of the mixtures that have noise, where there are files of it
+    room_share: float = 1.0  # share of the mixtures that are in rooms, where there are any
 
     def __post_init__(self):
         checks = {
