@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.lobes.models import resepformer
+from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 
 from papez_lobes.separator import Separator
 from tests.trees import (
@@ -39,6 +41,12 @@ def read_rows():
 
 
 ROWS = list(read_rows())
+
+
+@pytest.fixture(autouse=True)
+def tables_of_positions_are_as_long_as_in_the_processes_that_train(monkeypatch):
+    """Other tests shorten them, see `tests/conftest.py`."""
+    monkeypatch.setattr(resepformer, "PositionalEncoding", PositionalEncoding)
 
 
 def test_every_experiment_or_corpus_has_a_row_and_what_a_row_names_exists():
