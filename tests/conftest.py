@@ -66,21 +66,16 @@ def torch_s_loggers_lead_to_the_root():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def pictures_have_few_pixels():
-    """Drawing and compressing 110 dots an inch takes longer, and no test looks at them."""
-    save = Figure.savefig
+def pictures_and_tables_of_positions_are_small():
+    """No test looks at pictures of 110 dots an inch, or needs ResePFormer's tables.
+
+    Those have 100,000 rows in each layer, and are saved and copied.
+    """
+    save, encoding = Figure.savefig, resepformer.PositionalEncoding
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig",
                       lambda figure, *arguments, **options: save(
                           figure, *arguments, **options | {"dpi": 40}))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def tables_of_positions_are_short():
-    """SpeechBrain's ResePFormer has one of 100,000 rows in each layer, and saves and copies it."""
-    encoding = resepformer.PositionalEncoding
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resepformer, "PositionalEncoding",
                       lambda input_size, max_len: encoding(input_size, min(max_len, 2500)))
         yield

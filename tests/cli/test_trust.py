@@ -13,7 +13,6 @@ import pytest
 from papez_lobes.cli.main import COMMANDS, main
 from papez_lobes.config.experiments import load_experiment
 from papez_lobes.config.separator_files import build_modules
-from papez_lobes.config.yaml_files import read_tree
 from papez_lobes.errors import UserError
 from papez_lobes.inference.warm_start import start_from
 from tests.evaluation.cases import write_case
@@ -109,5 +108,5 @@ def test_every_experiment_has_the_option(file, tmp_path):
     sizes = tiny_hparams(separator_path({"demo": "papez_small"}.get(file.stem, file.stem)))
     words = [str(file), "--data_folder", "x", "--output_folder", str(tmp_path / "out"),
              "--separator", json.dumps(sizes)]
-    assert read_tree(file)["trust_bundle"] is False
+    assert load_experiment(words).hparams["trust_bundle"] is False
     assert load_experiment([*words, "--trust_bundle", "True"]).hparams["trust_bundle"] is True
