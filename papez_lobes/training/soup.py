@@ -1,0 +1,97 @@
+"""Model soups: the average of the weights of several branches of one training.
+
+    python -m papez_lobes.training.soup results/clean/bundle results/noise/bundle --out averaged
+
+Branches of one trunk are close enough for their average to be a good separator: with a part of what
+each has learned, and often better than either (M. Wortsman et al., "Model soups: averaging weights
+of multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022).
+Score it on validation mixtures: weights that are not of one trunk, or far from each other, average
+to something worse.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechbrain.utils.checkpoints import average_state_dicts
+
+from papez_lobes.errors import UserError, one_line_errors
+from papez_lobes.files import refuse_existing
+from papez_lobes.inference.bundle import check_replaceable, read_bundle, write_bundle
+from papez_lobes.inference.shipped import HYPERPARAMS, bundle_folder
+
+
+def average_bundles(bundles: Sequence[str | Path], out: str | Path, trust: bool = False) -> Path:
+    """Write a bundle whose weights are the mean of those of others.
+
+    Arguments
+    ---------
+    bundles : sequence of str or pathlib.Path
+        Two or more folders, or names of bundles that come with the package. One that is given twice
+        counts twice.
+    out : str or pathlib.Path
+        Folder of the new bundle. An older bundle there is replaced.
+    trust : bool
+        True: the bundles' `hyperparams.yaml` may run any code.
+
+    Returns
+    -------
+    pathlib.Path
+        The new bundle.
+
+    Raises
+    ------
+    UserError
+        There are fewer than two bundles, one is damaged or could run code, they differ in a
+        hyperparameter, or `out` cannot be written.
+
+    Example
+    -------
+    >>> bundle = bundle_folder("papez-small-8k")
+    >>> soup = average_bundles([bundle, bundle], getfixture("tmp_path") / "soup")
+    >>> sorted(path.name for path in soup.iterdir())
+    ['decoder.ckpt', 'encoder.ckpt', 'hyperparams.yaml', 'masknet.ckpt']
+    """
+    folders = [bundle_folder(bundle) for bundle in bundles]
+    if len(folders) < 2:
+        raise UserError(f"{', '.join(map(str, folders))}: an average needs two bundles or more")
+    modules, hparams = read_bundle(folders[0], trust=trust)
+    states = {part: [module.state_dict()] for part, module in modules.items()}
+    for folder in folders[1:]:
+        others, their_hparams = read_bundle(folder, trust=trust)
+        for name in sorted({*_settings(hparams), *_settings(their_hparams)}):
+            mine, theirs = hparams.get(name), their_hparams.get(name)
+            if mine != theirs:
+                raise UserError(f"{folder}: has {name} {theirs}, and {folders[0]} has {mine}; "
+                                "average branches of one training")
+        for part, module in others.items():
+            states[part].append(module.state_dict())
+    for part, module in modules.items():
+        module.load_state_dict(average_state_dicts(states[part]))
+    return write_bundle(out, folders[0] / HYPERPARAMS, {}, modules)
+
+
+def _settings(hparams):
+    """Names of the values that are numbers or words, not modules."""
+    return [name for name, value in hparams.items()
+            if value is None or isinstance(value, (int, float, str))]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Average the weights of bundles; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Average the weights of bundles.")
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE",
+                        help="branches of one training; one that is given twice counts twice")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that exists")
+    parser.add_argument("--trust", action="store_true", help="the bundles' YAML may run any code")
+    arguments = parser.parse_args(argv)
+    with one_line_errors("soup"):
+        check_replaceable(arguments.out)  # --overwrite replaces bundles alone
+        refuse_existing(arguments.overwrite, arguments.out)
+        print(average_bundles(arguments.bundles, arguments.out, arguments.trust))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
