@@ -401,8 +401,8 @@ class Separation(sb.Brain):
             if self.checkpointer.find_checkpoint() is None:
                 raise UserError(f"{folder}: no checkpoint to test; train first")
             raise UserError(f"{folder}: no epoch has been validated; train on, a branch perhaps "
-                            "with more N_epochs, train_hours or decay_hours (which count from the "
-                            "beginning of the decay, also of one that it branched from)")
+                            "with more N_epochs, train_hours or decay_hours (which counts from "
+                            "where the decay began, even in the training that it branched from)")
         if best.meta["si_snr_i"] == -math.inf:  # see `on_stage_end`
             raise UserError(f"{folder}: no epoch had a finite validation score; nothing is "
                             "bundled. Train with a lower lr, or --precision fp32")

@@ -2,11 +2,11 @@
 
     python -m papez_lobes.training.soup results/clean/bundle results/noise/bundle --out averaged
 
-Branches of one trunk are close enough for their average to be a good separator: with a part of what
-each has learned, and often better than either (M. Wortsman et al., "Model soups: averaging weights
-of multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022).
-Score it on validation mixtures: weights that are not of one trunk, or far from each other, average
-to something worse.
+Branches of one trunk are close enough for their average to be a good separator, which has a part of
+what each of them learned and is often better than all of them (M. Wortsman et al., "Model soups:
+averaging weights of multiple fine-tuned models improves accuracy without increasing inference
+time", ICML 2022). Score it on validation mixtures: weights that are not of one trunk, or far from
+each other, average to something worse.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from speechbrain.utils.checkpoints import average_state_dicts
 
+from papez_lobes.config.separator_files import read_hyperparameters
 from papez_lobes.errors import UserError, one_line_errors
 from papez_lobes.files import refuse_existing
 from papez_lobes.inference.bundle import check_replaceable, read_bundle, write_bundle
@@ -31,7 +32,8 @@ def average_bundles(bundles: Sequence[str | Path], out: str | Path, trust: bool 
         Two or more folders, or names of bundles that come with the package. One that is given twice
         counts twice.
     out : str or pathlib.Path
-        Folder of the new bundle. An older bundle there is replaced.
+        Folder of the new bundle. An older bundle there is replaced; its ONNX file is removed
+        (`papez export` writes a new one), other files stay.
     trust : bool
         True: the bundles' `hyperparams.yaml` may run any code.
 
@@ -43,8 +45,8 @@ def average_bundles(bundles: Sequence[str | Path], out: str | Path, trust: bool 
     Raises
     ------
     UserError
-        There are fewer than two bundles, one is damaged or could run code, they differ in a
-        hyperparameter, or `out` cannot be written.
+        There are fewer than two bundles, one is damaged or could run code, they are of different
+        separators or differ in a hyperparameter, or `out` cannot be written.
 
     Example
     -------
@@ -55,27 +57,28 @@ def average_bundles(bundles: Sequence[str | Path], out: str | Path, trust: bool 
     """
     folders = [bundle_folder(bundle) for bundle in bundles]
     if len(folders) < 2:
-        raise UserError(f"{', '.join(map(str, folders))}: an average needs two bundles or more")
-    modules, hparams = read_bundle(folders[0], trust=trust)
-    states = {part: [module.state_dict()] for part, module in modules.items()}
-    for folder in folders[1:]:
-        others, their_hparams = read_bundle(folder, trust=trust)
-        for name in sorted({*_settings(hparams), *_settings(their_hparams)}):
-            mine, theirs = hparams.get(name), their_hparams.get(name)
-            if mine != theirs:
-                raise UserError(f"{folder}: has {name} {theirs}, and {folders[0]} has {mine}; "
-                                "average branches of one training")
-        for part, module in others.items():
-            states[part].append(module.state_dict())
-    for part, module in modules.items():
-        module.load_state_dict(average_state_dicts(states[part]))
-    return write_bundle(out, folders[0] / HYPERPARAMS, {}, modules)
+        raise UserError("an average needs two bundles or more; name another")
+    all_modules = [read_bundle(folder, trust=trust)[0] for folder in folders]
+    first = _definition(folders[0], all_modules[0])
+    for folder, modules in zip(folders[1:], all_modules[1:], strict=True):
+        other = _definition(folder, modules)
+        for name in sorted({*first, *other}):
+            if first.get(name) != other.get(name):
+                raise UserError(
+                    f"{folder}: has {name} {other.get(name)}, and {folders[0]} has "
+                    f"{first.get(name)}; average branches of one training"
+                )
+    for part, module in all_modules[0].items():
+        states = [modules[part].state_dict() for modules in all_modules]
+        module.load_state_dict(average_state_dicts(states))
+    return write_bundle(out, folders[0] / HYPERPARAMS, {}, all_modules[0])
 
 
-def _settings(hparams):
-    """Names of the values that are numbers or words, not modules."""
-    return [name for name, value in hparams.items()
-            if value is None or isinstance(value, (int, float, str))]
+def _definition(folder, modules):
+    """What two bundles must have in common: hyperparameters, and the classes of all modules."""
+    classes = {f"{part}.{name}": type(module).__name__ for part, whole in modules.items()
+               for name, module in whole.named_modules()}
+    return read_hyperparameters(folder / HYPERPARAMS) | classes
 
 
 def main(argv: list[str] | None = None) -> None:

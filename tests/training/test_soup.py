@@ -5,15 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from papez_lobes.config.separator_files import build_modules, separator_file
+from papez_lobes.config.separator_files import build_modules
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle, read_bundle, write_bundle
 from papez_lobes.training.soup import average_bundles, main
-from tests.tiny import tiny_hparams
+from tests.tiny import ROOT, tiny_hparams
 
 
-def branch(folder, seed, **hparams):
-    path = separator_file("papez_small")
+def branch(folder, seed, path="papez_small.yaml", **hparams):
+    path = ROOT / "hparams" / path
     hparams = tiny_hparams(path) | hparams
     torch.manual_seed(seed)
     return write_bundle(folder, path, hparams, build_modules(path, hparams))
@@ -54,6 +54,17 @@ def test_the_command_refuses_what_cannot_be_averaged_in_one_line(branches, tmp_p
     assert not out.exists() and (mine / "notes.txt").read_text() == "mine"
     main([*map(str, branches), "--out", str(out)])
     assert "out: exists" in run(*branches, "--out", out)
+
+
+@pytest.mark.parametrize("file, difference", [
+    ("ablations/no_halting.yaml", "halting"), ("ablations/disjoint_chunks.yaml", "DisjointBlock"),
+    ("ablations/learned_memory.yaml", "memory"), ("skim.yaml", "attend_padding"),
+])
+def test_different_separators_are_not_averaged_in_either_order(tmp_path, file, difference):
+    both = [branch(tmp_path / "papez", 0, "papez.yaml"), branch(tmp_path / "other", 0, file)]
+    for order in (both, both[::-1]):
+        with pytest.raises(UserError, match=f"has .*{difference}.*average branches of one"):
+            average_bundles(order, tmp_path / "out")
 
 
 def refused(capsys, *words):
