@@ -8,7 +8,7 @@ import torch
 from papez_lobes.config.separator_files import build_modules
 from papez_lobes.errors import UserError
 from papez_lobes.inference.bundle import load_bundle, read_bundle, write_bundle
-from papez_lobes.training.soup import average_bundles, main
+from papez_lobes.inference.soup import average_bundles, main
 from tests.tiny import ROOT, tiny_hparams
 
 

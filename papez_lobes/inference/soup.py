@@ -1,6 +1,6 @@
 """Model soups: the average of the weights of several branches of one training.
 
-    python -m papez_lobes.training.soup results/clean/bundle results/noise/bundle --out averaged
+    python -m papez_lobes.inference.soup results/clean/bundle results/noise/bundle --out averaged
 
 Branches of one trunk are close enough for their average to be a good separator, which has a part of
 what each of them learned and is often better than all of them (M. Wortsman et al., "Model soups:
