@@ -46,7 +46,7 @@ def describe_score(folder: Path) -> str:
     Example
     -------
     >>> describe_score(resource_folder("pretrained") / "papez-small-8k-3spk")
-    '6.39 (validation)'
+    '5.81 (test)'
     """
     from ruamel.yaml import YAML
 
