@@ -78,12 +78,12 @@ def tiny_separator_file(folder, name="papez", **overrides):
     return path
 
 
-def write_tiny_bundle(folder, name="papez_small", **overrides):
+def write_tiny_bundle(folder, name="papez_small", seed=0, **overrides):
     """Write the bundle of a tiny, untrained separator with few tokens; returns its folder.
 
     Each is built once; the random state is then as after building.
     """
-    files, state = _bundle_once(name, tuple(sorted(overrides.items())))
+    files, state = _bundle_once(name, seed, tuple(sorted(overrides.items())))
     torch.set_rng_state(state)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
@@ -92,8 +92,8 @@ def write_tiny_bundle(folder, name="papez_small", **overrides):
 
 
 @cache
-def _bundle_once(name, overrides):
-    torch.manual_seed(0)
+def _bundle_once(name, seed, overrides):
+    torch.manual_seed(seed)
     path = separator_path(name)
     known = hyperparameters_of(path)
     coarse = {key: value for key, value in COARSE.items() if key in known}

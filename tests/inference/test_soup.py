@@ -5,23 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from papez_lobes.config.separator_files import build_modules
 from papez_lobes.errors import UserError
-from papez_lobes.inference.bundle import load_bundle, read_bundle, write_bundle
+from papez_lobes.inference.bundle import load_bundle, read_bundle
 from papez_lobes.inference.soup import average_bundles, main
-from tests.tiny import ROOT, tiny_hparams
-
-
-def branch(folder, seed, path="papez_small.yaml", **hparams):
-    path = ROOT / "hparams" / path
-    hparams = tiny_hparams(path) | hparams
-    torch.manual_seed(seed)
-    return write_bundle(folder, path, hparams, build_modules(path, hparams))
+from tests.tiny import write_tiny_bundle
 
 
 @pytest.fixture
 def branches(tmp_path):
-    return [branch(tmp_path / str(seed), seed) for seed in range(3)]
+    return [write_tiny_bundle(tmp_path / str(seed), seed=seed) for seed in range(3)]
 
 
 def weights(bundle):
@@ -41,7 +33,7 @@ def test_the_weights_are_the_mean_and_a_bundle_given_twice_counts_twice(branches
 
 
 def test_the_command_refuses_what_cannot_be_averaged_in_one_line(branches, tmp_path, capsys):
-    deeper = branch(tmp_path / "deeper", 4, halting_bias=-3)
+    deeper = write_tiny_bundle(tmp_path / "deeper", seed=4, halting_bias=-3)
     out = tmp_path / "out"
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -56,12 +48,13 @@ def test_the_command_refuses_what_cannot_be_averaged_in_one_line(branches, tmp_p
     assert "out: exists" in run(*branches, "--out", out)
 
 
-@pytest.mark.parametrize("file, difference", [
-    ("ablations/no_halting.yaml", "halting"), ("ablations/disjoint_chunks.yaml", "DisjointBlock"),
-    ("ablations/learned_memory.yaml", "memory"), ("skim.yaml", "attend_padding"),
+@pytest.mark.parametrize("name, difference", [
+    ("ablations/no_halting", "halting"), ("ablations/disjoint_chunks", "DisjointBlock"),
+    ("ablations/learned_memory", "memory"), ("skim", "attend_padding"),
 ])
-def test_different_separators_are_not_averaged_in_either_order(tmp_path, file, difference):
-    both = [branch(tmp_path / "papez", 0, "papez.yaml"), branch(tmp_path / "other", 0, file)]
+def test_different_separators_are_not_averaged_in_either_order(tmp_path, name, difference):
+    both = [write_tiny_bundle(tmp_path / "papez", "papez"),
+            write_tiny_bundle(tmp_path / "other", name)]
     for order in (both, both[::-1]):
         with pytest.raises(UserError, match=f"has .*{difference}.*average branches of one"):
             average_bundles(order, tmp_path / "out")
@@ -81,3 +74,4 @@ def test_bundles_that_could_run_code_are_refused_unless_they_are_trusted(branche
     file.write_text(file.read_text() + "\nshell: !apply:os.getcwd\n")
     with pytest.raises(UserError, match="trust"):
         average_bundles(branches, tmp_path / "out")
+    average_bundles(branches, tmp_path / "out", trust=True)
