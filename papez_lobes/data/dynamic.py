@@ -8,7 +8,12 @@ import torch
 from torch.utils.data import Dataset
 
 from papez_lobes.data.datasets import EpochAware, SeparationDataset, check_segment
-from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.plans import (
+    MixturePlan,
+    draw_mixture,
+    duration_shares,
+    mixture_rng,
+)
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
 from papez_lobes.data.mixtures.speakers import find_speech
@@ -42,6 +47,8 @@ class DynamicMixtures(EpochAware, Dataset):
         Length of each mixture; UserError if it is None or too short.
     noise_folder, room_folder : str or pathlib.Path, optional
         Recordings of noise, and impulse responses of rooms (the mean of their channels is used).
+    duration_exponent : float
+        Speakers are drawn in proportion to their seconds of speech to this power; 0: all alike.
     **rules
         Further fields of `papez_lobes.data.mixtures.rules.MixingRules`.
     """
@@ -50,7 +57,7 @@ class DynamicMixtures(EpochAware, Dataset):
         self, speech_folder: str | Path, store_folder: str | Path, num_spks: int, sample_rate: int,
         count: int, segment_seconds: float | None, seed: int = 0,
         noise_folder: str | Path | None = None, room_folder: str | Path | None = None,
-        memory_gigabytes: float = 4.0, **rules,
+        memory_gigabytes: float = 4.0, duration_exponent: float = 0.0, **rules,
     ):
         super().__init__()
         if segment_seconds is None:
@@ -67,6 +74,9 @@ class DynamicMixtures(EpochAware, Dataset):
                                     memory_gigabytes, find_files)
                 self.stores[kind] = store
                 self.rules = replace(self.rules, **{kind: tuple(store.utterances)})
+        if duration_exponent:
+            shares = duration_shares(self.speech, duration_exponent)
+            self.rules = replace(self.rules, speaker_shares=shares)
         if len(self.speech) < num_spks:
             raise UserError(f"{self.speech.root}: holds {len(self.speech)} speaker(s), too few for "
                             f"mixtures of {num_spks}; add a folder for each further speaker")

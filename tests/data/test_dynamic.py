@@ -275,3 +275,17 @@ def test_segments_depend_on_seed_epoch_and_item_alone(tmp_path):
     assert torch.equal(first, loaded(again, num_workers=2))
     dataset.set_epoch(2)
     assert not torch.equal(first, loaded(dataset))
+
+
+@pytest.mark.parametrize("exponent, share", [(0.0, 1 / 2), (0.5, 3 / 4), (1.0, 9 / 10)])
+def test_speakers_are_drawn_by_their_seconds_of_speech_to_a_power(tmp_path, exponent, share):
+    rng = np.random.default_rng(0)
+    for speaker, seconds in (("ann", 1), ("bob", 9)):
+        for number in range(seconds):
+            write_audio(tmp_path / f"speech/{speaker}/{number}.wav", rng.normal(0, 1, RATE), RATE)
+    dataset = DynamicMixtures(tmp_path / "speech", tmp_path / "store", 1, RATE, 1, 1.0,
+                              duration_exponent=exponent)
+    plans = [draw_mixture(dataset.speech, dataset.rules, mixture_rng(0, index), index)
+             for index in range(2000)]
+    drawn = np.mean([plan.sources[0].speaker == "bob" for plan in plans])
+    assert drawn == pytest.approx(share, abs=0.03)

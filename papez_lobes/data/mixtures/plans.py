@@ -128,7 +128,7 @@ def draw_mixture(
     `mixture_rng`, and `index` is the mixture's number, for its name.
     """
     length = round(float(rng.uniform(*rules.seconds)), 3)
-    chosen = draw_speakers(speakers, rules.num_spks, rng)
+    chosen = draw_speakers(speakers, rules.num_spks, rng, rules.speaker_shares)
     gains = draw_gains(rules.num_spks, rules.max_gain_db, rng)
     stretches = draw_stretches(rules, length, rng)
     change = round(100 * rules.speed_change)  # in percent
@@ -237,15 +237,41 @@ def mixture_rng(seed: Seed, index: int) -> np.random.Generator:
     return np.random.default_rng((*(seed if isinstance(seed, tuple) else (seed,)), index))
 
 
-def draw_speakers(speakers: Speakers, num_spks: int, rng: np.random.Generator) -> list[str]:
-    """Draw the names of different speakers; UserError if there are too few."""
+def draw_speakers(
+    speakers: Speakers, num_spks: int, rng: np.random.Generator, shares: Sequence[float] = ()
+) -> list[str]:
+    """Draw the names of different speakers; UserError if there are too few.
+
+    `shares` are the probabilities of the speakers, sorted by name, that the first of them is drawn
+    (see `duration_shares`); by default all are alike.
+    """
     if len(speakers) < num_spks:
         raise UserError(
             f"{len(speakers)} speaker(s): too few for mixtures of {num_spks}; "
             "add a folder for each further speaker"
         )
     names = sorted(speakers)
-    return [names[index] for index in rng.choice(len(names), num_spks, replace=False)]
+    chosen = rng.choice(len(names), num_spks, replace=False, p=shares if len(shares) else None)
+    return [names[index] for index in chosen]
+
+
+def duration_shares(speakers: Speakers, exponent: float) -> tuple[float, ...]:
+    """Return shares of the speakers in proportion to their seconds of speech to a power.
+
+    With an exponent of 0 all speakers are heard alike, and those with little speech say the same
+    again and again. With 1 all seconds of speech are heard alike, and few speakers may say most of
+    them. The shares are sorted by speaker and sum to 1. Multilingual models draw languages so (G.
+    Lample and A. Conneau, "Cross-lingual Language Model Pretraining", NeurIPS 2019).
+
+    Example
+    -------
+    >>> speakers = {"bob": [Utterance("b.wav", 4.0, 8000)], "ann": [Utterance("a.wav", 1.0, 8000)]}
+    >>> [round(share, 3) for share in duration_shares(speakers, 0.5)]
+    [0.333, 0.667]
+    """
+    seconds = [sum(utterance.seconds for utterance in speakers[name]) for name in sorted(speakers)]
+    weights = np.array(seconds) ** exponent
+    return tuple((weights / weights.sum()).tolist())
 
 
 def draw_gains(num_spks: int, max_gain_db: float, rng: np.random.Generator) -> list[float]:

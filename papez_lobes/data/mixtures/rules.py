@@ -54,6 +54,7 @@ class MixingRules:
     pause_seconds: tuple[float, float] = (0.2, 1.0)
     noise_share: float = 1.0  # share of the mixtures that have noise, where there are files of it
     room_share: float = 1.0  # share of the mixtures that are in rooms, where there are any
+    speaker_shares: tuple[float, ...] = ()  # of the draws, sorted by speaker; empty: all alike
 
     def __post_init__(self):
         checks = {
