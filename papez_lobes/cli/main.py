@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from papez_lobes import __version__
 from papez_lobes.cli import (
+    average,
     bench,
     convert,
     evaluate,
@@ -33,6 +34,7 @@ COMMANDS = {
     "mix": mix,
     "evaluate": evaluate,
     "convert": convert,
+    "average": average,
     "export": export,
     "bench": bench,
 }

@@ -1,7 +1,5 @@
 """Model soups: the average of the weights of several branches of one training.
 
-    python -m papez_lobes.inference.soup results/clean/bundle results/noise/bundle --out averaged
-
 Branches of one trunk are close enough for their average to be a good separator, which has a part of
 what each of them learned and is often better than all of them (M. Wortsman et al., "Model soups:
 averaging weights of multiple fine-tuned models improves accuracy without increasing inference
@@ -9,17 +7,14 @@ time", ICML 2022). Score it on validation mixtures: weights that are not of one 
 each other, average to something worse.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain.utils.checkpoints import average_state_dicts
 
 from papez_lobes.config.separator_files import read_hyperparameters
-from papez_lobes.errors import UserError, one_line_errors
-from papez_lobes.files import refuse_existing
-from papez_lobes.inference.bundle import check_replaceable, read_bundle, write_bundle
+from papez_lobes.errors import UserError
+from papez_lobes.inference.bundle import read_bundle, write_bundle
 from papez_lobes.inference.shipped import HYPERPARAMS, bundle_folder
 
 
@@ -79,22 +74,3 @@ def _definition(folder, modules):
     classes = {f"{part}.{name}": type(module).__name__ for part, whole in modules.items()
                for name, module in whole.named_modules()}
     return read_hyperparameters(folder / HYPERPARAMS) | classes
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Average the weights of bundles; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Average the weights of bundles.")
-    parser.add_argument("bundles", nargs="+", metavar="BUNDLE",
-                        help="branches of one training; one that is given twice counts twice")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
-    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that exists")
-    parser.add_argument("--trust", action="store_true", help="the bundles' YAML may run any code")
-    arguments = parser.parse_args(argv)
-    with one_line_errors("soup"):
-        check_replaceable(arguments.out)  # --overwrite replaces bundles alone
-        refuse_existing(arguments.overwrite, arguments.out)
-        print(average_bundles(arguments.bundles, arguments.out, arguments.trust))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

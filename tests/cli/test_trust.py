@@ -50,6 +50,7 @@ def words(stranger, tmp_path, monkeypatch):
         "serve": ["-n", stranger, "-d", "cpu", "--port", "0"],
         "evaluate": [stranger, manifest, "--measures", "--out", out, "--jobs", "1"],
         "export": [stranger, tmp_path / "it.onnx"],
+        "average": [stranger, stranger, "--out", out],
         "bench": [stranger, "--seconds", "0.1", "--rounds", "1", "--threads", "1", "--no-memory"],
     }
 
