@@ -12,10 +12,16 @@ from torch.utils.data import DataLoader, DistributedSampler
 from papez_lobes.data.audio import audio_info, read_audio, write_audio
 from papez_lobes.data.datasets import SeparationDataset
 from papez_lobes.data.dynamic import DynamicMixtures
-from papez_lobes.data.mixtures.plans import MixturePlan, draw_mixture, mixture_rng
+from papez_lobes.data.mixtures.plans import (
+    MixturePlan,
+    draw_mixture,
+    draw_speakers,
+    duration_shares,
+    mixture_rng,
+)
 from papez_lobes.data.mixtures.rendering import render
 from papez_lobes.data.mixtures.rules import MixingRules
-from papez_lobes.data.mixtures.speakers import scan_speakers
+from papez_lobes.data.mixtures.speakers import Utterance, scan_speakers
 from papez_lobes.data.store import SpeechStore, build_store
 from papez_lobes.errors import UserError
 from tests.trees import write_small_tree
@@ -289,3 +295,13 @@ def test_speakers_are_drawn_by_their_seconds_of_speech_to_a_power(tmp_path, expo
              for index in range(2000)]
     drawn = np.mean([plan.sources[0].speaker == "bob" for plan in plans])
     assert drawn == pytest.approx(share, abs=0.03)
+
+
+def test_speakers_of_a_mixture_differ_whatever_their_shares():
+    speakers = {name: [Utterance(f"{name}.wav", seconds, RATE)]
+                for name, seconds in (("ann", 1.0), ("bob", 1e4), ("eve", 0.0))}
+    shares = duration_shares(speakers, 1.0)
+    for seed in range(50):
+        assert set(draw_speakers(speakers, 2, mixture_rng(seed, 0), shares)) == {"ann", "bob"}
+    with pytest.raises(UserError, match="too few for mixtures of 3; lower duration_exponent"):
+        draw_speakers(speakers, 3, mixture_rng(0, 0), shares)

@@ -250,6 +250,9 @@ def draw_speakers(
             f"{len(speakers)} speaker(s): too few for mixtures of {num_spks}; "
             "add a folder for each further speaker"
         )
+    if len(shares) and np.count_nonzero(shares) < num_spks:
+        raise UserError(f"{np.count_nonzero(shares)} speaker(s) with a share: too few for mixtures "
+                        f"of {num_spks}; lower duration_exponent, or add speech")
     names = sorted(speakers)
     chosen = rng.choice(len(names), num_spks, replace=False, p=shares if len(shares) else None)
     return [names[index] for index in chosen]
