@@ -46,7 +46,7 @@ def describe_score(folder: Path) -> str:
     Example
     -------
     >>> describe_score(resource_folder("pretrained") / "papez-small-8k-3spk")
-    '5.81 (test)'
+    '6.12 (test)'
     """
     from ruamel.yaml import YAML
 
