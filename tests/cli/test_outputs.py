@@ -12,6 +12,7 @@ from tests.tiny import ROOT, write_tiny_bundle
 # one is tried here unasked.
 READS = {
     "evaluate": {"bundle", "data", "split", "measures", "overrides", "group_by", "device", "dtype"},
+    "average": {"bundles"},
     "convert": {"checkpoint"},
     "bench": {"names", "device", "dtype", "speech", "baseline"},
     "export": {"bundle", "device", "dtype"},
